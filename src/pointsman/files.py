@@ -1,0 +1,123 @@
+"""Files: written whole or not at all, read with one clear line when they are broken.
+
+A file is written under a temporary name, flushed to the disk and renamed, so a reader (or the same
+command after ``kill -9``) sees the old file or the new one and never half of one.
+"""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from pointsman.errors import ArtefactError
+
+TEMPORARY = ".partial"
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes ``content`` to ``path`` atomically, making its folder. Raises ``ArtefactError``."""
+    temporary = path.with_name(f".{path.name}{TEMPORARY}")
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Writes a safetensors file atomically."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes(path, safetensors.torch.save(contiguous, metadata))
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file. Raises ``ArtefactError`` if it is missing or not JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ArtefactError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise ArtefactError(f"{path}: not a readable JSON file ({error})") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Reads a JSON file whose top level is an object. Raises ``ArtefactError``."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise ArtefactError(f"{path}: holds a JSON {type(value).__name__}, not an object")
+    return value
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Reads a safetensors file onto the CPU. Never unpickles. Raises ``ArtefactError``."""
+    return read_tensors_and_metadata(path)[0]
+
+
+def read_tensors_and_metadata(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Reads a safetensors file and the strings in its header. Raises ``ArtefactError``."""
+    if not path.is_file():
+        raise ArtefactError(f"{path}: no such file")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, dict(file.metadata() or {})
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise ArtefactError(
+            f"{path}: not a safetensors file, or a truncated one ({error}); "
+            "write it again (a pickle under this name is never loaded)"
+        ) from None
+
+
+def digest_bytes(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file, in hex. Raises ``ArtefactError`` if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ArtefactError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def digest_json(value: Any) -> str:
+    """SHA-256 of a JSON value, independent of key order and white space."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return digest_bytes(canonical.encode())
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        mend = (
+            "free some space and run the same command again: what is done is kept"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT)
+            else "choose a place that can be written"
+        )
+        raise ArtefactError(f"{path}: cannot be written ({error.strerror}); {mend}") from None

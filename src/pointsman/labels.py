@@ -1,0 +1,104 @@
+"""The label map: ordered adapter names, where a name's index is its label.
+
+This is the only place that knows what label 0 means. The order is written once, in the project
+file, and then only carried: a name is never sorted, looked up by similarity or defaulted.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pointsman.errors import LabelError, MismatchError
+from pointsman.files import digest_json
+
+OUT_OF_SCOPE = -1
+"""Label of a sample that belongs to no adapter."""
+
+# A name becomes a PEFT module key ("." breaks it), a model name in a URL and a folder name.
+_LEGAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+# `__base__` is PEFT's word for "no adapter"; the other two are fallbacks in the project file.
+RESERVED = frozenset({"__base__", "base", "error"})
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """Ordered, unique, legal adapter names.
+
+    Raises:
+        LabelError: no name at all, an illegal or reserved name, or a duplicate.
+    """
+
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise LabelError("a label map needs at least one adapter name; it is empty")
+        seen: dict[str, str] = {}
+        for name in self.names:
+            check_name(name)
+            # Case-insensitive file systems would give both one folder.
+            if twin := seen.get(name.lower()):
+                raise LabelError(
+                    f"adapter names {twin!r} and {name!r} are the same name; rename one of them"
+                )
+            seen[name.lower()] = name
+
+    @classmethod
+    def of(cls, names: Any, where: str) -> "LabelMap":
+        """Validates a list read from a file. ``where`` names the file in the error."""
+        if not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names):
+            raise LabelError(f"{where}: the adapter names are {names!r}, not a list of strings")
+        try:
+            return cls(tuple(names))
+        except LabelError as error:
+            raise LabelError(f"{where}: {error}") from None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def name(self, label: int) -> str:
+        """The adapter of a label. Raises ``LabelError`` if it is out of range."""
+        if not 0 <= label < len(self.names):
+            raise LabelError(
+                f"label {label} is out of range: the label map {self} has labels "
+                f"0 to {len(self.names) - 1}"
+            )
+        return self.names[label]
+
+    def label(self, name: str) -> int:
+        """The label of an adapter. Raises ``LabelError`` if it is unknown."""
+        if name not in self.names:
+            raise LabelError(f"unknown adapter {name!r}: the label map is {self}")
+        return self.names.index(name)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the names in order."""
+        return digest_json(list(self.names))
+
+    def extended(self, names: Sequence[str]) -> "LabelMap":
+        """A label map with ``names`` appended; the old labels keep their meaning."""
+        return LabelMap((*self.names, *names))
+
+    def check_same(self, other: "LabelMap", mine: str, theirs: str, mend: str) -> None:
+        """Raises ``MismatchError`` unless both maps have the same names in the same order."""
+        if self.names != other.names:
+            raise MismatchError(f"{mine} has the labels {self}, {theirs} has {other}; {mend}")
+
+    def __str__(self) -> str:
+        return "[" + ", ".join(f"{label}={name}" for label, name in enumerate(self.names)) + "]"
+
+
+def check_name(name: str) -> None:
+    """Raises ``LabelError`` unless ``name`` can be an adapter's name."""
+    if name in RESERVED:
+        raise LabelError(f"adapter name {name!r} is reserved; choose another name")
+    if not _LEGAL.fullmatch(name):
+        raise LabelError(
+            f"adapter name {name!r} is not legal; use 1 to 64 letters, digits, '-' or '_', "
+            "starting with a letter or digit"
+        )

@@ -1,0 +1,181 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from pointsman.errors import SampleError
+from pointsman.labels import LabelMap
+from pointsman.sample import (
+    Turn,
+    parse_sample,
+    read_jsonl,
+    read_samples,
+    to_jsonl,
+    user_turn,
+)
+
+LABELS = LabelMap(("calendar", "claim-window"))
+
+
+def record(**changes: object) -> dict[str, object]:
+    return {
+        "conversations": [
+            {"from": "human", "value": "<image>\nClick December 3"},
+            {"from": "gpt", "value": "secret answer"},
+        ],
+        "image": "images/a.png",
+        "label": 0,
+        "adapter": "calendar",
+        "bbox": [1, 2, 3.5, 4],
+    } | changes
+
+
+def test_a_sample_is_read_whole_and_keeps_unknown_keys() -> None:
+    sample = parse_sample(record(stratum="plain"), LABELS, "a:1")
+    assert sample.turns == (user_turn("Click December 3"), Turn("assistant", ("secret answer",)))
+    assert sample.images == ("images/a.png",)
+    assert (sample.label, sample.adapter) == (0, "calendar")
+    assert sample.bbox == (1.0, 2.0, 3.5, 4.0)
+    assert sample.extra == {"stratum": "plain"}
+    assert sample.instruction == "Click December 3"
+    assert sample.answer == "secret answer"
+
+
+def test_writing_and_reading_a_sample_changes_nothing() -> None:
+    sample = parse_sample(record(stratum="plain", images=["a.png", "b.png"], conversations=[
+        {"from": "system", "value": "Be brief"},
+        {"from": "human", "value": "Left <image>\nright\n<image>\nWhich?"},
+        {"from": "gpt", "value": "Ä \u2028 \"quoted\"\nline"},
+        {"from": "human", "value": ""},
+    ]), LABELS, "a:1")  # fmt: skip
+    (line,) = to_jsonl([sample.record()]).split("\n")[:-1]
+    assert parse_sample(json.loads(line), LABELS, "a:1") == sample
+
+
+def test_the_prompt_holds_no_assistant_turn() -> None:
+    turns = [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "leak"},
+        {"role": "tool", "content": "T"},
+        {"role": "user", "content": "two"},
+        {"role": "assistant", "content": "leak"},
+    ]
+    sample = parse_sample({"messages": turns}, None, "a:1")
+    assert [turn.text for turn in sample.prompt] == ["S", "one", "T", "two"]
+    assert sample.instruction == "two"
+
+
+def test_messages_and_images_are_the_same_sample_as_conversations_and_image() -> None:
+    other = {
+        "messages": [
+            {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Go"}]},
+            {"role": "assistant", "content": "ok"},
+        ],
+        "images": ["a.png"],
+    }
+    same = {
+        "conversations": [
+            {"from": "human", "value": "<image>\nGo"},
+            {"from": "gpt", "value": "ok"},
+        ],
+        "image": "a.png",
+    }
+    assert parse_sample(other, None, "a:1") == parse_sample(same, None, "a:1")
+
+
+def test_images_without_a_placeholder_stand_before_the_first_user_text() -> None:
+    turns = [{"from": "system", "value": "S"}, {"from": "human", "value": "Go"}]
+    sample = parse_sample({"conversations": turns, "images": ["a", "b"]}, None, "a:1")
+    assert sample.turns[1].parts == (None, None, "Go")
+
+
+def test_an_unlabelled_source_may_hold_any_label() -> None:
+    sample = parse_sample(record(label=7, adapter="other"), None, "a:1")
+    assert (sample.label, sample.adapter, sample.in_scope) == (None, None, False)
+    assert sample.labelled(LABELS, "claim-window").label == 1
+    assert sample.labelled(LABELS, None).label == -1
+
+
+def test_out_of_scope_is_label_minus_one_and_no_adapter() -> None:
+    sample = parse_sample(record(label=-1, adapter=None), LABELS, "a:1")
+    assert not sample.in_scope
+    assert sample.record()["adapter"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"conversations": None}, "needs 'conversations' or 'messages'"),
+        ({"conversations": []}, "needs 'conversations' or 'messages'"),
+        ({"conversations": ["hi"]}, "a turn is a JSON object"),
+        ({"conversations": [{"from": "gpt", "value": "x"}]}, "no human turn"),
+        ({"conversations": [{"from": "bot", "value": "x"}]}, "from 'bot'"),
+        ({"conversations": [{"from": "human", "value": 3}]}, "has no text"),
+        ({"image": None}, "1 <image> placeholders for 0 images"),
+        ({"image": 3}, "give its path"),
+        ({"image": ""}, "give its path"),
+        ({"bbox": [3, 0, 1, 1]}, "x0 < x1"),
+        ({"bbox": [0, 0, 1]}, "x0 < x1"),
+        ({"bbox": [0, 0, 10**400, 1]}, "x0 < x1"),
+        ({"bbox": [0, 0, float("nan"), 1]}, "x0 < x1"),
+        ({"label": 2}, "label 2 is out of range"),
+        ({"label": True}, "not an integer"),
+        ({"label": "0"}, "not an integer"),
+        ({"label": 1}, "label 1 means 'claim-window' but adapter says 'calendar'"),
+        ({"label": -1}, "label -1 means None but adapter says 'calendar'"),
+    ],
+)
+def test_a_faulty_sample_is_refused_by_name(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(SampleError, match=r"^data\.jsonl:7: ") as raised:
+        parse_sample(record(**changes), LABELS, "data.jsonl:7")
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("key", ["label", "adapter"])
+def test_a_sample_without_its_label_is_refused(key: str) -> None:
+    labelled = record()
+    del labelled[key]
+    with pytest.raises(SampleError, match=f"has no '{key}'"):
+        parse_sample(labelled, LABELS, "a:1")
+
+
+def test_image_paths_come_back_joined_to_the_folder_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text(to_jsonl([record(), record(image="/abs/b.png")]))
+    first, second = read_samples(file, LABELS)
+    assert first.images == (str(tmp_path / "images/a.png"),)
+    assert second.images == ("/abs/b.png",)
+
+
+def test_lines_are_counted_from_one_and_blank_ones_skipped(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\r\n{"a": 2}\n{broken\n')
+    lines = read_jsonl(file)
+    assert next(lines) == (f"{file}:1", {"a": 1})
+    assert next(lines) == (f"{file}:3", {"a": 2})
+    with pytest.raises(SampleError, match=r"a\.jsonl:4: not a line of JSON"):
+        next(lines)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "no such file"), (b"", "holds no samples"), (b"\xff\xfe\x00", "cannot be read")],
+)
+def test_a_file_without_samples_is_refused(
+    tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    file = tmp_path / "a.jsonl"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SampleError, match=message):
+        read_samples(file, LABELS)
+
+
+def test_every_real_screen_survives_a_round_trip(screens: Path) -> None:
+    labels = LabelMap(("calendar", "claim-window", "provider-select"))
+    for where, value in read_jsonl(screens / "samples.jsonl"):
+        sample = parse_sample(value, labels, where)
+        assert parse_sample(sample.record(), labels, where) == sample
+        assert sample.answer not in [turn.text for turn in sample.prompt]
