@@ -1,0 +1,1 @@
+"""Routing data: merging, drawing and checking datasets."""

@@ -1,0 +1,49 @@
+"""Which picture an image file holds: one identity for its bytes, one for what it shows."""
+
+import hashlib
+import io
+from dataclasses import dataclass
+
+from PIL import Image
+
+from pointsman.files import digest_bytes
+from pointsman.images import load_image
+
+_SUFFIX = {"jpeg": "jpg", "mpo": "jpg", "tiff": "tif"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image file that has been decoded once."""
+
+    digest: str
+    """SHA-256 of the file."""
+    pixels: str
+    """SHA-256 of size and decoded RGB: the same for two encodings of one picture."""
+    name: str
+    """What the file is called in a dataset: the start of its digest and its format."""
+    size: tuple[int, int]
+    """Width and height in pixels."""
+    blank: bool
+    """Every pixel has the same colour."""
+
+
+def decode(content: bytes, name: str) -> Picture:
+    """Decodes an image file in memory. Raises ``ImageError``, calling the image ``name``."""
+    image = load_image(content, name)
+    with Image.open(io.BytesIO(content)) as header:
+        kind = (header.format or "bin").lower()
+    digest = digest_bytes(content)
+    return Picture(
+        digest=digest,
+        pixels=pixel_digest(image),
+        name=f"{digest[:16]}.{_SUFFIX.get(kind, kind)}",
+        size=image.size,
+        blank=all(low == high for low, high in image.getextrema()),  # type: ignore[misc]
+    )
+
+
+def pixel_digest(image: Image.Image) -> str:
+    """SHA-256 of the size and the RGB bytes of an image."""
+    rgb = image.convert("RGB")
+    return hashlib.sha256(b"%dx%d:" % rgb.size + rgb.tobytes()).hexdigest()
