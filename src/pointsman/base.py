@@ -1,0 +1,505 @@
+"""The base: one Qwen3-VL checkpoint with its tokenizer and image processor.
+
+Every checkpoint, from Hub or folder, real or pocket, comes in through ``load_base``, and every
+prompt through ``Base.encode``: training and serving cannot build it differently. This is also the
+only place that picks a device and a dtype.
+"""
+
+import copy
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NotRequired, TypedDict, cast
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from PIL import Image
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from pointsman.errors import ArtefactError, ConfigError, MismatchError, SampleError
+from pointsman.files import digest_file, digest_json, read_object
+from pointsman.sample import Turn
+
+MODEL_TYPE = "qwen3_vl"
+Dtype = Literal["float32", "bfloat16", "float16"]
+PaddingSide = Literal["left", "right"]
+
+# Pickled weights (*.bin, *.pt) are never fetched and never read.
+_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt")
+# Keys of config.json that vary with the library that wrote it, not with the model.
+_VOLATILE = ("transformers_version", "_name_or_path", "dtype", "torch_dtype", "use_cache")
+_ZERO_WIDTH = "\u200b"
+IGNORED = -100
+"""Label of a token that training does not count."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A conversation and its decoded images, in the order in which the turns show them."""
+
+    turns: tuple[Turn, ...]
+    images: tuple[Image.Image, ...]
+
+
+class Encoded(TypedDict):
+    """A padded batch of B prompts of T tokens, with I images of P patches in all."""
+
+    input_ids: Tensor
+    """(B, T) int64"""
+    attention_mask: Tensor
+    """(B, T) int64, 0 on padding"""
+    mm_token_type_ids: Tensor
+    """(B, T) int64, 1 on image tokens"""
+    position_ids: Tensor
+    """(3, B, T) int64: temporal, height, width"""
+    pixel_values: NotRequired[Tensor]
+    """(P, patch dimension) float"""
+    image_grid_thw: NotRequired[Tensor]
+    """(I, 3) int64, in patches"""
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """SHA-256 digests of everything about a base that features depend on."""
+
+    weights: str
+    config: str
+    tokenizer: str
+    template: str
+    image_processor: str
+
+    def check_same(self, other: "Fingerprint", mine: str, theirs: str, mend: str) -> None:
+        """Raises ``MismatchError`` naming the first part that differs."""
+        for part, digest in vars(self).items():
+            if digest != getattr(other, part):
+                raise MismatchError(
+                    f"{mine} and {theirs} differ in their {part.replace('_', ' ')} "
+                    f"({digest[:12]} against {getattr(other, part)[:12]}); {mend}"
+                )
+
+
+@dataclass(frozen=True)
+class Base:
+    """A loaded base. Not thread-safe: one owner runs it, see ``Engine``."""
+
+    id: str
+    revision: str | None
+    """Commit of a Hub checkpoint; None for a folder."""
+    folder: Path
+    model: Any
+    """Qwen3VLForConditionalGeneration, perhaps inside a PeftModel"""
+    tokenizer: Any
+    image_processor: Any
+    template: str
+    fingerprint: Fingerprint
+
+    @property
+    def core(self) -> Any:
+        """The model below its language-model head (Qwen3VLModel), adapters in place."""
+        return _unwrapped(self.model).model
+
+    @property
+    def config(self) -> Any:
+        return self.core.config
+
+    @property
+    def depth(self) -> int:
+        """Number of decoder layers."""
+        return int(self.config.text_config.num_hidden_layers)
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self.config.text_config.hidden_size)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(next(self.model.parameters()).device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = next(self.model.parameters()).dtype
+        return dtype
+
+    def trunk(self, depth: int) -> Any:
+        """The core cut off after ``depth`` decoder layers, sharing all its weights.
+
+        Its ``last_hidden_state`` is the state that decoder layer ``depth`` would read: no layer
+        above it is computed, and no final norm.
+        """
+        if not 1 <= depth <= self.depth:
+            raise ConfigError(f"layer {depth}: the base has layers 1 to {self.depth}")
+        trunk, language = _shallow(self.core), _shallow(self.core.language_model)
+        language.layers = nn.ModuleList(list(self.core.language_model.layers)[:depth])
+        language.norm = nn.Identity()
+        trunk.language_model = language
+        return trunk
+
+    def encode(self, prompts: Sequence[Prompt], padding_side: PaddingSide = "right") -> Encoded:
+        """Prompts as one padded batch on the base's device, ready for the answer's first token.
+
+        Raises:
+            SampleError: a prompt whose images and image places differ in number.
+        """
+        texts = [self.render(prompt.turns) for prompt in prompts]
+        grids, pixels = self._images(prompts)
+        rows = [self._tokens(text, grid) for text, grid in zip(texts, grids, strict=True)]
+        batch = self._batch(rows, grids, pixels, padding_side)
+        tensors = cast(dict[str, Tensor], batch)
+        return cast(Encoded, {name: value.to(self.device) for name, value in tensors.items()})
+
+    def encode_answers(self, prompts: Sequence[Prompt]) -> tuple[Encoded, Tensor]:
+        """Conversations with their answers, and labels (B, T): -100 but on assistant turns.
+
+        Both are left on the CPU, where a trainer's loader makes them.
+
+        Raises:
+            SampleError: a conversation without an assistant turn.
+        """
+        grids, pixels = self._images(prompts)
+        rows, labels = [], []
+        for prompt, grid in zip(prompts, grids, strict=True):
+            tokens: list[int] = []
+            targets: list[int] = []
+            remaining = iter(grid)
+            for text, is_answer in self._segments(prompt.turns):
+                places = text.count(self._image_token)
+                ids = self._tokens(text, [next(remaining) for _ in range(places)])
+                tokens += ids
+                targets += ids if is_answer else [IGNORED] * len(ids)
+            rows.append(tokens)
+            labels.append(targets)
+        encoded = self._batch(rows, grids, pixels, "right")
+        return encoded, _pad(labels, IGNORED, "right")
+
+    def render(self, turns: Sequence[Turn], answer_next: bool = True) -> str:
+        """The chat template's text for ``turns``; user text cannot add special tokens to it."""
+        messages = [
+            {"role": turn.role, "content": [self._content(part) for part in turn.parts]}
+            if None in turn.parts
+            else {"role": turn.role, "content": self.neutralised(turn.text)}
+            for turn in turns
+        ]
+        text = self.tokenizer.apply_chat_template(
+            messages,
+            chat_template=self.template,
+            tokenize=False,
+            add_generation_prompt=answer_next,
+        )
+        return str(text)
+
+    def neutralised(self, text: str) -> str:
+        """``text`` with every special token in it split by a zero-width space.
+
+        Text such as ``<|image_pad|>`` would otherwise become the real special token.
+        """
+        pattern = self._special_tokens
+        while match := pattern.search(text):
+            place = match.start() + 1
+            text = text[:place] + _ZERO_WIDTH + text[place:]
+        return text
+
+    def decode(self, tokens: Tensor) -> str:
+        """Tokens of one answer (T,) as text, special tokens left out."""
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
+    def image_features(self, encoded: Encoded) -> dict[str, Any]:
+        """Output of the vision tower, to be passed to the model as ``mm_encoder_outputs``."""
+        if "pixel_values" not in encoded:
+            return {}
+        output = self.core.get_image_features(
+            encoded["pixel_values"], encoded["image_grid_thw"], return_dict=True
+        )
+        return {"image": output}
+
+    def _content(self, part: str | None) -> dict[str, str]:
+        if part is None:
+            return {"type": "image"}
+        return {"type": "text", "text": self.neutralised(part)}
+
+    @property
+    def _special_tokens(self) -> re.Pattern[str]:
+        tokens = (t.content for t in self.tokenizer.added_tokens_decoder.values() if t.special)
+        return re.compile("|".join(map(re.escape, tokens)))
+
+    @property
+    def _image_token(self) -> str:
+        return str(self.tokenizer.convert_ids_to_tokens(self.config.image_token_id))
+
+    def _segments(self, turns: Sequence[Turn]) -> Iterator[tuple[str, bool]]:
+        """The rendered conversation, cut around its assistant turns."""
+        done = ""
+        for index, turn in enumerate(turns):
+            if turn.role != "assistant":
+                continue
+            question = self.render(turns[:index])
+            answered = self.render(turns[: index + 1], answer_next=False)
+            if not (question.startswith(done) and answered.startswith(question)):
+                raise ConfigError(
+                    f"{self.id}: its chat template rewrites earlier turns, so this conversation "
+                    "cannot be trained on whole; give one answer per sample"
+                )
+            yield question[len(done) :], False
+            yield answered[len(question) :], True
+            done = answered
+        if not done:
+            raise SampleError("a sample has no assistant turn, so there is no answer to train on")
+
+    def _images(self, prompts: Sequence[Prompt]) -> tuple[list[list[Tensor]], Tensor | None]:
+        """Each prompt's image grids (3,), and the patches of all images together."""
+        for prompt in prompts:
+            places = sum(part is None for turn in prompt.turns for part in turn.parts)
+            if places != len(prompt.images):
+                raise SampleError(f"{len(prompt.images)} images for {places} places in the turns")
+        images = [image for prompt in prompts for image in prompt.images]
+        if not images:
+            return [[] for _ in prompts], None
+        features = self.image_processor(images=images, return_tensors="pt")
+        grids = iter(features["image_grid_thw"])
+        return [[next(grids) for _ in p.images] for p in prompts], features["pixel_values"]
+
+    def _tokens(self, text: str, grids: Sequence[Tensor]) -> list[int]:
+        """Token ids of ``text``, its image places widened to one token per merged patch."""
+        pieces = text.split(self._image_token)
+        if len(pieces) != len(grids) + 1:
+            raise ConfigError(
+                f"{self.id}: its chat template shows {len(pieces) - 1} of {len(grids)} images; "
+                "use the template of a Qwen3-VL checkpoint"
+            )
+        merge = self.image_processor.merge_size**2
+        widths = [int(grid.prod()) // merge for grid in grids]
+        wide = pieces[0] + "".join(
+            self._image_token * width + piece
+            for width, piece in zip(widths, pieces[1:], strict=True)
+        )
+        return list(self.tokenizer(wide, add_special_tokens=False)["input_ids"])
+
+    def _batch(
+        self,
+        rows: list[list[int]],
+        grids: list[list[Tensor]],
+        pixels: Tensor | None,
+        padding_side: PaddingSide,
+    ) -> Encoded:
+        longest, most = max(map(len, rows)), int(self.config.text_config.max_position_embeddings)
+        if longest > most:
+            raise SampleError(
+                f"a prompt has {longest} tokens and the base reads at most {most}; "
+                "shorten the text or set max_pixels for smaller images"
+            )
+        pad = self.tokenizer.pad_token_id
+        ids = _pad(rows, 0 if pad is None else pad, padding_side)
+        mask = _pad([[1] * len(row) for row in rows], 0, padding_side)
+        kinds = ((ids == self.config.image_token_id) & mask.bool()).long()
+        flat = [grid for row in grids for grid in row]
+        grid_thw = torch.stack(flat) if flat else None
+        # On the CPU: it reads grid sizes one by one, each a device synchronisation elsewhere.
+        positions, _ = self.core.get_rope_index(
+            ids, mm_token_type_ids=kinds, image_grid_thw=grid_thw, attention_mask=mask
+        )
+        batch = Encoded(
+            input_ids=ids, attention_mask=mask, mm_token_type_ids=kinds, position_ids=positions
+        )
+        if pixels is not None and grid_thw is not None:
+            batch["pixel_values"] = pixels.to(self.dtype)
+            batch["image_grid_thw"] = grid_thw
+        return batch
+
+
+def load_base(
+    base_model_id: str,
+    *,
+    revision: str | None = None,
+    device: str | None = None,
+    dtype: Dtype | None = None,
+    max_pixels: int | None = None,
+) -> Base:
+    """Loads any Qwen3-VL checkpoint, frozen and in evaluation mode.
+
+    Args:
+        base_model_id: Hub id or folder, weights as safetensors.
+        revision: commit, tag or branch of a Hub checkpoint.
+        device: ``cuda``, ``cuda:1``, ``mps`` or ``cpu``; by default the best there is.
+        dtype: by default bfloat16 on an accelerator and float32 on the CPU.
+        max_pixels: larger images are scaled down to this many pixels; by default the checkpoint's.
+
+    Raises:
+        ArtefactError: no such checkpoint, or files missing from it.
+        ConfigError: not a Qwen3-VL checkpoint, or no such device.
+    """
+    folder, commit = _fetch(base_model_id, revision)
+    config = read_object(folder / "config.json")
+    if config.get("model_type") != MODEL_TYPE:
+        raise ConfigError(
+            f"{base_model_id}: a checkpoint of type {config.get('model_type')!r}; "
+            f"give one of type {MODEL_TYPE!r} (Qwen3-VL)"
+        )
+    where = _pick_device(device)
+    torch_dtype = getattr(torch, dtype) if dtype else _default_dtype(where)
+    image_processor = _load(folder, Qwen2VLImageProcessorPil.from_pretrained)
+    if max_pixels is not None:
+        smallest = image_processor.size["shortest_edge"]
+        if max_pixels < smallest:
+            raise ConfigError(f"max_pixels {max_pixels} is less than the least size, {smallest}")
+        image_processor.size["longest_edge"] = max_pixels
+    tokenizer = _load(folder, AutoTokenizer.from_pretrained)
+    template = _template(folder, tokenizer)
+    model = _load(folder, lambda path: _load_model(path, torch_dtype)).to(where)
+    return Base(
+        id=base_model_id,
+        revision=commit,
+        folder=folder,
+        model=model.requires_grad_(False).eval(),
+        tokenizer=tokenizer,
+        image_processor=image_processor,
+        template=template,
+        fingerprint=_fingerprint(folder, config, template, image_processor),
+    )
+
+
+def fingerprint_of(base_model_id: str, revision: str | None = None) -> Fingerprint:
+    """A checkpoint's fingerprint without loading its weights into a model."""
+    folder, _ = _fetch(base_model_id, revision)
+    processor = _load(folder, Qwen2VLImageProcessorPil.from_pretrained)
+    template = _template(folder, _load(folder, AutoTokenizer.from_pretrained))
+    return _fingerprint(folder, read_object(folder / "config.json"), template, processor)
+
+
+def _unwrapped(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _shallow(module: nn.Module) -> Any:
+    """A copy of a module whose children can be replaced without touching the original's."""
+    twin = copy.copy(module)
+    twin._modules = dict(module._modules)
+    return twin
+
+
+def _pad(rows: list[list[int]], value: int, side: PaddingSide) -> Tensor:
+    tensors = [torch.tensor(row) for row in rows]
+    return nn.utils.rnn.pad_sequence(tensors, True, value, padding_side=side)
+
+
+def _fetch(base_model_id: str, revision: str | None) -> tuple[Path, str | None]:
+    """Folder of a checkpoint, and its commit if it came from the Hub."""
+    folder = Path(base_model_id).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ArtefactError(f"{folder}: no config.json in it, so it is not a checkpoint")
+        return folder, None
+    try:
+        snapshot = snapshot_download(base_model_id, revision=revision, allow_patterns=list(_FILES))
+    except HFValidationError:
+        raise ArtefactError(f"{base_model_id}: no such folder, and not a Hub id") from None
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ArtefactError(
+            f"{base_model_id}: no such folder, and it cannot be fetched from the Hub ({reason})"
+        ) from None
+    return Path(snapshot), Path(snapshot).name
+
+
+def _pick_device(device: str | None) -> torch.device:
+    if device is None:
+        backends = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        return torch.device(next((name for name, there in backends.items() if there), "cpu"))
+    try:
+        torch.empty(0, device=device)
+        return torch.device(device)
+    except (RuntimeError, AssertionError):
+        raise ConfigError(f"device {device!r} is not there; leave it out to use the best") from None
+
+
+def _default_dtype(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "cpu" else torch.bfloat16
+
+
+def _load(folder: Path, load: Callable[[Path], Any]) -> Any:
+    try:
+        return load(folder)
+    except ArtefactError:
+        raise
+    except Exception as error:  # transformers raises almost anything on a broken folder
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ArtefactError(f"{folder}: the checkpoint cannot be loaded ({reason})") from error
+
+
+def _load_model(folder: Path, dtype: torch.dtype) -> Any:
+    if not list(folder.glob("*.safetensors")):
+        raise ArtefactError(f"{folder}: no *.safetensors in it; pickled weights are never loaded")
+    config = AutoConfig.from_pretrained(folder)
+    loaded: Any = AutoModelForImageTextToText.from_pretrained(
+        folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
+    )
+    model, info = loaded
+    if missing := sorted(info["missing_keys"]):
+        raise ArtefactError(
+            f"{folder}: {len(missing)} weights are missing, the first is {missing[0]}; "
+            "fetch the checkpoint again"
+        )
+    return model
+
+
+def _template(folder: Path, tokenizer: Any) -> str:
+    """The chat template: of the processor where there is one, else of the tokenizer."""
+    for name in ("chat_template.jinja", "chat_template.json"):
+        if (path := folder / name).is_file():
+            is_json = path.suffix == ".json"
+            return str(read_object(path)["chat_template"]) if is_json else path.read_text("utf-8")
+    if not isinstance(tokenizer.chat_template, str):
+        raise ArtefactError(f"{folder}: no chat template; copy chat_template.jinja into it")
+    return tokenizer.chat_template
+
+
+def _fingerprint(
+    folder: Path, config: dict[str, Any], template: str, image_processor: Any
+) -> Fingerprint:
+    weights = sorted(folder.glob("*.safetensors"))
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashing releases the GIL
+        digests = list(pool.map(digest_file, weights))
+    vocabulary = [path for name in _TOKENIZER_FILES if (path := folder / name).is_file()]
+    return Fingerprint(
+        # Without names: the same tensors may come as model.safetensors or in numbered parts.
+        weights=digest_json(digests),
+        config=digest_json(_stable(config)),
+        tokenizer=digest_json([digest_file(path) for path in vocabulary]),
+        template=digest_json(template),
+        image_processor=digest_json(_processor_settings(image_processor)),
+    )
+
+
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
+
+
+def _stable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _stable(inner) for key, inner in value.items() if key not in _VOLATILE}
+    return value
+
+
+def _processor_settings(image_processor: Any) -> dict[str, Any]:
+    """What decides the pixels that the vision tower sees, whatever else the file carries."""
+    names = (
+        "size",
+        "resample",
+        "do_resize",
+        "do_rescale",
+        "rescale_factor",
+        "do_normalize",
+        "image_mean",
+        "image_std",
+        "patch_size",
+        "temporal_patch_size",
+        "merge_size",
+    )
+    settings = {name: getattr(image_processor, name) for name in names}
+    size = settings["size"]
+    settings["size"] = {key: size[key] for key in ("shortest_edge", "longest_edge")}
+    settings["resample"] = int(settings["resample"])
+    return settings
