@@ -1,0 +1,66 @@
+"""The head: features to logits, linear or one hidden layer."""
+
+from torch import Tensor, nn
+
+from pointsman.errors import ArtefactError, ConfigError
+
+
+class RouterHead(nn.Sequential):
+    """Features (B, hidden_size) to logits (B, num_labels)."""
+
+    @property
+    def first(self) -> nn.Linear:
+        layer = self[0]
+        assert isinstance(layer, nn.Linear)
+        return layer
+
+    @property
+    def hidden_size(self) -> int:
+        return self.first.in_features
+
+    @property
+    def num_labels(self) -> int:
+        return int(self[-1].out_features)  # type: ignore[arg-type]
+
+
+def build_router_head(hidden_size: int, num_labels: int, mlp_size: int = 0) -> RouterHead:
+    """A head from features (B, hidden_size) to logits (B, num_labels).
+
+    Args:
+        mlp_size: width of the hidden layer; 0 makes the head linear.
+
+    Raises:
+        ConfigError: a size that cannot be.
+    """
+    if hidden_size < 1 or num_labels < 1 or mlp_size < 0:
+        raise ConfigError(
+            f"a head of {hidden_size} features, {num_labels} labels and an MLP of {mlp_size} "
+            "cannot be; give positive sizes (0 for no MLP)"
+        )
+    if mlp_size == 0:
+        return RouterHead(nn.Linear(hidden_size, num_labels))
+    return RouterHead(
+        nn.Linear(hidden_size, mlp_size),
+        nn.GELU(),
+        nn.Dropout(0.1),
+        nn.Linear(mlp_size, num_labels),
+    )
+
+
+def head_from_state(state: dict[str, Tensor], where: str) -> RouterHead:
+    """Rebuilds a head from its weights, whose shapes say what it is.
+
+    Raises:
+        ArtefactError: the weights are not those of a head.
+    """
+    if set(state) == {"weight", "bias"}:  # a bare nn.Linear
+        state = {f"0.{name}": tensor for name, tensor in state.items()}
+    weights = [tensor for name, tensor in state.items() if name.endswith("weight")]
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if weights and all(weight.dim() == 2 for weight in weights):
+        mlp_size = 0 if len(weights) == 1 else weights[0].shape[0]
+        head = build_router_head(weights[0].shape[1], weights[-1].shape[0], mlp_size)
+        if {name: tuple(t.shape) for name, t in head.state_dict().items()} == shapes:
+            head.load_state_dict(state)
+            return head.eval()
+    raise ArtefactError(f"{where}: {shapes} are not the weights of a router head")

@@ -1,0 +1,360 @@
+"""Router: the sealed folder of a head and everything that its output means.
+
+``config.json`` carries the label map, the recipe, the base's fingerprint and the digest of every
+other file; it is written last. A folder in which one byte or field was changed is refused with a
+line that names it. Nothing is ever unpickled: the original's ``.pt`` checkpoints are read with
+``weights_only=True``.
+"""
+
+import io
+import pickle
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pointsman.base import Base
+from pointsman.calibrate import Calibration
+from pointsman.errors import ArtefactError, ConfigError, MismatchError
+from pointsman.features import FeatureRecipe, Origin, probe_features
+from pointsman.files import (
+    digest_file,
+    digest_json,
+    read_object,
+    read_tensors,
+    write_bytes,
+    write_json,
+    write_tensors,
+    write_text,
+)
+from pointsman.head import RouterHead, head_from_state
+from pointsman.labels import OUT_OF_SCOPE, LabelMap
+
+FORMAT_VERSION = 1
+_FILES = ("router.safetensors", "probes.safetensors")
+PROBE_TOLERANCE = 0.05
+"""Largest relative distance of a replayed probe's features; bfloat16 alone stays under 0.02."""
+
+
+class Probes(NamedTuple):
+    """Fixed synthetic prompts' expected features (probes, hidden) and logits (probes, labels)."""
+
+    features: Tensor
+    logits: Tensor
+
+
+@dataclass(frozen=True)
+class Route:
+    """One decision."""
+
+    label: int
+    """-1 if the router abstained"""
+    adapter: str | None
+    """None if the router abstained"""
+    probabilities: dict[str, float]
+    """Calibrated, by adapter, in label order"""
+    abstained: bool
+
+    @property
+    def confidence(self) -> float:
+        return max(self.probabilities.values())
+
+
+@dataclass(frozen=True)
+class Router:
+    """A head with its label map, recipe and calibration.
+
+    Raises:
+        MismatchError: the head's size contradicts the label map.
+        ConfigError: the recipe has more than one layer.
+    """
+
+    labels: LabelMap
+    head: RouterHead
+    recipe: FeatureRecipe
+    origin: Origin
+    calibration: Calibration
+    probes: Probes
+    best_loss: float
+    best_acc: float
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.recipe.layers) != 1:
+            raise ConfigError(f"a router reads one layer, not {list(self.recipe.layers)}")
+        if self.head.num_labels != len(self.labels):
+            raise MismatchError(
+                f"the head has {self.head.num_labels} outputs but the label map is "
+                f"{self.labels}; train a router on features with these labels"
+            )
+
+    @property
+    def layer(self) -> int:
+        return self.recipe.layers[0]
+
+    @property
+    def hidden_size(self) -> int:
+        return self.head.hidden_size
+
+    def routes(self, features: Tensor) -> list[Route]:
+        """Decisions for features (B, hidden) of any dtype and device."""
+        with torch.inference_mode():
+            logits = self.head(features.to(self.head.first.weight))
+            probabilities = self.calibration.probabilities(logits).cpu()
+        return [self._route(row) for row in probabilities]
+
+    def check_base(self, base: Base) -> None:
+        """Raises ``MismatchError`` unless ``base`` is the one whose features were trained on.
+
+        Digests are compared, then the probes are replayed: another library or dtype may read the
+        same files and still make other features.
+        """
+        trained_on = self.origin.base_model_id
+        self.origin.fingerprint.check_same(
+            base.fingerprint,
+            f"the router's base ({trained_on})",
+            f"the base at hand ({base.id})",
+            "use that base, or preprocess and train a router on this one",
+        )
+        expected, found = self.probes.features, probe_features(base, self.recipe)[:, 0]
+        moved = float(((found - expected).norm(dim=-1) / expected.norm(dim=-1)).max())
+        if not moved <= PROBE_TOLERANCE:
+            raise MismatchError(
+                f"the base at hand ({base.id}, {base.dtype}) makes features that differ by "
+                f"{moved:.1%} from those that the router was trained on; use the same dtype and "
+                "library versions, or preprocess and train again"
+            )
+
+    def save(self, path: Path) -> None:
+        """Writes the router folder, ``config.json`` last. Raises ``ArtefactError``."""
+        write_tensors(path / "router.safetensors", self.head.state_dict())
+        write_tensors(path / "probes.safetensors", self.probes._asdict())
+        config = self._config()
+        write_text(path / "README.md", _card(self))
+        digests = {name: digest_file(path / name) for name in _FILES}
+        digests["labels"] = self.labels.digest
+        config["digests"] = digests | {"config": digest_json(config | {"digests": digests})}
+        write_json(path / "config.json", config)
+
+    @classmethod
+    def load(cls, path: Path) -> "Router":
+        """Reads a router folder.
+
+        Raises:
+            ArtefactError: missing or truncated files.
+            MismatchError: a file or a field that is not the one that was sealed.
+        """
+        where = path / "config.json"
+        if not where.is_file():
+            raise ArtefactError(
+                f"{path}: not a complete router folder (no config.json); "
+                "write one with `pointsman train`"
+            )
+        config = read_object(where)
+        _check_seal(path, config)
+        head = head_from_state(read_tensors(path / _FILES[0]), str(path / _FILES[0]))
+        router = cls(
+            labels=LabelMap.of(config["adapters"], f"{where}: adapters"),
+            head=head,
+            recipe=FeatureRecipe.of(config["recipe"], str(where)),
+            origin=Origin.of(config, str(where)),
+            calibration=Calibration(**config["calibration"]),
+            probes=Probes(**read_tensors(path / _FILES[1])),
+            best_loss=config["best_loss"],
+            best_acc=config["best_acc"],
+            training=config["training"],
+        )
+        replayed = head(router.probes.features)
+        if not torch.allclose(replayed, router.probes.logits, rtol=1e-3, atol=1e-3):
+            raise MismatchError(f"{path}: the head does not give its probes' logits; train again")
+        return router
+
+    def _route(self, probabilities: Tensor) -> Route:
+        best = int(probabilities.argmax())
+        abstained = float(probabilities[best]) < self.calibration.threshold
+        return Route(
+            label=OUT_OF_SCOPE if abstained else best,
+            adapter=None if abstained else self.labels.names[best],
+            probabilities=dict(zip(self.labels, probabilities.tolist(), strict=True)),
+            abstained=abstained,
+        )
+
+    def _config(self) -> dict[str, Any]:
+        return {
+            "format_version": FORMAT_VERSION,
+            "adapters": list(self.labels),
+            "base_model_id": self.origin.base_model_id,
+            "base_revision": self.origin.base_revision,
+            "fingerprint": asdict(self.origin.fingerprint),
+            "hidden_size": self.hidden_size,
+            "recipe": asdict(self.recipe) | {"layers": list(self.recipe.layers)},
+            "best_loss": self.best_loss,
+            "best_acc": self.best_acc,
+            "calibration": asdict(self.calibration),
+            "training": self.training,
+        }
+
+
+def load_router_head(
+    path: str | Path, hidden_size: int, device: str | torch.device = "cpu"
+) -> tuple[RouterHead, list[str]]:
+    """Loads a head and its ordered adapter names from a router folder or a ``.pt`` checkpoint.
+
+    Args:
+        path: router folder, or a checkpoint in the original's layout.
+        hidden_size: size of the base's hidden state, which the head must fit.
+
+    Returns:
+        The head, mapping (B, hidden_size) to (B, labels), and the adapter of each label.
+
+    Raises:
+        ArtefactError: missing, broken, or a checkpoint without adapter names.
+        MismatchError: the head was made for another hidden size or number of labels.
+    """
+    path = Path(path)
+    if path.is_dir():
+        router = Router.load(path)
+        head, adapters = router.head, list(router.labels)
+    else:
+        checkpoint = read_pt(path)
+        head, adapters = (
+            head_from_state(checkpoint["state_dict"], str(path)),
+            checkpoint["adapters"],
+        )
+    if head.hidden_size != hidden_size:
+        raise MismatchError(
+            f"{path}: the head reads {head.hidden_size} features but the base has "
+            f"{hidden_size}; use the base that it was trained on"
+        )
+    if head.num_labels != len(adapters):
+        raise MismatchError(
+            f"{path}: the head has {head.num_labels} outputs for {len(adapters)} adapters"
+        )
+    return head.to(device), adapters
+
+
+def read_pt(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint in the original's layout, unpickling nothing but tensors and plain values.
+
+    Raises:
+        ArtefactError: missing, broken, unsafe, or without its ordered adapter names.
+    """
+    checkpoint = _load_pt(path)
+    if not checkpoint.get("adapters"):
+        raise ArtefactError(
+            f"{path}: has no 'adapters', so label 0 means nothing; either train again with "
+            "`pointsman train FEATURES` (names come from the features' metadata), or state them: "
+            f"`pointsman adopt {path} --adapter-names NAME,NAME,… --out NAMED.pt`"
+        )
+    LabelMap.of(checkpoint["adapters"], f"{path}: adapters")
+    return checkpoint
+
+
+def write_pt(path: Path, router: Router) -> None:
+    """Writes a router's head in the original's ``.pt`` layout."""
+    _save_pt(
+        path,
+        {
+            "state_dict": dict(router.head.state_dict()),
+            "adapters": list(router.labels),
+            "base_model_id": router.origin.base_model_id,
+            "best_loss": router.best_loss,
+            "best_acc": router.best_acc,
+        },
+    )
+
+
+def adopt_pt(path: Path, adapters: Sequence[str], out: Path) -> None:
+    """Writes a copy of a nameless ``.pt`` checkpoint that carries its ordered adapter names.
+
+    Raises:
+        LabelError: names that cannot be.
+        MismatchError: the head has another number of outputs, or the checkpoint other names.
+    """
+    labels = LabelMap(tuple(adapters))
+    checkpoint = _load_pt(path)
+    if found := checkpoint.get("adapters"):
+        labels.check_same(
+            LabelMap.of(found, str(path)), "--adapter-names", str(path), "leave them out"
+        )
+    head = head_from_state(checkpoint["state_dict"], str(path))
+    if head.num_labels != len(labels):
+        raise MismatchError(
+            f"{path}: the head has {head.num_labels} outputs but {labels} are "
+            f"{len(labels)} names; name every output, in label order"
+        )
+    _save_pt(out, checkpoint | {"adapters": list(labels)})
+
+
+def _load_pt(path: Path) -> dict[str, Any]:
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ArtefactError(f"{path}: no such router") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError):
+        raise ArtefactError(
+            f"{path}: not a router: neither a folder nor a .pt checkpoint of plain tensors "
+            "(anything else in a pickle is refused)"
+        ) from None
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
+        raise ArtefactError(f"{path}: a .pt without a 'state_dict' is not a router checkpoint")
+    return checkpoint
+
+
+def _save_pt(path: Path, checkpoint: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def _check_seal(path: Path, config: dict[str, Any]) -> None:
+    digests = config.get("digests")
+    if config.get("format_version") != FORMAT_VERSION or not isinstance(digests, dict):
+        raise ArtefactError(
+            f"{path}: a router of format {config.get('format_version')!r}; this version reads "
+            f"{FORMAT_VERSION}"
+        )
+    for name in _FILES:
+        if digest_file(path / name) != digests.get(name):
+            raise MismatchError(f"{path / name} is not the file that was sealed; train again")
+    labels = LabelMap.of(config.get("adapters"), f"{path / 'config.json'}: adapters")
+    if labels.digest != digests.get("labels"):
+        raise MismatchError(
+            f"{path / 'config.json'}: adapters {labels} are not the label map that was sealed; "
+            "names are never reordered or renamed: restore the file or train a new router"
+        )
+    inner = {name: digest for name, digest in digests.items() if name != "config"}
+    if digest_json(config | {"digests": inner}) != digests.get("config"):
+        raise MismatchError(
+            f"{path / 'config.json'} was changed after it was sealed; restore it or train again"
+        )
+
+
+def _card(router: Router) -> str:
+    rows = "\n".join(f"| {label} | `{name}` |" for label, name in enumerate(router.labels))
+    origin, calibration = router.origin, router.calibration
+    return f"""---
+library_name: pointsman
+base_model: {origin.base_model_id}
+tags: [lora, router]
+---
+# Router of {len(router.labels)} adapters
+
+Reads image and instruction with the base `{origin.base_model_id}`
+(revision {origin.base_revision or "of a folder"}) after {router.layer} decoder layers
+({router.recipe.pooling} pooling) and predicts a label.
+
+| label | adapter |
+|---|---|
+{rows}
+
+- Validation: accuracy {router.best_acc:.4f}, loss {router.best_loss:.4f}.
+- Temperature {calibration.temperature:.3f}; abstains under a confidence of
+  {calibration.threshold:.3f}, which keeps {calibration.coverage:.0%} of validation.
+- Training: {router.training.get("n_train", "?")} samples, seed {router.training.get("seed", "?")}.
+
+`pointsman inspect` shows everything that is sealed in this folder.
+"""
