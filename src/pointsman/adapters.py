@@ -1,0 +1,331 @@
+"""Adapters: loading LoRAs onto one base, and training them."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from pointsman.base import Base, Fingerprint, Prompt, load_base
+from pointsman.errors import ArtefactError, ConfigError, MismatchError, SampleError
+from pointsman.features import Progress
+from pointsman.files import read_object, read_tensors, write_json
+from pointsman.images import load_image
+from pointsman.labels import LabelMap, check_name
+from pointsman.sample import RoutingSample
+
+CONFIG, WEIGHTS, NOTE = "adapter_config.json", "adapter_model.safetensors", "pointsman.json"
+# LoraConfig has no default targets for Qwen3-VL, and "all-linear" also hits the vision tower.
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def load_base_with_loras(
+    base_model_id: str,
+    lora_paths: Mapping[str, str],
+    *,
+    revision: str | None = None,
+    device: str | None = None,
+    max_pixels: int | None = None,
+) -> Base:
+    """Loads a base and all its adapters, frozen.
+
+    The first adapter is active, as PEFT leaves it; ``Engine`` switches them for each request.
+
+    Args:
+        base_model_id: Hub id or folder.
+        lora_paths: adapter name to folder or Hub id, in label order.
+
+    Returns:
+        A ``Base`` whose ``model`` is a ``PeftModel`` holding every adapter under its name.
+
+    Raises:
+        ArtefactError: an adapter that is missing, broken, pickled or only half loaded.
+        MismatchError: an adapter made for another base.
+        LabelError: an adapter name that cannot be one.
+    """
+    labels = LabelMap(tuple(lora_paths))
+    # Every folder is looked at before the base is loaded, which may take minutes.
+    folders = {name: fetch_adapter(name, lora_paths[name]) for name in labels}
+    base = load_base(base_model_id, revision=revision, device=device, max_pixels=max_pixels)
+    for name, folder in folders.items():
+        base = attach(base, name, folder)
+    return base
+
+
+def fetch_adapter(name: str, path: str) -> Path:
+    """Folder of an adapter with its two files in it. Raises ``ArtefactError``."""
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        try:
+            folder = Path(snapshot_download(path, allow_patterns=[CONFIG, WEIGHTS, NOTE]))
+        except HFValidationError:
+            raise ArtefactError(f"adapter {name}: {path}: no such folder") from None
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
+            raise ArtefactError(
+                f"adapter {name}: {path}: no such folder, and it cannot be fetched from the Hub"
+            ) from None
+    if not (folder / CONFIG).is_file():
+        raise ArtefactError(f"adapter {name}: {folder}: no {CONFIG} in it")
+    if not (folder / WEIGHTS).is_file():
+        raise ArtefactError(
+            f"adapter {name}: {folder}: no {WEIGHTS} in it; pickled weights (*.bin) are never "
+            "loaded: save the adapter again with safetensors"
+        )
+    return folder
+
+
+def attach(base: Base, name: str, folder: Path) -> Base:
+    """The base with one more adapter, loaded whole and frozen.
+
+    Raises:
+        ArtefactError: broken, or its weights do not fill exactly the modules it names.
+        MismatchError: made for another base.
+    """
+    check_name(name)
+    _check_origin(base, name, folder)
+    state = read_tensors(folder / WEIGHTS)  # refuses a truncated file or a pickle
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+        config.inference_mode = True
+        if isinstance(base.model, PeftModel):
+            model = base.model
+        else:
+            model = PeftModel(base.model, config, adapter_name=name)
+        result = model.load_adapter(str(folder), name, is_trainable=False)
+    except Exception as error:  # PEFT raises almost anything on a wrong adapter
+        reason = (str(error).strip() or type(error).__name__).splitlines()
+        detail = next((line.strip() for line in reason if "size mismatch" in line), reason[0])
+        kind = MismatchError if "size mismatch" in detail else ArtefactError
+        raise kind(
+            f"adapter {name}: {folder} does not fit the base {base.id} ({detail}); "
+            "use the base that it was trained on"
+        ) from None
+    if result.unexpected_keys or result.missing_keys or not state:
+        keys = result.unexpected_keys or result.missing_keys or ["no weights at all"]
+        raise ArtefactError(
+            f"adapter {name}: {folder}: {len(result.unexpected_keys)} of its weights match "
+            f"nothing in the base {base.id} and {len(result.missing_keys)} are missing, such as "
+            f"{keys[0]}; it was made for another model or by a tool with other key names"
+        )
+    return replace(base, model=model.requires_grad_(False).eval())
+
+
+def _check_origin(base: Base, name: str, folder: Path) -> None:
+    note = folder / NOTE
+    mend = "use the base that the adapter was trained on, or train the adapter again"
+    mine, theirs = f"adapter {name} ({folder})", f"the base at hand ({base.id})"
+    if note.is_file():  # written by train_adapter: digests of the very base
+        try:
+            trained_on = Fingerprint(**read_object(note)["fingerprint"])
+        except (KeyError, TypeError):
+            raise ArtefactError(f"{note}: does not say which base made the adapter") from None
+        trained_on.check_same(base.fingerprint, mine, theirs, mend)
+        return
+    config = read_object(folder / CONFIG)
+    named = str(config.get("base_model_name_or_path") or "")
+    both_hub_ids = all(_is_hub_id(value) for value in (named, base.id))
+    if both_hub_ids and named.lower() != base.id.lower():
+        raise MismatchError(f"{mine} was made for {named}, not for {base.id}; {mend}")
+
+
+def _is_hub_id(value: str) -> bool:
+    return value.count("/") == 1 and not value.startswith((".", "~")) and not Path(value).exists()
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """How an adapter is trained.
+
+    Raises:
+        ConfigError: a value out of its range.
+    """
+
+    rank: int = 16
+    alpha: int = 32
+    layers_from: int = 0
+    """Decoder layers below this are left alone, so that the router can share them."""
+    epochs: float = 1.0
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+    seed: int = 0
+    save_every: int = 50
+    """Optimiser steps between checkpoints, hence the most work that an interruption loses."""
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            least = 0 if name in ("layers_from", "seed") else 1
+            if value <= 0 if name in ("epochs", "learning_rate") else value < least:
+                raise ConfigError(f"{name} is {value}; it is out of range")
+
+
+def train_adapter(
+    name: str,
+    samples: Sequence[RoutingSample],
+    base: Base,
+    out: Path,
+    settings: AdapterSettings | None = None,
+    *,
+    log_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Fine-tunes a LoRA on every assistant turn of ``samples`` and writes a plain PEFT folder.
+
+    An interrupted run leaves ``out/checkpoints``; the same call goes on from there.
+
+    Args:
+        base: without adapters; it is left as it was.
+        progress: called with (optimiser steps done, steps in all).
+
+    Raises:
+        ArtefactError: ``out`` already holds an adapter, or cannot be written.
+        ConfigError: a layer that the base has not.
+        SampleError: no sample with an answer.
+    """
+    check_name(name)
+    settings = settings or AdapterSettings()
+    if settings.layers_from >= base.depth:
+        raise ConfigError(f"layers_from {settings.layers_from}: the base has {base.depth} layers")
+    if (out / CONFIG).is_file():
+        raise ArtefactError(f"{out}: holds an adapter already; choose another --out or delete it")
+    samples = [sample for sample in samples if sample.answer is not None]
+    if not samples:
+        raise SampleError(f"adapter {name}: no sample with an assistant turn to train on")
+    checkpoints = out / "checkpoints"
+    _check_resumable(checkpoints, name, samples, settings, base)
+    torch.manual_seed(settings.seed)  # decides how the LoRA weights start
+    model = get_peft_model(base.model, _lora_config(settings, base))
+    trainer = Trainer(
+        model=model,
+        args=_arguments(checkpoints, settings, base, log_dir),
+        train_dataset=_Samples(samples),
+        data_collator=lambda batch: _collate(batch, base),
+        callbacks=[_Reporter(progress)] if progress else [],
+    )
+    trainer.remove_callback(PrinterCallback)
+    last = get_last_checkpoint(str(checkpoints))  # type: ignore[no-untyped-call]
+    trainer.train(resume_from_checkpoint=last)
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    _save(model, out, _note(name, settings, base, len(samples), history))
+    model.unload()
+    base.model.requires_grad_(False).eval()
+    shutil.rmtree(checkpoints)
+    return out
+
+
+class _Samples(TorchDataset[RoutingSample]):
+    def __init__(self, samples: Sequence[RoutingSample]) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> RoutingSample:
+        return self.samples[index]
+
+
+class _Reporter(TrainerCallback):
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.progress(state.global_step, state.max_steps)
+
+
+def _collate(batch: list[RoutingSample], base: Base) -> dict[str, Tensor]:
+    prompts = [Prompt(s.turns, tuple(load_image(path) for path in s.images)) for s in batch]
+    encoded, labels = base.encode_answers(prompts)
+    return {**encoded, "labels": labels}  # type: ignore[dict-item]
+
+
+def _lora_config(settings: AdapterSettings, base: Base) -> LoraConfig:
+    return LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        # A list: with a regex PEFT would not look at layers_to_transform.
+        target_modules=list(PROJECTIONS),
+        layers_to_transform=list(range(settings.layers_from, base.depth)),
+        layers_pattern="layers",
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=base.id,
+        revision=base.revision,
+    )
+
+
+def _arguments(
+    checkpoints: Path, settings: AdapterSettings, base: Base, log_dir: Path | None
+) -> TrainingArguments:
+    on_cuda = base.device.type == "cuda"
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        per_device_train_batch_size=settings.batch_size,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=0.05,
+        max_grad_norm=1.0,
+        seed=settings.seed,
+        save_steps=settings.save_every,
+        save_total_limit=1,
+        logging_steps=10,
+        report_to=["tensorboard"] if log_dir else [],
+        remove_unused_columns=False,
+        dataloader_pin_memory=on_cuda,
+        use_cpu=base.device.type == "cpu",
+        disable_tqdm=True,
+        bf16=on_cuda,
+    )
+
+
+def _check_resumable(
+    checkpoints: Path,
+    name: str,
+    samples: Sequence[RoutingSample],
+    settings: AdapterSettings,
+    base: Base,
+) -> None:
+    """Writes down what is being trained, or refuses checkpoints of something else."""
+    request = {
+        "name": name,
+        "samples": len(samples),
+        "settings": asdict(settings),
+        "fingerprint": asdict(base.fingerprint),
+    }
+    path = checkpoints / "request.json"
+    if path.is_file() and read_object(path) != request:
+        raise MismatchError(
+            f"{checkpoints}: holds checkpoints of another adapter, dataset, base or settings; "
+            "delete it or choose another --out"
+        )
+    write_json(path, request)
+
+
+def _note(
+    name: str, settings: AdapterSettings, base: Base, samples: int, history: list[dict[str, Any]]
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "base_model_id": base.id,
+        "base_revision": base.revision,
+        "fingerprint": asdict(base.fingerprint),
+        "settings": asdict(settings),
+        "samples": samples,
+        "loss": [{"step": entry["step"], "loss": entry["loss"]} for entry in history],
+    }
+
+
+def _save(model: PeftModel, out: Path, note: dict[str, Any]) -> None:
+    partial = out / "checkpoints" / "final"
+    model.save_pretrained(str(partial))
+    write_json(out / NOTE, note)
+    for file in (WEIGHTS, CONFIG):  # the config last: it makes the folder an adapter
+        (partial / file).replace(out / file)

@@ -1,0 +1,238 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+
+from conftest import ADAPTERS, make_adapter, make_base
+from pointsman.adapters import AdapterSettings, attach, load_base_with_loras, train_adapter
+from pointsman.base import Base, load_base
+from pointsman.data.dataset import Dataset
+from pointsman.errors import (
+    ArtefactError,
+    ConfigError,
+    LabelError,
+    MismatchError,
+    SampleError,
+)
+from pointsman.features import load_prompt
+from pointsman.sample import RoutingSample, user_turn
+
+
+@pytest.fixture
+def copied(tiny_adapters: dict[str, str], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_adapters["calendar"], tmp_path / "calendar"))
+
+
+@pytest.fixture
+def fresh(tiny_base_folder: Path) -> Base:
+    return load_base(str(tiny_base_folder))
+
+
+def test_every_adapter_is_loaded_and_frozen(
+    tiny_base_folder: Path, tiny_adapters: dict[str, str]
+) -> None:
+    base = load_base_with_loras(str(tiny_base_folder), tiny_adapters)
+    assert isinstance(base.model, PeftModel)
+    assert list(base.model.peft_config) == list(ADAPTERS)
+    assert not any(parameter.requires_grad for parameter in base.model.parameters())
+    for name, folder in tiny_adapters.items():
+        for key, tensor in load_file(Path(folder) / "adapter_model.safetensors").items():
+            path = key.removeprefix("base_model.model.").removesuffix(".weight")
+            loaded = base.model.get_base_model().get_submodule(path)[name].weight
+            assert torch.equal(loaded, tensor)
+
+
+def test_trained_adapter_is_a_plain_peft_folder(
+    fresh: Base, tiny_data: Dataset, tiny_base_folder: Path, tmp_path: Path
+) -> None:
+    samples = [s for s in tiny_data.splits["train"] if s.adapter == "calendar"]
+    before = {name: tensor.clone() for name, tensor in fresh.model.state_dict().items()}
+    settings = AdapterSettings(layers_from=2, batch_size=2, rank=4, epochs=4)
+    seen: list[tuple[int, int]] = []
+    out = train_adapter(
+        "calendar", samples, fresh, tmp_path / "out", settings, progress=lambda *at: seen.append(at)
+    )
+    after = fresh.model.state_dict()
+    assert set(after) == set(before)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    files = {"adapter_config.json", "adapter_model.safetensors", "pointsman.json"}
+    assert {path.name for path in out.iterdir()} == files
+    assert seen[-1][0] == seen[-1][1] == len(seen)
+    tensors = load_file(out / "adapter_model.safetensors")
+    layers = {int(key.split(".layers.")[1].split(".")[0]) for key in tensors}
+    assert layers == {2, 3}
+    assert any(float(t.abs().max()) > 0 for key, t in tensors.items() if "lora_B" in key)
+    # Any tool can load it: PEFT alone, on a base that Pointsman never saw.
+    other = load_base(str(tiny_base_folder)).model
+    PeftModel.from_pretrained(other, str(out), adapter_name="calendar")
+
+
+def test_training_lowers_the_loss_of_its_answers(
+    fresh: Base, tiny_data: Dataset, tmp_path: Path
+) -> None:
+    samples = [s for s in tiny_data.splits["train"] if s.adapter == "calendar"]
+    settings = AdapterSettings(batch_size=4, epochs=40, learning_rate=1e-2)
+    out = train_adapter("calendar", samples, fresh, tmp_path / "out", settings)
+    losses = [entry["loss"] for entry in json.loads((out / "pointsman.json").read_text())["loss"]]
+    assert losses[-1] < losses[0] / 2
+
+
+def test_killed_training_goes_on(
+    tiny_dataset: Path, tiny_base_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "pointsman.cli", "adapters", "train", "calendar"]
+    command += [str(tiny_dataset), "--base", str(tiny_base_folder), "--out", str(out)]
+    command += ["--epochs", "15", "--batch-size", "1", "--rank", "2", "--json"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+    deadline = time.monotonic() + 120
+    while not list(out.glob("checkpoints/checkpoint-*/trainer_state.json")):
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    checkpoint = max(
+        int(path.parent.name.split("-")[1])
+        for path in out.glob("checkpoints/checkpoint-*/trainer_state.json")
+    )
+    done = subprocess.run(command, capture_output=True, env=environment, check=False, text=True)
+    assert done.returncode == 0, done.stderr
+    note = json.loads(done.stdout)
+    steps = [entry["step"] for entry in note["loss"]]
+    assert steps == sorted(set(steps)), "a step was trained twice or lost"
+    assert checkpoint >= 50
+    assert not (out / "checkpoints").exists()
+
+
+def test_an_adapter_is_not_overwritten(fresh: Base, tiny_data: Dataset, copied: Path) -> None:
+    with pytest.raises(ArtefactError, match="holds an adapter already"):
+        train_adapter("calendar", tiny_data.splits["train"], fresh, copied)
+
+
+def test_needs_answers(fresh: Base, tmp_path: Path) -> None:
+    silent = RoutingSample((user_turn("Go", 0),), ())
+    with pytest.raises(SampleError, match="no sample with an assistant turn"):
+        train_adapter("calendar", [silent], fresh, tmp_path)
+
+
+def test_layers_from_must_be_there(fresh: Base, tiny_data: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="layers_from 4: the base has 4 layers"):
+        train_adapter(
+            "calendar",
+            tiny_data.splits["train"],
+            fresh,
+            tmp_path,
+            AdapterSettings(layers_from=4),
+        )
+
+
+@pytest.mark.parametrize("wrong", [{"rank": 0}, {"epochs": 0.0}, {"layers_from": -1}])
+def test_settings_are_checked(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="out of range"):
+        AdapterSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_missing_folder(fresh: Base, tiny_base_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match=r"adapter calendar: .*no such folder"):
+        load_base_with_loras(str(tiny_base_folder), {"calendar": str(tmp_path / "a/b/absent")})
+    with pytest.raises(ArtefactError, match=r"no adapter_config\.json"):
+        load_base_with_loras(str(tiny_base_folder), {"calendar": str(tmp_path)})
+
+
+def test_illegal_name(tiny_base_folder: Path, copied: Path) -> None:
+    for name in ("a.b", "__base__", ""):
+        with pytest.raises(LabelError):
+            load_base_with_loras(str(tiny_base_folder), {name: str(copied)})
+
+
+def test_pickled_weights_are_never_loaded(tiny_base_folder: Path, copied: Path) -> None:
+    (copied / "adapter_model.safetensors").unlink()
+    torch.save({}, copied / "adapter_model.bin")
+    with pytest.raises(ArtefactError, match="pickled weights"):
+        load_base_with_loras(str(tiny_base_folder), {"calendar": str(copied)})
+    torch.save({}, copied / "adapter_model.safetensors")
+    with pytest.raises(ArtefactError, match="a pickle under this name is never loaded"):
+        load_base_with_loras(str(tiny_base_folder), {"calendar": str(copied)})
+
+
+def test_truncated_weights(fresh: Base, copied: Path) -> None:
+    path = copied / "adapter_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ArtefactError, match="a truncated one"):
+        attach(fresh, "calendar", copied)
+
+
+def test_weights_that_match_nothing(fresh: Base, copied: Path) -> None:
+    """A text-only adapter: loads without an exception in PEFT and changes nothing."""
+    path = copied / "adapter_model.safetensors"
+    renamed = {
+        key.replace("model.language_model.layers", "model.layers"): tensor
+        for key, tensor in load_file(path).items()
+    }
+    save_file(renamed, path)
+    with pytest.raises(ArtefactError, match="match nothing in the base"):
+        attach(fresh, "calendar", copied)
+
+
+def test_half_of_the_weights(fresh: Base, copied: Path) -> None:
+    path = copied / "adapter_model.safetensors"
+    tensors = load_file(path)
+    save_file({key: t for key, t in tensors.items() if ".layers.0." not in key}, path)
+    with pytest.raises(ArtefactError, match="14 are missing"):
+        attach(fresh, "calendar", copied)
+
+
+def test_base_of_another_shape(copied: Path, tmp_path: Path) -> None:
+    base = load_base(str(make_base(tmp_path / "deeper", layers=6)))
+    with pytest.raises(ArtefactError, match="are missing"):
+        attach(base, "calendar", copied)
+
+
+def test_base_of_another_hub_id(fresh: Base, copied: Path) -> None:
+    config = json.loads((copied / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = "Qwen/Qwen3-VL-8B-Instruct"
+    (copied / "adapter_config.json").write_text(json.dumps(config))
+    other = Base(**(vars(fresh) | {"id": "Qwen/Qwen3-VL-4B-Instruct"}))
+    with pytest.raises(MismatchError, match=r"made for Qwen/Qwen3-VL-8B-Instruct, not for"):
+        attach(other, "calendar", copied)
+
+
+def test_base_of_the_same_shape_but_other_weights(
+    fresh: Base, tiny_data: Dataset, tmp_path: Path
+) -> None:
+    """Silent in PEFT; the note that train_adapter writes tells."""
+    samples = [s for s in tiny_data.splits["train"] if s.adapter == "calendar"][:2]
+    out = train_adapter("calendar", samples, fresh, tmp_path / "out", AdapterSettings(rank=2))
+    other = load_base(str(make_base(tmp_path / "other", seed=9)))
+    with pytest.raises(MismatchError, match="differ in their weights"):
+        attach(other, "calendar", out)
+
+
+def test_adapters_change_answers(
+    tiny_base_folder: Path, tiny_adapters: dict[str, str], tiny_data: Dataset, tmp_path: Path
+) -> None:
+    extra = make_adapter(
+        tiny_base_folder, tmp_path / "upper", 7, layers_to_transform=[2, 3], layers_pattern="layers"
+    )
+    base = load_base_with_loras(str(tiny_base_folder), tiny_adapters | {"upper": str(extra)})
+    encoded = base.encode([load_prompt(tiny_data.splits["train"][0])])
+    logits = []
+    with torch.inference_mode():
+        for name in base.model.peft_config:
+            base.model.set_adapter(name, inference_mode=True)
+            logits.append(base.model(**encoded).logits[0, -1])
+        with base.model.disable_adapter():
+            logits.append(base.model(**encoded).logits[0, -1])
+    for index, row in enumerate(logits):
+        assert not any(torch.allclose(row, other, atol=1e-3) for other in logits[:index])
