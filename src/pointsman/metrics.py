@@ -1,0 +1,309 @@
+"""Metrics: what predictions on labelled samples say about a router."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import fmean
+from typing import Any, Literal, get_args
+
+import torch
+from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
+
+from pointsman.calibrate import expected_calibration_error
+from pointsman.engine import Answer
+from pointsman.errors import ConfigError, MismatchError, SampleError
+from pointsman.labels import LabelMap
+from pointsman.router import Route
+from pointsman.sample import RoutingSample
+
+Role = Literal["routed", "oracle", "base", "wrong"]
+"""Who answers: the adapter routed to (abstained: the base), the sample's own adapter, the base, and
+the adapter of the next label."""
+ROLES: tuple[Role, ...] = get_args(Role)
+Table = tuple[str, Sequence[str], Sequence[Sequence[object]]]
+"""Title, columns, rows."""
+
+NO_ADAPTER = "(out of scope)"
+NO_VALUE = "(none)"
+"""Group of the samples that lack a field."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What came of one sample."""
+
+    sample: RoutingSample
+    route: Route
+    answers: Mapping[Role, Answer] = field(default_factory=dict)
+    """Empty if nobody was asked to answer."""
+
+    @property
+    def label(self) -> int:
+        """The most probable label, abstained or not."""
+        probabilities = list(self.route.probabilities.values())
+        return probabilities.index(max(probabilities))
+
+    @property
+    def adapter(self) -> str:
+        """The most probable adapter, abstained or not."""
+        return list(self.route.probabilities)[self.label]
+
+    @property
+    def correct(self) -> bool:
+        """In scope: the most probable label is right. Out of scope: the router abstained."""
+        return self.label == self.sample.label if self.sample.in_scope else self.route.abstained
+
+    def hit(self, role: Role) -> bool:
+        """Whether an answer clicks inside the bbox or on its edge."""
+        point, box = self.answers[role].point, self.sample.bbox
+        if point is None or box is None:
+            return False
+        return box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]
+
+
+@dataclass(frozen=True)
+class InScope:
+    """Samples of some adapter. All but ``abstained`` takes the most probable label."""
+
+    n: int
+    accuracy: float
+    macro_f1: float
+    """Mean over the labels that the samples have."""
+    ece: float
+    abstained: float
+    """Share of samples."""
+
+
+@dataclass(frozen=True)
+class OutOfScope:
+    """Samples of no adapter."""
+
+    n: int
+    auroc: float | None
+    """Of 1 - confidence as the sign of such a sample; None if there are none in scope."""
+    rejected: float
+    """Share on which the router abstained."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Share of answers that click inside the bbox, by who answers."""
+
+    n: int
+    routed: float
+    oracle: float
+    base: float
+    wrong: float | None
+    """None with a single adapter."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Samples with one value of a field."""
+
+    n: int
+    accuracy: float
+    """Share that is ``Prediction.correct``."""
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Wall-clock time, loading of images included."""
+
+    route: float
+    task: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything measured; a part that the samples do not allow is None."""
+
+    labels: LabelMap
+    in_scope: InScope | None
+    by: dict[str, dict[str, Group]]
+    """Field, then value."""
+    out_of_scope: OutOfScope | None
+    task: Task | None
+    confusion: list[list[int]]
+    """Counts. A row for each true label, and one for out of scope if there are such samples; a
+    column for each label routed to, and one for abstained."""
+    seconds: Seconds | None
+    predictions: tuple[Prediction, ...]
+    """In the order of the samples."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the predictions, as JSON values."""
+        return {
+            "labels": list(self.labels),
+            "in_scope": _plain(self.in_scope),
+            "by": {
+                name: {value: asdict(group) for value, group in groups.items()}
+                for name, groups in self.by.items()
+            },
+            "out_of_scope": _plain(self.out_of_scope),
+            "task": _plain(self.task),
+            "confusion": self.confusion,
+            "seconds": _plain(self.seconds),
+        }
+
+    def tables(self) -> list[Table]:
+        """The same for people: a table for each part that there is."""
+        tables: list[Table] = []
+        if part := self.in_scope:
+            columns = ("samples", "accuracy", "macro-F1", "ECE", "abstained")
+            scores = (_percent(part.accuracy), _decimal(part.macro_f1), _decimal(part.ece))
+            tables.append(("in scope", columns, [(part.n, *scores, _percent(part.abstained))]))
+        if outside := self.out_of_scope:
+            scored = (outside.n, _decimal(outside.auroc), _percent(outside.rejected))
+            tables.append(("out of scope", ("samples", "AUROC", "rejected"), [scored]))
+        if task := self.task:
+            columns = ("samples", "routed", "oracle", "base", "wrong adapter")
+            shares = map(_percent, (task.routed, task.oracle, task.base, task.wrong))
+            tables.append(("clicks inside the box", columns, [(task.n, *shares)]))
+        for name, groups in self.by.items():
+            rows = [(value, group.n, _percent(group.accuracy)) for value, group in groups.items()]
+            tables.append((f"by {name}", (name, "samples", "accuracy"), rows))
+        return tables
+
+
+def measure(
+    labels: LabelMap,
+    predictions: Sequence[Prediction],
+    *,
+    by: Sequence[str] = (),
+    seconds: Seconds | None = None,
+) -> Evaluation:
+    """Metrics of predictions, whoever made them (the model at hand, or stored features).
+
+    Args:
+        labels: of the router that made the routes.
+        by: fields to break the accuracy down by: ``adapter``, ``label`` or an extra key of the
+            samples.
+
+    Raises:
+        ConfigError: a field that no sample has.
+        SampleError: no predictions, or a sample without a label.
+        LabelError: a sample's label that is out of range.
+        MismatchError: samples or routes of another label map.
+    """
+    samples = [prediction.sample for prediction in predictions]
+    check_samples(samples, labels, by)
+    for prediction in predictions:
+        if (names := tuple(prediction.route.probabilities)) != labels.names:
+            raise MismatchError(
+                f"a route is among {', '.join(names)} but the label map is {labels}; "
+                "measure routes of a router of these labels"
+            )
+    return Evaluation(
+        labels=labels,
+        in_scope=_in_scope([p for p in predictions if p.sample.in_scope]),
+        by={name: _groups(predictions, name, labels) for name in by},
+        out_of_scope=_out_of_scope(predictions),
+        task=_task([p for p in predictions if p.answers]),
+        confusion=_confusion(predictions, labels),
+        seconds=seconds,
+        predictions=tuple(predictions),
+    )
+
+
+def check_samples(samples: Sequence[RoutingSample], labels: LabelMap, by: Sequence[str]) -> None:
+    """Raises what ``measure`` raises, before any work is done."""
+    if not samples:
+        raise SampleError("no samples to evaluate; give at least one")
+    for number, sample in enumerate(samples, 1):
+        if sample.label is None:
+            raise SampleError(f"sample {number} has no label; label it, -1 for out of scope")
+        expected = labels.name(sample.label) if sample.in_scope else None
+        if sample.adapter != expected:
+            raise MismatchError(
+                f"sample {number}: label {sample.label} means {expected!r} in {labels} but its "
+                f"adapter is {sample.adapter!r}; use data and router of the same label order"
+            )
+    known = dict.fromkeys(["adapter", "label", *(key for s in samples for key in s.extra)])
+    for name in by:
+        if name not in known:
+            raise ConfigError(f"no sample has the field {name!r}; there are {', '.join(known)}")
+
+
+def _in_scope(predictions: Sequence[Prediction]) -> InScope | None:
+    if not predictions:
+        return None
+    truth, predicted = [p.sample.label for p in predictions], [p.label for p in predictions]
+    present = list(dict.fromkeys(truth))
+    f1 = f1_score(truth, predicted, labels=present, average="macro", zero_division=0)
+    confidence = torch.tensor([p.route.confidence for p in predictions])
+    correct = torch.tensor([p.correct for p in predictions])
+    return InScope(
+        n=len(predictions),
+        accuracy=fmean(p.correct for p in predictions),
+        macro_f1=float(f1),
+        ece=expected_calibration_error(confidence, correct),
+        abstained=fmean(p.route.abstained for p in predictions),
+    )
+
+
+def _out_of_scope(predictions: Sequence[Prediction]) -> OutOfScope | None:
+    outside = [p for p in predictions if not p.sample.in_scope]
+    if not outside:
+        return None
+    auroc = None
+    if len(outside) < len(predictions):
+        truth = [not p.sample.in_scope for p in predictions]
+        auroc = float(roc_auc_score(truth, [1 - p.route.confidence for p in predictions]))
+    return OutOfScope(len(outside), auroc, fmean(p.route.abstained for p in outside))
+
+
+def _task(predictions: Sequence[Prediction]) -> Task | None:
+    if not predictions:
+        return None
+
+    def success(role: Role) -> float:
+        return fmean(prediction.hit(role) for prediction in predictions)
+
+    wrong = success("wrong") if all("wrong" in p.answers for p in predictions) else None
+    return Task(len(predictions), success("routed"), success("oracle"), success("base"), wrong)
+
+
+def _groups(predictions: Sequence[Prediction], name: str, labels: LabelMap) -> dict[str, Group]:
+    hits: dict[str, list[bool]] = {}
+    for prediction in predictions:
+        hits.setdefault(_value(prediction.sample, name), []).append(prediction.correct)
+    order = [*labels, NO_ADAPTER] if name == "adapter" else sorted(hits, key=_rank)
+    return {value: Group(len(hits[value]), fmean(hits[value])) for value in order if value in hits}
+
+
+def _value(sample: RoutingSample, name: str) -> str:
+    if name == "adapter":
+        return sample.adapter or NO_ADAPTER
+    value = sample.label if name == "label" else sample.extra.get(name)
+    if value is None:
+        return NO_VALUE
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _rank(value: str) -> tuple[bool, float, str]:
+    """Numbers by size, then words, then the group without a value."""
+    try:
+        return False, float(value), value
+    except ValueError:
+        return True, float(value == NO_VALUE), value
+
+
+def _confusion(predictions: Sequence[Prediction], labels: LabelMap) -> list[list[int]]:
+    last = len(labels)  # the row of out of scope, and the column of abstained
+    truth = [p.sample.label if p.sample.in_scope else last for p in predictions]
+    routed = [last if p.route.abstained else p.route.label for p in predictions]
+    matrix: list[list[int]] = confusion_matrix(truth, routed, labels=range(last + 1)).tolist()
+    return matrix if last in truth else matrix[:last]
+
+
+def _plain(part: Any) -> dict[str, Any] | None:
+    return None if part is None else asdict(part)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _decimal(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
