@@ -1,0 +1,562 @@
+"""The command line: every command a thin call into the library, imported when it is run."""
+
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pointsman import __version__, console
+
+if TYPE_CHECKING:
+    from pointsman.base import Base as LoadedBase
+    from pointsman.engine import Answer, Engine
+    from pointsman.router import Route
+
+app = typer.Typer(
+    help="Pick the right LoRA for a request.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data = typer.Typer(help="Make, draw and check routing data.", no_args_is_help=True)
+adapters = typer.Typer(help="Train adapters.", no_args_is_help=True)
+app.add_typer(data, name="data")
+app.add_typer(adapters, name="adapters")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(help="Project file; without it the embedded pocket model is used."),
+]
+Base = Annotated[
+    str | None, typer.Option(help="Hub id or folder; by default the project's, else the pocket's.")
+]
+Device = Annotated[str | None, typer.Option(help="cuda, cuda:1, mps or cpu; by default the best.")]
+MaxPixels = Annotated[int | None, typer.Option(help="Scale larger images down to this size.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same bytes.")]
+LogDir = Annotated[Path | None, typer.Option(help="Write TensorBoard curves here.")]
+
+
+def _version(shown: bool) -> None:
+    if shown:
+        console.say(f"pointsman {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of every command; ``--debug`` is read by ``main``."""
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where pictures and index.html go.")] = Path("demo-out"),
+    as_json: Json = False,
+) -> None:
+    """Route and answer the shipped real screenshots with the pocket model."""
+    from pointsman.demo import run_demo
+
+    console.quiet_libraries()
+    with console.progress("answering") as report:
+        result = run_demo(out, progress=report)
+    if as_json:
+        console.show_json(result.to_json())
+        return
+    console.table(result.COLUMNS, result.rows(), "Routed and answered by the pocket model")
+    console.say(result.summary())
+    console.say(f"pictures: {out / 'index.html'}")
+
+
+@app.command()
+def route(
+    image: Annotated[Path, typer.Argument(help="Screenshot.")],
+    text: Annotated[str, typer.Argument(help="Instruction.")],
+    config: Config = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Show which adapter a request goes to."""
+    with _engine(config, device=device) as engine:
+        decision = engine.route(image, text)
+    if as_json:
+        console.show_json(asdict(decision))
+        return
+    _show_route(decision)
+
+
+@app.command()
+def generate(
+    image: Annotated[Path, typer.Argument(help="Screenshot.")],
+    text: Annotated[str, typer.Argument(help="Instruction.")],
+    config: Config = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="Skip routing: an adapter's name, or 'base'.")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 256,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Route a request and answer it with its adapter."""
+    from pointsman.engine import make_prompt
+
+    with _engine(config, device=device) as engine:
+        named = None if adapter is None else [None if adapter == "base" else adapter]
+        answer = engine.generate_batch(
+            [make_prompt(image, text)], adapters=named, max_new_tokens=max_new_tokens
+        )[0]
+    if as_json:
+        console.show_json(asdict(answer))
+        return
+    _show_answer(answer)
+
+
+@app.command()
+def preprocess(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
+    out: Annotated[Path, typer.Option(help="Features folder.")],
+    base: Base = None,
+    revision: Annotated[str | None, typer.Option(help="Commit, tag or branch on the Hub.")] = None,
+    config: Config = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Depths such as 9,18,27; by default ¼, ½ and ¾ of the base.")
+    ] = None,
+    pooling: Annotated[str, typer.Option(help="last, mean or image-mean.")] = "last",
+    batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a batch.")] = None,
+    max_pixels: MaxPixels = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Compute every sample's features; goes on where it was stopped."""
+    from pointsman.data.dataset import read_dataset
+    from pointsman.features import FeatureRecipe, preprocess
+    from pointsman.project import load_project
+
+    console.quiet_libraries()
+    samples = read_dataset(dataset)
+    if config is not None:
+        samples.labels.check_same(
+            load_project(config).labels, str(dataset), str(config), "generate it with this project"
+        )
+    loaded = _load_base(config, base, revision, max_pixels, device)
+    depths = _numbers(layers, "--layers") or FeatureRecipe.default(loaded.depth).layers
+    recipe = FeatureRecipe(depths, pooling)  # type: ignore[arg-type]  # checked by the recipe
+    with console.progress("features") as report:
+        features = preprocess(
+            samples, loaded, out, recipe, batch_tokens=batch_tokens, progress=report
+        )
+    counts = {split: len(labels) for split, (_, labels) in features.splits.items()}
+    result = {
+        "features": str(out),
+        "labels": list(features.labels),
+        "layers": list(recipe.layers),
+        "pooling": recipe.pooling,
+        "samples": counts,
+    }
+    if as_json:
+        console.show_json(result)
+        return
+    console.say(f"{out}: {counts} samples, layers {list(recipe.layers)}, labels {features.labels}")
+
+
+@app.command()
+def train(
+    features: Annotated[Path, typer.Argument(help="Features folder.")],
+    out: Annotated[Path, typer.Option(help="Router folder.")],
+    adapter_names: Annotated[
+        str | None, typer.Option(help="NAME,NAME,… in label order; must agree with the features.")
+    ] = None,
+    layers: Annotated[str | None, typer.Option(help="Depths to choose from.")] = None,
+    coverage: Annotated[
+        float, typer.Option(help="Share of in-scope validation that is not abstained on.")
+    ] = 0.95,
+    class_weights: Annotated[bool, typer.Option(help="Weigh rare classes more.")] = True,
+    seed: Seed = 0,
+    log_dir: LogDir = None,
+    as_json: Json = False,
+) -> None:
+    """Train the head on cached features; layer and shape are picked by validation."""
+    from pointsman.train import TrainSettings, train_router
+
+    settings = TrainSettings(
+        layers=_numbers(layers, "--layers"),
+        coverage=coverage,
+        class_weights=class_weights,
+        seed=seed,
+    )
+    with console.progress("heads") as report:
+        router = train_router(
+            features,
+            out,
+            adapter_names=None if adapter_names is None else _names(adapter_names),
+            settings=settings,
+            log_dir=log_dir,
+            progress=report,
+        )
+    candidates = router.training["candidates"]
+    result = {
+        "router": str(out),
+        "labels": list(router.labels),
+        "layer": router.layer,
+        "best_loss": router.best_loss,
+        "best_acc": router.best_acc,
+        "candidates": candidates,
+    }
+    if as_json:
+        console.show_json(result)
+        return
+    columns = ("layer", "MLP size", "validation loss", "validation accuracy")
+    rows = [
+        (c["layer"], c["mlp_size"], f"{c['val_loss']:.4f}", f"{c['val_acc']:.4f}")
+        for c in candidates
+    ]
+    console.table(columns, rows)
+    console.say(
+        f"{out}: layer {router.layer}, accuracy {router.best_acc:.4f}, labels {router.labels}"
+    )
+
+
+@app.command()
+def evaluate(
+    data: Annotated[Path, typer.Option(help="Dataset folder or JSONL file.")],
+    router: Annotated[Path | None, typer.Option(help="Router folder to use instead.")] = None,
+    config: Config = None,
+    by: Annotated[
+        list[str] | None, typer.Option(help="Accuracy by any field of the samples; repeatable.")
+    ] = None,
+    task: Annotated[bool, typer.Option(help="Generate too, where samples have a bbox.")] = True,
+    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    out: Annotated[Path | None, typer.Option(help="Write pictures and predictions here.")] = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Measure routing, and the success of routed, oracle, base and wrong-adapter answers."""
+    from pointsman.data.dataset import read_samples_of
+    from pointsman.evaluate import evaluate, save
+
+    with _engine(config, router=router, device=device) as engine:
+        samples = read_samples_of(data, engine.router.labels)
+        with console.progress("evaluating") as report:
+            result = evaluate(
+                engine, samples, by=by or (), task=task, batch_size=batch_size, progress=report
+            )
+    if out is not None:
+        save(result, out)
+    if as_json:
+        console.show_json(result.to_json())
+        return
+    for title, columns, rows in result.tables():
+        console.table(columns, rows, title)
+    if out is not None:
+        console.say(f"details: {out}")
+
+
+@app.command()
+def inspect(
+    router: Annotated[Path, typer.Argument(help="Router folder or .pt checkpoint.")],
+    as_json: Json = False,
+) -> None:
+    """Show a router's mapping and everything sealed in it."""
+    from pointsman.files import read_object
+    from pointsman.router import Router, read_pt
+
+    if router.is_dir():
+        Router.load(router)  # refuses a folder that is not as it was sealed
+        content = read_object(router / "config.json")
+    else:
+        checkpoint = read_pt(router)
+        shapes = {key: list(value.shape) for key, value in checkpoint["state_dict"].items()}
+        content = checkpoint | {"state_dict": shapes}
+    if as_json:
+        console.show_json(content)
+        return
+    rows = list(enumerate(content["adapters"]))
+    console.table(("label", "adapter"), rows, str(router))
+    shown = {key: value for key, value in content.items() if key != "adapters"}
+    console.table(("sealed", "value"), list(_flat(shown)))
+
+
+@app.command()
+def export(
+    router: Annotated[Path, typer.Argument(help="Router folder.")],
+    out: Annotated[Path, typer.Option(help="The .pt file to write.")],
+) -> None:
+    """Write a router's head in the original's .pt layout."""
+    from pointsman.router import Router, write_pt
+
+    loaded = Router.load(router)
+    write_pt(out, loaded)
+    console.say(f"{out}: labels {loaded.labels}")
+
+
+@app.command()
+def adopt(
+    checkpoint: Annotated[Path, typer.Argument(help="A .pt checkpoint without adapter names.")],
+    adapter_names: Annotated[str, typer.Option(help="NAME,NAME,… in label order.")],
+    out: Annotated[Path, typer.Option(help="The .pt file to write.")],
+) -> None:
+    """Give a nameless .pt checkpoint its ordered adapter names."""
+    from pointsman.router import adopt_pt
+
+    names = _names(adapter_names)
+    adopt_pt(checkpoint, names, out)
+    console.say(f"{out}: labels {dict(enumerate(names))}")
+
+
+@data.command("generate")
+def data_generate(
+    source: Annotated[
+        list[str], typer.Option(help="NAME=PATH: JSONL, JSON, parquet, a dataset folder or Hub id.")
+    ],
+    out: Annotated[Path, typer.Option(help="Dataset folder.")],
+    out_of_scope: Annotated[
+        list[str] | None, typer.Option(help="Samples that no adapter should answer.")
+    ] = None,
+    config: Config = None,
+    val: Annotated[float, typer.Option(help="Share for validation.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Share for testing.")] = 0.1,
+    balance: Annotated[str, typer.Option(help="none or downsample.")] = "none",
+    cap: Annotated[int | None, typer.Option(help="At most so many of each adapter.")] = None,
+    skip_bad: Annotated[bool, typer.Option(help="Drop unusable samples and count them.")] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Merge per-adapter training sets into one labelled dataset."""
+    from pointsman.data.generate import generate, parse_sources
+    from pointsman.files import read_object
+    from pointsman.project import load_project
+
+    with console.counting("generating") as report:
+        dataset = generate(
+            parse_sources(source),
+            out,
+            labels=None if config is None else load_project(config).labels,
+            out_of_scope=out_of_scope or (),
+            val=val,
+            test=test,
+            balance=balance,  # type: ignore[arg-type]  # checked by the library
+            cap=cap,
+            seed=seed,
+            skip_bad=skip_bad,
+            progress=report,
+        )
+    if as_json:
+        console.show_json(read_object(out / "dataset.json"))
+        return
+    counts = {split: len(samples) for split, samples in dataset.splits.items()}
+    console.say(f"{out}: {counts} samples, labels {dataset.labels}")
+
+
+@data.command("screens")
+def data_screens(
+    out: Annotated[Path, typer.Option(help="Folder for samples.jsonl, NAME.jsonl and images.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="Number of samples.")] = 1000,
+    out_of_scope: Annotated[float, typer.Option(help="Share of samples out of scope.")] = 0.2,
+    per_image: Annotated[int, typer.Option(min=1, help="Samples of each picture.")] = 1,
+    sizes: Annotated[
+        str | None, typer.Option(help="640x448,800x576,…; by default any from 512x400 to 1280x800.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Draw demo screens for the three demo adapters, with ground-truth boxes."""
+    from pointsman.data.screens import write_screens
+
+    with console.progress("drawing") as report:
+        write_screens(
+            out,
+            n,
+            seed=seed,
+            out_of_scope=out_of_scope,
+            per_image=per_image,
+            sizes=_sizes(sizes),
+            progress=lambda done: report(done, n),
+        )
+    console.say(f"{out / 'samples.jsonl'}: {n} samples")
+
+
+@data.command("check")
+def data_check(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
+    images: Annotated[bool, typer.Option(help="Decode every image.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Look for leaks, broken images, contradictions and imbalance; status 1 if there are errors."""
+    from pointsman.data.check import check
+
+    with console.counting("checking") as step:
+        report = check(dataset, images=images, progress=step)
+    if as_json:
+        console.show_json(report.to_json())
+    else:
+        rows = [(f.level, f.kind, f.where, f.message) for f in report.findings]
+        if rows:
+            console.table(("level", "kind", "where", "what"), rows)
+        console.say(f"{dataset}: {len(report.errors)} errors, {len(report.warnings)} warnings")
+    if report.errors:
+        raise typer.Exit(1)
+
+
+@adapters.command("train")
+def adapters_train(
+    name: Annotated[str, typer.Argument(help="The adapter's name.")],
+    samples: Annotated[Path, typer.Argument(help="Its JSONL, or a dataset folder.")],
+    out: Annotated[Path, typer.Option(help="Where the PEFT folder goes.")],
+    base: Base = None,
+    revision: Annotated[str | None, typer.Option(help="Commit, tag or branch on the Hub.")] = None,
+    config: Config = None,
+    layers_from: Annotated[
+        int, typer.Option(min=0, help="Leave decoder layers below this alone.")
+    ] = 0,
+    rank: Annotated[int, typer.Option(min=1)] = 16,
+    alpha: Annotated[int, typer.Option(min=1)] = 32,
+    epochs: float = 1.0,
+    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    learning_rate: float = 1e-3,
+    max_pixels: MaxPixels = None,
+    device: Device = None,
+    seed: Seed = 0,
+    log_dir: LogDir = None,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune a LoRA on the base; goes on where it was stopped."""
+    from pointsman.adapters import NOTE, AdapterSettings, train_adapter
+    from pointsman.data.dataset import read_dataset
+    from pointsman.files import read_object
+    from pointsman.sample import read_samples
+
+    console.quiet_libraries()
+    settings = AdapterSettings(
+        rank=rank,
+        alpha=alpha,
+        layers_from=layers_from,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    if samples.is_dir():
+        dataset = read_dataset(samples)
+        dataset.labels.label(name)  # refuses an adapter that the dataset does not know
+        chosen = [sample for sample in dataset.splits["train"] if sample.adapter == name]
+    else:
+        chosen = read_samples(samples, labels=None)
+    loaded = _load_base(config, base, revision, max_pixels, device)
+    with console.progress(name) as report:
+        train_adapter(name, chosen, loaded, out, settings, log_dir=log_dir, progress=report)
+    written = read_object(out / NOTE)
+    if as_json:
+        console.show_json(written)
+        return
+    last = written["loss"][-1]["loss"] if written["loss"] else "too few steps to say"
+    console.say(f"{out}: {len(chosen)} samples, last loss {last}")
+
+
+def main() -> None:
+    """Entry point of the ``pointsman`` command."""
+    debug = "--debug" in sys.argv[1:]
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    sys.exit(console.run(lambda: app(arguments), debug))
+
+
+def _engine(
+    config: Path | None, *, router: Path | None = None, device: str | None = None
+) -> "Engine":
+    from pointsman.engine import Engine, pocket_folder
+    from pointsman.project import FILE_NAME, load_project
+
+    console.quiet_libraries()
+    if config is None:
+        console.note("no --config: using the embedded pocket model")
+        with pocket_folder() as folder:
+            project, where = load_project(folder / FILE_NAME), "the pocket model"
+    else:
+        project, where = load_project(config), str(config)
+    if router is not None:
+        project = replace(project, router=str(router))
+    return Engine.from_project(project, where, device=device)
+
+
+def _load_base(
+    config: Path | None,
+    base: str | None,
+    revision: str | None,
+    max_pixels: int | None,
+    device: str | None,
+) -> "LoadedBase":
+    """The project's base, else the pocket's; options of the command line come first."""
+    from pointsman.base import load_base
+    from pointsman.engine import pocket_folder
+    from pointsman.project import FILE_NAME, load_project
+
+    if config is not None:
+        project = load_project(config)
+        base = base or project.base
+        revision, max_pixels = revision or project.revision, max_pixels or project.max_pixels
+    elif base is None:
+        console.note("no --base and no --config: using the embedded pocket base")
+        with pocket_folder() as folder:
+            base = load_project(folder / FILE_NAME).base
+    return load_base(base, revision=revision, device=device, max_pixels=max_pixels)
+
+
+def _numbers(value: str | None, option: str) -> tuple[int, ...] | None:
+    from pointsman.errors import ConfigError
+
+    if value is None:
+        return None
+    try:
+        return tuple(sorted({int(number) for number in value.split(",")}))
+    except ValueError:
+        raise ConfigError(f"{option} {value!r}: give whole numbers, such as 9,18,27") from None
+
+
+def _sizes(value: str | None) -> list[tuple[int, int]] | None:
+    from pointsman.errors import ConfigError
+
+    if value is None:
+        return None
+    try:
+        pairs = [size.split("x") for size in value.split(",")]
+        return [(int(width), int(height)) for width, height in pairs]
+    except ValueError:
+        raise ConfigError(f"--sizes {value!r}: give WIDTHxHEIGHT, such as 640x448") from None
+
+
+def _names(value: str) -> list[str]:
+    return [name.strip() for name in value.split(",")]
+
+
+def _flat(content: dict[str, Any], prefix: str = "") -> Any:
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _show_route(decision: "Route") -> None:
+    rows = [
+        (label, name, f"{probability:.3f}", "<-" if decision.label == label else "")
+        for label, (name, probability) in enumerate(decision.probabilities.items())
+    ]
+    console.table(("label", "adapter", "probability", ""), rows)
+    if decision.abstained:
+        console.say("abstained: not confident enough for any adapter, the base answers")
+
+
+def _show_answer(answer: "Answer") -> None:
+    if answer.route is not None:
+        _show_route(answer.route)
+    console.say(f"{answer.adapter or 'base'}: {answer.text}")
+    if answer.point is not None:
+        console.say("click at x={:.0f}, y={:.0f} pixels".format(*answer.point))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""What the command line shows: progress, tables, JSON, and errors as one line."""
+
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from pointsman.errors import PointsmanError
+
+out = Console(highlight=False, soft_wrap=True)
+# Progress, notes and errors: standard output stays clean for --json and pipes.
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+T = TypeVar("T")
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar; yields ``report(done, total)``."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[str, int], None]]:
+    """A counter for work whose end is not known; yields ``report(step, done)``."""
+    columns = (TextColumn(f"{what}: {{task.description}}"), TextColumn("{task.completed}"))
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda step, done: bar.update(task, description=step, completed=done)
+
+
+def note(message: str) -> None:
+    err.print(message, style="dim", markup=False)
+
+
+def say(message: str) -> None:
+    out.print(message, markup=False)
+
+
+def show_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
+    shown = Table(title=title or None, title_justify="left", header_style="bold")
+    for column in columns:
+        shown.add_column(column, overflow="fold")
+    for row in rows:
+        shown.add_row(*(str(value) for value in row))
+    out.print(shown)
+
+
+def quiet_libraries() -> None:
+    """Keeps other libraries' bars and notices out of our output."""
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    disable_progress_bars()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+
+def run(command: Callable[[], T], debug: bool) -> int:
+    """Runs a command; what Pointsman refuses becomes one line and exit status 1."""
+    try:
+        command()
+    except PointsmanError as error:
+        if debug:
+            raise
+        err.print(f"error: {error}", style="red", markup=False)
+        return 1
+    except KeyboardInterrupt:
+        err.print("interrupted; run the same command again to go on", markup=False)
+        return 130
+    return 0

@@ -1,0 +1,189 @@
+"""The demo: shipped screenshots of real web widgets, routed and answered by the pocket model."""
+
+import html
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, ClassVar
+
+from PIL import Image, ImageDraw
+
+from pointsman.engine import Answer, Engine, make_prompt
+from pointsman.features import Progress
+from pointsman.files import write_bytes, write_text
+from pointsman.images import load_image
+from pointsman.sample import RoutingSample, read_samples
+
+GREEN, RED = (22, 163, 74), (220, 38, 38)
+
+
+@dataclass(frozen=True)
+class DemoRow:
+    sample: RoutingSample
+    answer: Answer
+    picture: str
+    """File name of the overlay, in the demo's folder"""
+
+    @property
+    def right_route(self) -> bool:
+        return self.answer.adapter == self.sample.adapter
+
+    @property
+    def inside(self) -> bool | None:
+        """Whether the click is in the box; None where there is none to hit."""
+        if self.sample.bbox is None:
+            return None
+        return is_inside(self.answer.point, self.sample.bbox)
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    entries: list[DemoRow]
+
+    COLUMNS: ClassVar[tuple[str, ...]] = (
+        "instruction",
+        "label",
+        "adapter",
+        "probability",
+        "action",
+        "inside the box?",
+    )
+
+    def rows(self) -> list[tuple[str, ...]]:
+        return [_cells(entry) for entry in self.entries]
+
+    def summary(self) -> str:
+        clicks = [entry.inside for entry in self.entries if entry.inside is not None]
+        routed = sum(entry.right_route for entry in self.entries)
+        return (
+            f"{routed} of {len(self.entries)} routed right, "
+            f"{sum(clicks)} of {len(clicks)} clicks inside the box"
+        )
+
+    def to_json(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "instruction": entry.sample.instruction,
+                "image": entry.picture,
+                "expected": entry.sample.adapter,
+                "label": _route(entry).label,
+                "adapter": entry.answer.adapter,
+                "probabilities": _route(entry).probabilities,
+                "action": entry.answer.action,
+                "point": entry.answer.point,
+                "inside": entry.inside,
+            }
+            for entry in self.entries
+        ]
+
+
+def run_demo(out: Path, progress: Progress | None = None) -> DemoResult:
+    """Answers the shipped screenshots and writes overlays and ``index.html`` to ``out``."""
+    entries = []
+    with demo_samples() as samples, Engine.pocket() as engine:
+        for number, sample in enumerate(samples, 1):
+            picture = load_image(Path(sample.images[0]))
+            [answer] = engine.generate_batch([make_prompt(picture, sample.instruction)])
+            entry = DemoRow(sample, answer, f"{number:02d}.png")
+            _write_overlay(out / entry.picture, picture, entry)
+            entries.append(entry)
+            if progress:
+                progress(number, len(samples))
+    result = DemoResult(entries)
+    write_text(out / "index.html", _page(result))
+    return result
+
+
+@contextmanager
+def demo_samples() -> Iterator[list[RoutingSample]]:
+    """The shipped screenshots with their right answers."""
+    from pointsman.engine import pocket_folder
+    from pointsman.project import FILE_NAME, load_project
+
+    with pocket_folder() as pocket, as_file(files("pointsman.pocket") / "screens") as folder:
+        labels = load_project(pocket / FILE_NAME).labels
+        yield read_samples(folder / "samples.jsonl", labels)
+
+
+def is_inside(point: tuple[float, float] | None, box: Sequence[float]) -> bool:
+    """Whether a point in pixels lies in the box x0, y0, x1, y1, edges included."""
+    return point is not None and box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]
+
+
+def draw_overlay(
+    image: Image.Image, point: tuple[float, float] | None, box: Sequence[float] | None
+) -> Image.Image:
+    """The screenshot with the right box in green and the click as a cross, red if it missed."""
+    picture = image.copy()
+    draw = ImageDraw.Draw(picture)
+    if box is not None:
+        draw.rectangle(tuple(box), outline=GREEN, width=2)
+    if point is not None:
+        color = GREEN if box is not None and is_inside(point, box) else RED
+        x, y = point
+        for reach, width, shade in ((13, 6, (255, 255, 255)), (12, 3, color)):
+            draw.line((x - reach, y, x + reach, y), fill=shade, width=width)
+            draw.line((x, y - reach, x, y + reach), fill=shade, width=width)
+    return picture
+
+
+def _write_overlay(path: Path, image: Image.Image, entry: DemoRow) -> None:
+    import io
+
+    buffer = io.BytesIO()
+    draw_overlay(image, entry.answer.point, entry.sample.bbox).save(buffer, "PNG")
+    write_bytes(path, buffer.getvalue())
+
+
+def _route(entry: DemoRow) -> Any:
+    return entry.answer.route
+
+
+def _cells(entry: DemoRow) -> tuple[str, ...]:
+    decision = _route(entry)
+    inside = {True: "yes", False: "no", None: "-"}[entry.inside]
+    action = entry.answer.action
+    return (
+        entry.sample.instruction,
+        str(decision.label),
+        entry.answer.adapter or "(abstained)",
+        f"{decision.confidence:.3f}",
+        json.dumps(action) if action else entry.answer.text[:60],
+        inside,
+    )
+
+
+def _page(result: DemoResult) -> str:
+    cards = "\n".join(_card(entry) for entry in result.entries)
+    return f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Pointsman demo</title>
+<style>
+body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 1200px; color: #1f2937;
+  padding: 0 1rem }}
+main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(360px, 1fr)); gap: 1.2rem }}
+figure {{ margin: 0; border: 1px solid #d1d5db; border-radius: 8px; overflow: hidden }}
+img {{ width: 100%; display: block; border-bottom: 1px solid #d1d5db }}
+figcaption {{ padding: .7rem .9rem }}
+b {{ font-weight: 600 }} code {{ font-size: 12.5px; color: #4b5563; overflow-wrap: anywhere }}
+.yes {{ color: #15803d }} .no {{ color: #b91c1c }}
+</style>
+<h1>Pointsman demo</h1>
+<p>Screenshots of real web widgets, routed and answered by the embedded pocket model.
+Green box: the right target. Cross: the click. <b>{html.escape(result.summary())}.</b></p>
+<main>
+{cards}
+</main></html>
+"""
+
+
+def _card(entry: DemoRow) -> str:
+    instruction, label, adapter, probability, action, inside = map(html.escape, _cells(entry))
+    route_class = "yes" if entry.right_route else "no"
+    hit = "" if inside == "-" else f' · <span class="{inside}">inside the box: {inside}</span>'
+    return f"""<figure><img src="{entry.picture}" alt="screenshot with the click">
+<figcaption><b>{instruction}</b><br>
+label {label} → <span class="{route_class}">{adapter}</span> ({probability}){hit}<br>
+<code>{action}</code></figcaption></figure>"""
