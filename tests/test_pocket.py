@@ -1,0 +1,72 @@
+"""The embedded model as it ships: complete, sealed, small, and right on its own screenshots."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pointsman.adapters import load_base_with_loras
+from pointsman.base import fingerprint_of
+from pointsman.demo import demo_samples, is_inside
+from pointsman.engine import Engine, make_prompt, pocket_folder
+from pointsman.evaluate import evaluate
+from pointsman.project import load_project
+from pointsman.router import Router
+from pointsman.sample import read_samples
+
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def pocket() -> Iterator[Engine]:
+    with Engine.pocket() as engine:
+        yield engine
+
+
+def test_it_is_small() -> None:
+    with pocket_folder() as folder:
+        total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert total <= 32 * MEGABYTE
+
+
+def test_its_parts_belong_together() -> None:
+    with pocket_folder() as folder:
+        project = load_project(folder / "pointsman.toml")
+        router = Router.load(Path(str(project.router)))
+        assert router.labels == project.labels
+        assert router.origin.fingerprint == fingerprint_of(project.base)
+        load_base_with_loras(project.base, project.adapters)
+
+
+def test_its_adapters_leave_the_routers_layers_alone() -> None:
+    """So that one forward can route and answer."""
+    with pocket_folder() as folder:
+        router = Router.load(folder / "router")
+        for config in (folder / "adapters").glob("*/adapter_config.json"):
+            layers = json.loads(config.read_text())["layers_to_transform"]
+            assert min(layers) >= router.layer
+
+
+def test_nothing_in_it_names_a_path() -> None:
+    with pocket_folder() as folder:
+        for path in [*folder.rglob("*.json"), *folder.rglob("*.md"), *folder.rglob("*.toml")]:
+            if path.name not in ("tokenizer.json",):
+                assert '"/' not in path.read_text(), path
+
+
+def test_demo_screens_are_routed_and_clicked(pocket: Engine) -> None:
+    with demo_samples() as samples:
+        prompts = [make_prompt(Path(s.images[0]), s.instruction) for s in samples]
+        answers = pocket.generate_batch(prompts)
+    routed = [a.adapter == s.adapter for a, s in zip(answers, samples, strict=True)]
+    assert sum(routed) >= len(routed) - 1
+    clicks = [is_inside(a.point, s.bbox) for a, s in zip(answers, samples, strict=True) if s.bbox]
+    assert sum(clicks) >= 0.7 * len(clicks)
+
+
+def test_routing_on_real_screens(pocket: Engine, screens: Path) -> None:
+    samples = read_samples(screens / "samples.jsonl", pocket.router.labels)
+    result = evaluate(pocket, samples[::4], by=["stratum"], task=False)
+    assert result.in_scope is not None
+    assert result.in_scope.accuracy >= 0.95
