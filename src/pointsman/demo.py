@@ -1,7 +1,8 @@
 """The demo: shipped screenshots of real web widgets, routed and answered by the pocket model."""
 
 import html
-import json
+import io
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,12 +10,15 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, ClassVar
 
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
-from pointsman.engine import Answer, Engine, make_prompt
+from pointsman.engine import Answer, Engine, make_prompt, pocket_folder
 from pointsman.features import Progress
 from pointsman.files import write_bytes, write_text
 from pointsman.images import load_image
+from pointsman.project import FILE_NAME, load_project
+from pointsman.router import Route
 from pointsman.sample import RoutingSample, read_samples
 
 GREEN, RED = (22, 163, 74), (220, 38, 38)
@@ -93,6 +97,7 @@ def run_demo(out: Path, progress: Progress | None = None) -> DemoResult:
             if progress:
                 progress(number, len(samples))
     result = DemoResult(entries)
+    write_bytes(out / "overview.png", _overview(out, entries))
     write_text(out / "index.html", _page(result))
     return result
 
@@ -100,9 +105,6 @@ def run_demo(out: Path, progress: Progress | None = None) -> DemoResult:
 @contextmanager
 def demo_samples() -> Iterator[list[RoutingSample]]:
     """The shipped screenshots with their right answers."""
-    from pointsman.engine import pocket_folder
-    from pointsman.project import FILE_NAME, load_project
-
     with pocket_folder() as pocket, as_file(files("pointsman.pocket") / "screens") as folder:
         labels = load_project(pocket / FILE_NAME).labels
         yield read_samples(folder / "samples.jsonl", labels)
@@ -131,29 +133,55 @@ def draw_overlay(
 
 
 def _write_overlay(path: Path, image: Image.Image, entry: DemoRow) -> None:
-    import io
-
     buffer = io.BytesIO()
     draw_overlay(image, entry.answer.point, entry.sample.bbox).save(buffer, "PNG")
     write_bytes(path, buffer.getvalue())
 
 
-def _route(entry: DemoRow) -> Any:
+def _overview(out: Path, entries: Sequence[DemoRow]) -> bytes:
+    """One picture with the first screenshots of each adapter and one out of scope."""
+    by_adapter: dict[str | None, list[DemoRow]] = {}
+    for entry in entries:
+        by_adapter.setdefault(entry.sample.adapter, []).append(entry)
+    shown = [entry for rows in by_adapter.values() for entry in rows[:2]][:6]
+    figure = Figure(figsize=(13, 7.2), layout="constrained")
+    for axes, entry in zip(figure.subplots(2, 3).flat, shown, strict=False):
+        with Image.open(out / entry.picture) as picture:
+            axes.imshow(picture)
+        decision = _route(entry)
+        who = entry.answer.adapter or "abstained"
+        instruction = textwrap.shorten(entry.sample.instruction, 48)
+        axes.set_title(f"{instruction}\n→ {who} ({decision.confidence:.2f})", fontsize=11)
+        axes.set_xticks([])
+        axes.set_yticks([])
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=80)
+    return buffer.getvalue()
+
+
+def _route(entry: DemoRow) -> Route:
+    assert entry.answer.route is not None
     return entry.answer.route
 
 
 def _cells(entry: DemoRow) -> tuple[str, ...]:
     decision = _route(entry)
     inside = {True: "yes", False: "no", None: "-"}[entry.inside]
-    action = entry.answer.action
     return (
         entry.sample.instruction,
         str(decision.label),
         entry.answer.adapter or "(abstained)",
         f"{decision.confidence:.3f}",
-        json.dumps(action) if action else entry.answer.text[:60],
+        _short(entry.answer),
         inside,
     )
+
+
+def _short(answer: Answer) -> str:
+    if answer.action is None:
+        return textwrap.shorten(answer.text, 40)
+    values = [str(value) for key, value in answer.action.items() if key != "action"]
+    return " ".join([str(answer.action.get("action")), *values])
 
 
 def _page(result: DemoResult) -> str:
