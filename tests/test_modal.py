@@ -1,0 +1,44 @@
+"""The Modal wrappers: the functions that Modal would run, run here by Modal's own ``local``."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from conftest import REPOSITORY
+from pointsman.errors import MismatchError
+from pointsman.features import Features, read_features
+from pointsman.router import Router
+
+pytest.importorskip("modal", reason="the modal extra is not installed")
+# Modal warns that a function run locally does not see its volume; the tests give other folders.
+pytestmark = pytest.mark.filterwarnings("ignore:The .* function is executing locally:UserWarning")
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, REPOSITORY / "modal" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_preprocess(tiny_dataset: Path, tiny_base_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "features"
+    line = load("router_preprocess").preprocess.local(
+        str(tiny_dataset), str(out), str(tiny_base_folder), "1,3", 0
+    )
+    assert "0=calendar" in line
+    assert read_features(out).recipe.layers == (1, 3)
+
+
+def test_train(tiny_features: Features, tmp_path: Path) -> None:
+    train = load("router_train").train
+    train.local(str(tiny_features.path), str(tmp_path / "router"), "", 0)
+    assert Router.load(tmp_path / "router").labels == tiny_features.labels
+    with pytest.raises(MismatchError, match="--adapter-names"):
+        train.local(str(tiny_features.path), str(tmp_path / "other"), "claim-window,calendar", 0)
