@@ -11,6 +11,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from conftest import ADAPTERS, make_adapter, make_base
 from pointsman.adapters import AdapterSettings, attach, load_base_with_loras, train_adapter
@@ -81,7 +82,11 @@ def test_training_lowers_the_loss_of_its_answers(
 ) -> None:
     samples = [s for s in tiny_data.splits["train"] if s.adapter == "calendar"]
     settings = AdapterSettings(batch_size=4, epochs=40, learning_rate=1e-2)
-    out = train_adapter("calendar", samples, fresh, tmp_path / "out", settings)
+    out = train_adapter(
+        "calendar", samples, fresh, tmp_path / "out", settings, log_dir=tmp_path / "curves"
+    )
+    events = EventAccumulator(str(tmp_path / "curves")).Reload()
+    assert len(events.Scalars("train/loss")) > 2
     losses = [entry["loss"] for entry in json.loads((out / "pointsman.json").read_text())["loss"]]
     assert losses[-1] < losses[0] / 2
 

@@ -176,10 +176,10 @@ def test_a_finished_folder_is_not_made_again(
 def test_another_request_for_the_same_folder_is_refused(
     tiny_features: Features, tiny_data: Dataset, tiny_base: Base, tmp_path: Path
 ) -> None:
-    with pytest.raises(MismatchError, match="another dataset, base or recipe"):
+    with pytest.raises(MismatchError, match="of another recipe"):
         preprocess(tiny_data, tiny_base, tiny_features.path, FeatureRecipe((1, 2)))
     other = load_base(str(make_base(tmp_path / "other", seed=9)))
-    with pytest.raises(MismatchError, match="another dataset, base or recipe"):
+    with pytest.raises(MismatchError, match="of another base"):
         preprocess(tiny_data, other, tiny_features.path, RECIPE)
 
 

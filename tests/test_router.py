@@ -15,6 +15,7 @@ from pointsman.errors import ArtefactError, LabelError, MismatchError, Pointsman
 from pointsman.features import Features
 from pointsman.files import digest_json
 from pointsman.head import build_router_head
+from pointsman.labels import LabelMap
 from pointsman.router import Router, adopt_pt, load_router_head, read_pt, write_pt
 
 
@@ -115,6 +116,15 @@ def test_missing_and_truncated_files_are_refused(copied: Path) -> None:
     (copied / "config.json").unlink()
     with pytest.raises(ArtefactError, match="not a complete router folder"):
         Router.load(copied)
+
+
+def test_a_router_of_other_labels_is_not_overwritten(copied: Path) -> None:
+    router = Router.load(copied)
+    router.save(copied)
+    other = Router(**(vars(router) | {"labels": LabelMap(tuple(reversed(ADAPTERS)))}))
+    with pytest.raises(MismatchError, match="choose another folder"):
+        other.save(copied)
+    assert Router.load(copied).labels == router.labels
 
 
 def test_belongs_to_its_base(tiny_router: Path, tiny_base: Base, tmp_path: Path) -> None:

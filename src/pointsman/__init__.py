@@ -26,7 +26,8 @@ _HOME = {
     "route_and_generate": "engine",
     "train_router": "train",
 }
-__all__ = sorted(_HOME)
+# Not ADAPTER_LABELS: it needs a project file, which `import *` cannot ask for.
+__all__ = sorted(set(_HOME) - {"ADAPTER_LABELS"})
 
 if TYPE_CHECKING:
     from pointsman.adapters import load_base_with_loras as load_base_with_loras

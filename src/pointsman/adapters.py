@@ -10,19 +10,22 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from pointsman.base import Base, Fingerprint, Prompt, load_base
 from pointsman.errors import ArtefactError, ConfigError, MismatchError, SampleError
 from pointsman.features import Progress
-from pointsman.files import read_object, read_tensors, write_json
+from pointsman.files import read_object, read_tensors, refuse_other, write_json
 from pointsman.images import load_image
 from pointsman.labels import LabelMap, check_name
 from pointsman.sample import RoutingSample
+from pointsman.train import summary_writer
 
 CONFIG, WEIGHTS, NOTE = "adapter_config.json", "adapter_model.safetensors", "pointsman.json"
 # LoraConfig has no default targets for Qwen3-VL, and "all-linear" also hits the vision tower.
@@ -163,9 +166,15 @@ class AdapterSettings:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            least = 0 if name in ("layers_from", "seed") else 1
-            if value <= 0 if name in ("epochs", "learning_rate") else value < least:
-                raise ConfigError(f"{name} is {value}; it is out of range")
+            if name in ("epochs", "learning_rate"):
+                wrong, right = not value > 0, "more than 0"
+            elif name == "seed":
+                wrong, right = not 0 <= value < 2**32, "0 or more, below 2**32"
+            else:
+                least = 0 if name == "layers_from" else 1
+                wrong, right = value < least, f"{least} or more"
+            if wrong:
+                raise ConfigError(f"{name} is {value}, out of range; give {right}")
 
 
 def train_adapter(
@@ -197,6 +206,7 @@ def train_adapter(
         raise ConfigError(f"layers_from {settings.layers_from}: the base has {base.depth} layers")
     if (out / CONFIG).is_file():
         raise ArtefactError(f"{out}: holds an adapter already; choose another --out or delete it")
+    refuse_other(out, "an adapter")
     samples = [sample for sample in samples if sample.answer is not None]
     if not samples:
         raise SampleError(f"adapter {name}: no sample with an assistant turn to train on")
@@ -204,16 +214,25 @@ def train_adapter(
     _check_resumable(checkpoints, name, samples, settings, base)
     torch.manual_seed(settings.seed)  # decides how the LoRA weights start
     model = get_peft_model(base.model, _lora_config(settings, base))
+    callbacks: list[TrainerCallback] = [_Reporter(progress)] if progress else []
+    if log_dir is not None:
+        callbacks.append(TensorBoardCallback(summary_writer(log_dir)))  # type: ignore[no-untyped-call]
     trainer = Trainer(
         model=model,
-        args=_arguments(checkpoints, settings, base, log_dir),
+        args=_arguments(checkpoints, settings, base),
         train_dataset=_Samples(samples),
         data_collator=lambda batch: _collate(batch, base),
-        callbacks=[_Reporter(progress)] if progress else [],
+        callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)
     last = get_last_checkpoint(str(checkpoints))  # type: ignore[no-untyped-call]
-    trainer.train(resume_from_checkpoint=last)
+    try:
+        trainer.train(resume_from_checkpoint=last)
+    except (OSError, SafetensorError) as error:
+        raise ArtefactError(
+            f"{checkpoints}: cannot be written ({error}); free some space, delete it and run the "
+            "same command again"
+        ) from None
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     _save(model, out, _note(name, settings, base, len(samples), history))
     model.unload()
@@ -261,9 +280,7 @@ def _lora_config(settings: AdapterSettings, base: Base) -> LoraConfig:
     )
 
 
-def _arguments(
-    checkpoints: Path, settings: AdapterSettings, base: Base, log_dir: Path | None
-) -> TrainingArguments:
+def _arguments(checkpoints: Path, settings: AdapterSettings, base: Base) -> TrainingArguments:
     on_cuda = base.device.type == "cuda"
     return TrainingArguments(
         output_dir=str(checkpoints),
@@ -277,7 +294,7 @@ def _arguments(
         save_steps=settings.save_every,
         save_total_limit=1,
         logging_steps=10,
-        report_to=["tensorboard"] if log_dir else [],
+        report_to=[],
         remove_unused_columns=False,
         dataloader_pin_memory=on_cuda,
         use_cpu=base.device.type == "cpu",

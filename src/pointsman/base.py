@@ -24,7 +24,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from pointsman.errors import ArtefactError, ConfigError, MismatchError, SampleError
 from pointsman.files import digest_file, digest_json, read_object
-from pointsman.sample import Turn
+from pointsman.sample import Turn, user_turn
 
 MODEL_TYPE = "qwen3_vl"
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -198,6 +198,12 @@ class Base:
 
         Text such as ``<|image_pad|>`` would otherwise become the real special token.
         """
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise SampleError(
+                f"text {text[:40]!r} holds half a character (a lone surrogate); give it as UTF-8"
+            ) from None
         pattern = self._special_tokens
         while match := pattern.search(text):
             place = match.start() + 1
@@ -225,7 +231,8 @@ class Base:
     @property
     def _special_tokens(self) -> re.Pattern[str]:
         tokens = (t.content for t in self.tokenizer.added_tokens_decoder.values() if t.special)
-        return re.compile("|".join(map(re.escape, tokens)))
+        # An empty alternation would match everywhere; (?!) matches nowhere.
+        return re.compile("|".join(map(re.escape, tokens)) or "(?!)")
 
     @property
     def _image_token(self) -> str:
@@ -348,9 +355,9 @@ def load_base(
             raise ConfigError(f"max_pixels {max_pixels} is less than the least size, {smallest}")
         image_processor.size["longest_edge"] = max_pixels
     tokenizer = _load(folder, AutoTokenizer.from_pretrained)
-    template = _template(folder, tokenizer)
+    template = _load(folder, lambda path: _template(path, tokenizer))
     model = _load(folder, lambda path: _load_model(path, torch_dtype)).to(where)
-    return Base(
+    base = Base(
         id=base_model_id,
         revision=commit,
         folder=folder,
@@ -360,6 +367,8 @@ def load_base(
         template=template,
         fingerprint=_fingerprint(folder, config, template, image_processor),
     )
+    _load(folder, lambda _: base.render([user_turn("", 1)]))  # refuses a broken template
+    return base
 
 
 def fingerprint_of(base_model_id: str, revision: str | None = None) -> Fingerprint:
@@ -410,10 +419,12 @@ def _pick_device(device: str | None) -> torch.device:
         backends = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         return torch.device(next((name for name, there in backends.items() if there), "cpu"))
     try:
-        torch.empty(0, device=device)
-        return torch.device(device)
+        where = torch.empty(0, device=device).device
     except (RuntimeError, AssertionError):
-        raise ConfigError(f"device {device!r} is not there; leave it out to use the best") from None
+        where = torch.device("meta")
+    if where.type == "meta":  # it holds no values at all
+        raise ConfigError(f"device {device!r} is not there; leave it out to use the best")
+    return where
 
 
 def _default_dtype(device: torch.device) -> torch.dtype:

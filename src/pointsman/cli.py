@@ -394,9 +394,8 @@ def data_check(
     if as_json:
         console.show_json(report.to_json())
     else:
-        rows = [(f.level, f.kind, f.where, f.message) for f in report.findings]
-        if rows:
-            console.table(("level", "kind", "where", "what"), rows)
+        for finding in report.findings:
+            console.say(str(finding))
         console.say(f"{dataset}: {len(report.errors)} errors, {len(report.warnings)} warnings")
     if report.errors:
         raise typer.Exit(1)
@@ -461,7 +460,7 @@ def main() -> None:
     """Entry point of the ``pointsman`` command."""
     debug = "--debug" in sys.argv[1:]
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    sys.exit(console.run(lambda: app(arguments), debug))
+    sys.exit(console.run(lambda: app(arguments, prog_name="pointsman"), debug))
 
 
 def _engine(

@@ -8,14 +8,24 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from pointsman.errors import PointsmanError
 
-out = Console(highlight=False, soft_wrap=True)
+# Paths and users' texts are shown as they are: "[/b]" is no markup and ":100:" no emoji.
+out = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
 # Progress, notes and errors: standard output stays clean for --json and pipes.
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+err = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+INTERRUPTED = 130
 
 T = TypeVar("T")
 
@@ -24,12 +34,12 @@ T = TypeVar("T")
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar; yields ``report(done, total)``."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, transient=True) as bar:
+    with _bar(*columns) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -37,18 +47,21 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[str, int], None]]:
     """A counter for work whose end is not known; yields ``report(step, done)``."""
-    columns = (TextColumn(f"{what}: {{task.description}}"), TextColumn("{task.completed}"))
-    with Progress(*columns, console=err, transient=True) as bar:
+    columns = (
+        TextColumn(f"{what}: {{task.description}}", markup=False),
+        TextColumn("{task.completed}"),
+    )
+    with _bar(*columns) as bar:
         task = bar.add_task("", total=None)
         yield lambda step, done: bar.update(task, description=step, completed=done)
 
 
 def note(message: str) -> None:
-    err.print(message, style="dim", markup=False)
+    err.print(message, style="dim")
 
 
 def say(message: str) -> None:
-    out.print(message, markup=False)
+    out.print(message)
 
 
 def show_json(value: Any) -> None:
@@ -82,9 +95,17 @@ def run(command: Callable[[], T], debug: bool) -> int:
     except PointsmanError as error:
         if debug:
             raise
-        err.print(f"error: {error}", style="red", markup=False)
+        err.print(f"error: {error}", style="red")
         return 1
-    except KeyboardInterrupt:
-        err.print("interrupted; run the same command again to go on", markup=False)
-        return 130
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # Typer turns the one into the other.
+        if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
+            raise
+        err.print("interrupted; run the same command again to go on")
+        return INTERRUPTED
     return 0
+
+
+def _bar(*columns: ProgressColumn) -> Progress:
+    # Where nobody watches, a bar would still leave an empty line.
+    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)

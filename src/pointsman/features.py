@@ -5,6 +5,7 @@ there (``first``) carries no information and is refused. The default is the prom
 token, which has read the images and all of the text.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -18,12 +19,13 @@ from torch import Tensor
 
 from pointsman.base import Base, Encoded, Fingerprint, Prompt
 from pointsman.data.dataset import Dataset
-from pointsman.errors import ArtefactError, ConfigError, MismatchError, SampleError
+from pointsman.errors import ArtefactError, ConfigError, ImageError, MismatchError, SampleError
 from pointsman.files import (
     digest_json,
     read_object,
     read_tensors,
     read_tensors_and_metadata,
+    refuse_other,
     write_json,
     write_tensors,
 )
@@ -171,10 +173,12 @@ def preprocess(
     batch_tokens = batch_tokens or (4096 if base.device.type == "cpu" else 16384)
     identity = _identity(dataset, base, recipe, batch_tokens)
     request = digest_json(identity)
+    refuse_other(out, "features")
     if (out / "metadata.json").is_file():
         found = read_object(out / "metadata.json")
-        _check_request(digest_json({key: found.get(key) for key in identity}), request, out)
-        return read_features(out)
+        _check_identity(found, identity, out)
+        if _is_whole(out, _shards(identity)):
+            return read_features(out)
     plan = {split: _plan(samples, base, batch_tokens) for split, samples in dataset.splits.items()}
     total, done = sum(map(len, dataset.splits.values())), 0
     for split, shards in plan.items():
@@ -190,8 +194,7 @@ def preprocess(
                 progress(done, total)
     write_tensors(out / "probes.safetensors", {"features": probe_features(base, recipe)})
     made_by = {"base_model_id": base.id, "base_revision": base.revision}
-    shards_of = {split: len(shards) for split, shards in plan.items()}
-    write_json(out / "metadata.json", identity | made_by | {"shards": shards_of})
+    write_json(out / "metadata.json", identity | made_by)
     return read_features(out)
 
 
@@ -208,15 +211,21 @@ def read_features(path: Path) -> Features:
             "run the same `pointsman preprocess` again, it goes on where it stopped"
         )
     metadata = read_object(where)
-    if missing := [key for key in (*_IDENTITY, "shards") if key not in metadata]:
+    if missing := [key for key in _IDENTITY if key not in metadata]:
         raise ArtefactError(f"{where}: has no {missing[0]!r}; run `pointsman preprocess` again")
+    try:
+        shards = _shards(metadata)
+    except (AttributeError, TypeError, ValueError, ZeroDivisionError):
+        raise ArtefactError(f"{where}: its sample counts are no counts; restore the file") from None
+    if not _is_whole(path, shards):
+        raise ArtefactError(
+            f"{path}: files that metadata.json speaks of are missing; "
+            "run the same `pointsman preprocess` again, it makes them anew"
+        )
     labels = LabelMap.of(metadata["class_names"], f"{where}: class_names")
     # Every shard names the request that made it, so no line of metadata.json can be changed alone.
     request = digest_json({key: metadata[key] for key in _IDENTITY})
-    splits = {
-        split: _read_split(path, split, int(shards), request)
-        for split, shards in metadata["shards"].items()
-    }
+    splits = {split: _read_split(path, split, number, request) for split, number in shards.items()}
     return Features(
         path=path,
         labels=labels,
@@ -224,7 +233,7 @@ def read_features(path: Path) -> Features:
         origin=Origin.of(metadata, str(where)),
         hidden_size=int(metadata["hidden_size"]),
         splits=splits,
-        probes=read_tensors(path / "probes.safetensors")["features"],
+        probes=_read_probes(path),
     )
 
 
@@ -279,6 +288,7 @@ _IDENTITY = (
     "recipe",
     "fingerprint",
     "dataset_fingerprint",
+    "samples",
     "batch_tokens",
     "shard_samples",
 )
@@ -297,6 +307,7 @@ def _identity(
         asdict(recipe) | {"layers": list(recipe.layers)},
         asdict(base.fingerprint),
         dataset.fingerprint,
+        {split: len(samples) for split, samples in dataset.splits.items()},
         batch_tokens,
         SHARD_SAMPLES,
     )
@@ -343,7 +354,14 @@ def _shard(
     samples: Sequence[RoutingSample], batches: list[list[int]], base: Base, recipe: FeatureRecipe
 ) -> dict[str, Tensor]:
     def prepare(batch: list[int]) -> Encoded:
-        return base.encode([load_prompt(samples[index]) for index in batch])
+        try:
+            return base.encode([load_prompt(samples[index]) for index in batch])
+        except ImageError:
+            raise
+        except SampleError:  # which of them? alone, the one at fault fails again
+            for index in batch:
+                _encode_named(base, samples[index])
+            raise
 
     features = []
     # One batch ahead: images are decoded while the base is at work on the batch before.
@@ -359,6 +377,14 @@ def _shard(
     return {"features": torch.cat(features), "labels": torch.tensor(labels), "index": index}
 
 
+def _encode_named(base: Base, sample: RoutingSample) -> None:
+    try:
+        base.encode([load_prompt(sample)])
+    except SampleError as error:
+        name = ", ".join(sample.images) or repr(sample.instruction[:60])
+        raise SampleError(f"sample with {name}: {error}") from None
+
+
 def _label(sample: RoutingSample) -> int:
     return OUT_OF_SCOPE if sample.label is None else sample.label
 
@@ -367,7 +393,44 @@ def _shard_name(split: str, number: int) -> str:
     return f"{split}-{number:05d}.safetensors"
 
 
+def _check_identity(found: dict[str, Any], mine: dict[str, Any], out: Path) -> None:
+    differing = [key for key in mine if found.get(key) != mine[key]]
+    if differing:
+        key = differing[0]
+        named = _NAMES.get(key) or f"{key} ({found.get(key)}, not {mine[key]})"
+        raise MismatchError(
+            f"{out}: holds features of another {named}; choose another --out or delete it"
+        )
+
+
+_NAMES = {"fingerprint": "base", "dataset_fingerprint": "dataset"}
+
+
+def _shards(identity: dict[str, Any]) -> dict[str, int]:
+    """Number of shards of each split, from the sealed sample counts."""
+    size = int(identity["shard_samples"])
+    return {split: math.ceil(int(n) / size) for split, n in identity["samples"].items()}
+
+
+def _is_whole(path: Path, shards: dict[str, int]) -> bool:
+    """Whether every file that ``metadata.json`` speaks of is there."""
+    names = [_shard_name(split, i) for split, n in shards.items() for i in range(n)]
+    return all((path / name).is_file() for name in (*names, "probes.safetensors"))
+
+
+def _read_probes(path: Path) -> Tensor:
+    tensors = read_tensors(path / "probes.safetensors")
+    if "features" not in tensors or tensors["features"].dim() != 3:
+        raise ArtefactError(
+            f"{path / 'probes.safetensors'}: not the probes of features; delete it and run the "
+            "same `pointsman preprocess` again"
+        )
+    return tensors["features"]
+
+
 def _read_split(path: Path, split: str, shards: int, request: str) -> tuple[Tensor, Tensor]:
+    if not shards:
+        return torch.empty(0), torch.empty(0, dtype=torch.long)
     parts = []
     for number in range(shards):
         tensors, metadata = read_tensors_and_metadata(path / _shard_name(split, number))

@@ -20,10 +20,20 @@ from torch import Tensor
 from pointsman.errors import ArtefactError
 
 TEMPORARY = ".partial"
+_MARKS = {
+    "dataset.json": "a dataset",
+    "metadata.json": "features",
+    "adapter_config.json": "an adapter",
+    "router.safetensors": "a router",
+    "model.safetensors": "a base",
+    "model.safetensors.index.json": "a base",
+}
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes ``content`` to ``path`` atomically, making its folder. Raises ``ArtefactError``."""
+    if not path.name:  # "." or "/"
+        raise ArtefactError(f"{path}: is a folder; give the name of a file in it")
     temporary = path.with_name(f".{path.name}{TEMPORARY}")
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +69,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise ArtefactError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtefactError(f"{path}: not a readable JSON file ({error})") from None
 
 
@@ -87,8 +97,18 @@ def read_tensors_and_metadata(path: Path) -> tuple[dict[str, Tensor], dict[str, 
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise ArtefactError(
             f"{path}: not a safetensors file, or a truncated one ({error}); "
-            "write it again (a pickle under this name is never loaded)"
+            "delete it and run what made it again (a pickle under this name is never loaded)"
         ) from None
+
+
+def refuse_other(folder: Path, what: str) -> None:
+    """Raises ``ArtefactError`` if ``folder`` holds another kind of thing than ``what``.
+
+    Several kinds have files of one name: one would be destroyed by writing the other over it.
+    """
+    for mark, kind in _MARKS.items():
+        if kind != what and (folder / mark).exists():
+            raise ArtefactError(f"{folder}: holds {kind}, not {what}; choose another --out")
 
 
 def digest_bytes(content: bytes) -> str:

@@ -30,6 +30,9 @@ def load_image(source: Source, name: str | None = None) -> Image.Image:
     image = source if isinstance(source, Image.Image) else _open(source, name)
     try:
         check_size(image.size, name)
+        if image.mode.startswith("I;16"):  # Pillow would cut off all above 255, to white
+            image = image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
+            return image.convert("RGB")
         if image.has_transparency_data:
             layer = image.convert("RGBA")
             flat = Image.new("RGB", layer.size, "white")

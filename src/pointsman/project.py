@@ -43,7 +43,8 @@ def load_project(path: Path) -> Project:
         LabelError: an adapter name that cannot be one.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        # Some editors write a byte order mark.
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such project file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -63,10 +64,11 @@ def load_project(path: Path) -> Project:
     adapters = table.get("adapters")
     if not isinstance(adapters, dict) or not all(isinstance(v, str) for v in adapters.values()):
         raise ConfigError(f'{path}: needs [adapters] with lines of the form name = "path"')
+    _ = LabelMap.of(list(adapters), f"{path}: [adapters]")
     return Project(
         base=_located(table["base"], path.parent),
         adapters={name: _located(value, path.parent) for name, value in adapters.items()},
-        router=str(path.parent / table["router"]) if "router" in table else None,
+        router=str(path.parent / _expanded(table["router"])) if "router" in table else None,
         revision=table.get("revision"),
         max_pixels=max_pixels,
     )
@@ -74,9 +76,19 @@ def load_project(path: Path) -> Project:
 
 def _located(value: str, folder: Path) -> str:
     """``value`` as a path if something is there or it looks like one; a Hub id is left alone."""
-    path = folder / Path(value).expanduser()
+    path = folder / _expanded(value)
     is_path = path.exists() or value.startswith((".", "/", "~")) or value.count("/") > 1
-    return str(path) if is_path else value
+    if not is_path:
+        return value
+    # The dot stays: without it a missing folder such as "./a/b" would be looked for on the Hub.
+    return str(path) if path.exists() or path.is_absolute() else f"./{path}"
+
+
+def _expanded(value: str) -> Path:
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{value}: no such user, so no such home; give a whole path") from None
 
 
 def adapter_labels(path: Path | None = None) -> dict[str, int]:

@@ -7,7 +7,8 @@ line that names it. Nothing is ever unpickled: the original's ``.pt`` checkpoint
 """
 
 import io
-import pickle
+import shutil
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from pointsman.files import (
     digest_json,
     read_object,
     read_tensors,
+    refuse_other,
     write_bytes,
     write_json,
     write_tensors,
@@ -129,15 +131,25 @@ class Router:
             )
 
     def save(self, path: Path) -> None:
-        """Writes the router folder, ``config.json`` last. Raises ``ArtefactError``."""
-        write_tensors(path / "router.safetensors", self.head.state_dict())
-        write_tensors(path / "probes.safetensors", self.probes._asdict())
-        config = self._config()
-        write_text(path / "README.md", _card(self))
-        digests = {name: digest_file(path / name) for name in _FILES}
-        digests["labels"] = self.labels.digest
-        config["digests"] = digests | {"config": digest_json(config | {"digests": digests})}
-        write_json(path / "config.json", config)
+        """Writes the router folder, ``config.json`` last; replaces a router of the same labels.
+
+        Raises:
+            ArtefactError: the folder holds something else, or cannot be written.
+            MismatchError: it holds a router of other labels.
+        """
+        refuse_other(path, "a router")
+        where = path / "config.json"
+        if where.is_file():
+            there = LabelMap.of(read_object(where).get("adapters"), f"{where}: adapters")
+            self.labels.check_same(there, "the new router", str(path), "choose another folder")
+        new = path / ".new"  # a full disk is met here, while the old router is still whole
+        try:
+            self._write(new)
+            where.unlink(missing_ok=True)  # until the new one is there, this is not a router
+            for name in (*_FILES, "README.md", where.name):
+                (new / name).replace(path / name)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
 
     @classmethod
     def load(cls, path: Path) -> "Router":
@@ -181,6 +193,16 @@ class Router:
             probabilities=dict(zip(self.labels, probabilities.tolist(), strict=True)),
             abstained=abstained,
         )
+
+    def _write(self, path: Path) -> None:
+        write_tensors(path / "router.safetensors", self.head.state_dict())
+        write_tensors(path / "probes.safetensors", self.probes._asdict())
+        write_text(path / "README.md", _card(self))
+        config = self._config()
+        digests = {name: digest_file(path / name) for name in _FILES}
+        digests["labels"] = self.labels.digest
+        config["digests"] = digests | {"config": digest_json(config | {"digests": digests})}
+        write_json(path / "config.json", config)
 
     def _config(self) -> dict[str, Any]:
         return {
@@ -290,18 +312,25 @@ def adopt_pt(path: Path, adapters: Sequence[str], out: Path) -> None:
 
 
 def _load_pt(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        raise ArtefactError(f"{path}: a folder, not a .pt checkpoint; a router folder has names")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd pickle protocols, in what is no pickle
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ArtefactError(f"{path}: no such router") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError):
+    except Exception:  # the unpickler raises almost anything on what is no checkpoint
         raise ArtefactError(
             f"{path}: not a router: neither a folder nor a .pt checkpoint of plain tensors "
             "(anything else in a pickle is refused)"
         ) from None
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
-        raise ArtefactError(f"{path}: a .pt without a 'state_dict' is not a router checkpoint")
-    return checkpoint
+    state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ArtefactError(
+            f"{path}: a .pt without a 'state_dict' of tensors is not a router checkpoint"
+        )
+    return dict(checkpoint)
 
 
 def _save_pt(path: Path, checkpoint: dict[str, Any]) -> None:
@@ -312,6 +341,8 @@ def _save_pt(path: Path, checkpoint: dict[str, Any]) -> None:
 
 def _check_seal(path: Path, config: dict[str, Any]) -> None:
     digests = config.get("digests")
+    if not {"adapters", "format_version"} & set(config):
+        raise ArtefactError(f"{path}: its config.json is not a router's; give a router folder")
     if config.get("format_version") != FORMAT_VERSION or not isinstance(digests, dict):
         raise ArtefactError(
             f"{path}: a router of format {config.get('format_version')!r}; this version reads "

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pointsman.calibrate import calibrate
-from pointsman.errors import ConfigError, MissingDependency, SampleError
+from pointsman.errors import ArtefactError, ConfigError, MissingDependency, SampleError
 from pointsman.features import Features, read_features
 from pointsman.head import RouterHead, build_router_head
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
@@ -46,12 +46,15 @@ class TrainSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        positive = ("learning_rate", "steps", "patience", "coverage")
-        wrong = [name for name in positive if getattr(self, name) <= 0]
-        wrong += ["weight_decay"] if self.weight_decay < 0 else []
-        wrong += ["coverage"] if self.coverage > 1 else []
-        if wrong:
-            raise ConfigError(f"{wrong[0]} is {getattr(self, wrong[0])}; it is out of range")
+        for name in ("learning_rate", "steps", "patience"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give more than 0")
+        if not self.weight_decay >= 0:
+            raise ConfigError(f"weight_decay is {self.weight_decay}; give 0 or more")
+        if not 0 < self.coverage <= 1:
+            raise ConfigError(f"coverage is {self.coverage}; give more than 0 and at most 1")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed is {self.seed}; give 0 or more, below 2**63")
         if not self.mlp_sizes or min(self.mlp_sizes) < 0:
             raise ConfigError(f"mlp_sizes {self.mlp_sizes}: give sizes, 0 for the linear head")
 
@@ -251,14 +254,28 @@ def _seal(
     )
 
 
-def _logging(log_dir: Path | None) -> AbstractContextManager[Any]:
-    if log_dir is None:
-        return nullcontext()
+def summary_writer(log_dir: Path) -> Any:
+    """A TensorBoard ``SummaryWriter``.
+
+    Raises:
+        ArtefactError: ``log_dir`` cannot be written.
+        MissingDependency: TensorBoard is not installed.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise MissingDependency(
             "--log-dir needs TensorBoard: pip install 'pointsman[tensorboard]'"
         ) from None
-    writer: AbstractContextManager[Any] = SummaryWriter(log_dir)
+    try:
+        return SummaryWriter(log_dir)
+    except OSError as error:
+        raise ArtefactError(
+            f"{log_dir}: cannot be written ({error.strerror}); choose another --log-dir"
+        ) from None
+
+
+def _logging(log_dir: Path | None) -> AbstractContextManager[Any]:
+    writer: AbstractContextManager[Any]
+    writer = nullcontext() if log_dir is None else summary_writer(log_dir)
     return writer
