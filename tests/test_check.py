@@ -278,6 +278,18 @@ def test_labels_that_the_prompt_length_gives_away(tmp_path: Path) -> None:
     assert "the length of the prompt alone predicts the adapter for 90%" in message
 
 
+def test_labels_that_the_system_prompt_gives_away(folder: Path) -> None:
+    for split in ("train", "val", "test"):
+
+        def tell(number: int, r: dict[str, Any]) -> None:
+            prompt = f"You work on screen {r['label']}."
+            r["conversations"].insert(0, {"from": "system", "value": prompt})
+
+        edit(folder, tell, split)
+    found = [str(finding) for finding in check(folder).findings if finding.kind == "trivia"]
+    assert any("the system prompt alone predicts the adapter for 100%" in line for line in found)
+
+
 def test_sizes_and_lengths_that_say_nothing_are_no_finding(tmp_path: Path) -> None:
     def size(label: int, number: int) -> tuple[int, int]:
         return (20 + number % 7, 20)

@@ -266,7 +266,7 @@ def _check_answers(run: _Check, items: list[_Item], labels: LabelMap) -> None:
 
 
 def _check_trivia(run: _Check, items: list[_Item]) -> None:
-    """No rule that looks neither at the picture nor at the words predicts the adapter."""
+    """No rule that looks neither at the picture nor at the request predicts the adapter."""
     labelled = [item for item in items if item.sample.label is not None and item.images]
     sized = [item for item in labelled if item.size]
     _warn_rule(run, "the image size", sized, [item.size for item in sized])
@@ -274,6 +274,10 @@ def _check_trivia(run: _Check, items: list[_Item]) -> None:
     _warn_rule(run, "the pattern of the image path", labelled, patterns)
     lengths = [len(item.sample.instruction) for item in labelled]
     _warn_rule(run, "the length of the prompt", labelled, lengths)
+    # Training sets of different adapters often come with a system prompt each, which a client
+    # that does not know the adapter cannot send.
+    systems = ["".join(t.text for t in i.sample.turns if t.role == "system") for i in labelled]
+    _warn_rule(run, "the system prompt", labelled, systems)
 
 
 def _warn_rule(run: _Check, what: str, items: list[_Item], values: list[Any]) -> None:
