@@ -19,6 +19,8 @@ from .screen import Screen, make_screen
 from .widget import ADAPTERS
 
 OUT_OF_SCOPE = "out-of-scope"
+SMALLEST = (320, 256)
+"""Width and height in pixels under which the widgets no longer fit."""
 # Raised whenever the same seed comes to draw other pictures.
 _DRAWING = 1
 _IN_SCOPE_SHARES = {"plain": 0.45, "image-decides": 0.25, "text-decides": 0.3}
@@ -45,7 +47,7 @@ def write_screens(
     `screens.json`, the settings, first.
     `progress` is called with the number of samples done.
     """
-    _check(n, adapters, out_of_scope, per_image)
+    _check(n, adapters, out_of_scope, per_image, sizes)
     settings = {
         "drawing": _DRAWING,
         "seed": seed,
@@ -73,7 +75,13 @@ def write_screens(
     write_text(out / "samples.jsonl", to_jsonl(records))
 
 
-def _check(n: int, adapters: Sequence[str], out_of_scope: float, per_image: int) -> None:
+def _check(
+    n: int,
+    adapters: Sequence[str],
+    out_of_scope: float,
+    per_image: int,
+    sizes: Sequence[tuple[int, int]] | None,
+) -> None:
     faults = [f"adapter {name!r} cannot be drawn" for name in adapters if name not in ADAPTERS]
     if not adapters or len(set(adapters)) < len(adapters):
         faults.append(f"adapters {list(adapters)} must be different and at least one")
@@ -83,6 +91,10 @@ def _check(n: int, adapters: Sequence[str], out_of_scope: float, per_image: int)
         faults.append(f"per_image is {per_image}, must be 1 or more")
     if not 0 <= out_of_scope <= 1:
         faults.append(f"out_of_scope is {out_of_scope}, must be a share from 0 to 1")
+    small = [size for size in sizes or () if size[0] < SMALLEST[0] or size[1] < SMALLEST[1]]
+    if small:
+        least = "x".join(map(str, SMALLEST))
+        faults.append(f"size {small[0][0]}x{small[0][1]} is too small, give at least {least}")
     if faults:
         raise ConfigError("; ".join(faults))
 
