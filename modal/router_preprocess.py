@@ -1,9 +1,11 @@
 """Preprocess a routing dataset on a Modal GPU.
 
-    modal run modal/router_preprocess.py --dataset-dir /data/routing --out-dir /data/features
+    modal run modal/router_preprocess.py::run --dataset-dir /data/datasets/routing
 
 Paths are inside the Modal volume `pointsman`, mounted at /data; put the dataset there with
-`modal volume put pointsman ./routing /routing`. An interrupted run goes on where it stopped.
+`modal volume put pointsman ./routing /datasets/routing`. The features go to
+/data/preprocessed/NAME, NAME being the dataset folder's, unless --out-dir is given. An interrupted
+run goes on where it stopped.
 """
 
 from pathlib import Path
@@ -40,9 +42,10 @@ def preprocess(dataset_dir: str, out_dir: str, base: str, layers: str, max_pixel
 @app.local_entrypoint()
 def run(
     dataset_dir: str,
-    out_dir: str,
+    out_dir: str = "",
     base: str = "Qwen/Qwen3-VL-8B-Instruct",
     layers: str = "",
     max_pixels: int = 0,
 ) -> None:
+    out_dir = out_dir or f"/data/preprocessed/{Path(dataset_dir).name}"
     print(preprocess.remote(dataset_dir, out_dir, base, layers, max_pixels))

@@ -1,7 +1,8 @@
 """Train a router head on preprocessed features, on Modal.
 
-    modal run modal/router_train.py::run --preprocessed-dir /data/features --out-dir /data/router
+    modal run modal/router_train.py::run --preprocessed-dir /data/preprocessed/routing
 
+The router goes to /data/routers/NAME, NAME being the features folder's, unless --out-dir is given.
 The ordered adapter names come from the features' metadata and are sealed in the router;
 --adapter-names may state them, comma-separated, and must then agree. Paths are inside the Modal
 volume `pointsman`, mounted at /data. Training takes seconds on a CPU, so no GPU is asked for.
@@ -39,5 +40,6 @@ def train(preprocessed_dir: str, out_dir: str, adapter_names: str, seed: int) ->
 
 
 @app.local_entrypoint()
-def run(preprocessed_dir: str, out_dir: str, adapter_names: str = "", seed: int = 0) -> None:
+def run(preprocessed_dir: str, out_dir: str = "", adapter_names: str = "", seed: int = 0) -> None:
+    out_dir = out_dir or f"/data/routers/{Path(preprocessed_dir).name}"
     print(train.remote(preprocessed_dir, out_dir, adapter_names, seed))

@@ -1,6 +1,7 @@
 """The Modal wrappers: the functions that Modal would run, run here by Modal's own ``local``."""
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -42,3 +43,19 @@ def test_train(tiny_features: Features, tmp_path: Path) -> None:
     assert Router.load(tmp_path / "router").labels == tiny_features.labels
     with pytest.raises(MismatchError, match="--adapter-names"):
         train.local(str(tiny_features.path), str(tmp_path / "other"), "claim-window,calendar", 0)
+
+
+@pytest.mark.parametrize(
+    ("script", "options"),
+    [
+        ("router_train.py", ("--preprocessed-dir", "--adapter-names", "--out-dir")),
+        ("router_preprocess.py", ("--dataset-dir", "--base", "--layers", "--max-pixels")),
+    ],
+)
+def test_the_command_is_the_one_that_users_know(script: str, options: tuple[str, ...]) -> None:
+    """Needs no account: Modal imports the file and shows the entry point's own help."""
+    command = [sys.executable, "-m", "modal", "run", f"modal/{script}::run", "--help"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for option in options:
+        assert option in done.stdout
