@@ -161,7 +161,8 @@ def preprocess(
 
     Args:
         recipe: by default ``FeatureRecipe.default``.
-        batch_tokens: padded tokens of one batch; by default 4,096 on a CPU, 16,384 elsewhere.
+        batch_tokens: padded tokens of one batch; by default 16,384, and 1,024 on a CPU, where
+            larger batches only spill its caches.
 
     Raises:
         ArtefactError: ``out`` holds something else or cannot be written.
@@ -170,7 +171,7 @@ def preprocess(
     """
     recipe = recipe or FeatureRecipe.default(base.depth)
     base.trunk(recipe.layers[-1])  # refuses a layer that the base has not
-    batch_tokens = batch_tokens or (4096 if base.device.type == "cpu" else 16384)
+    batch_tokens = batch_tokens or (1024 if base.device.type == "cpu" else 16384)
     identity = _identity(dataset, base, recipe, batch_tokens)
     request = digest_json(identity)
     refuse_other(out, "features")
