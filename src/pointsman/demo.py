@@ -51,9 +51,9 @@ class DemoResult:
         "instruction",
         "label",
         "adapter",
-        "probability",
+        "prob.",
         "action",
-        "inside the box?",
+        "in the box?",
     )
 
     def rows(self) -> list[tuple[str, ...]]:
