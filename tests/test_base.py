@@ -104,7 +104,7 @@ def test_only_answers_are_trained_on(tiny_base: Base) -> None:
     image = Image.new("RGB", (64, 64))
     encoded, labels = tiny_base.encode_answers([Prompt(turns, (image,))])
     trained = labels[0] != IGNORED
-    assert tiny_base.tokenizer.decode(labels[0][trained]) == "one<|im_end|>\ntwo<|im_end|>\n"
+    assert tiny_base.tokenizer.decode(labels[0][trained]) == "one<|im_end|>two<|im_end|>"
     assert torch.equal(labels[0][trained], encoded["input_ids"][0][trained])
 
 
@@ -113,7 +113,9 @@ def test_training_reads_the_prompt_that_serving_builds(tiny_base: Base) -> None:
     served = tiny_base.encode([request])["input_ids"][0]
     answered = Prompt((*request.turns, Turn("assistant", ("ok",))), request.images)
     encoded, labels = tiny_base.encode_answers([answered])
-    assert torch.equal(encoded["input_ids"][0][labels[0] == IGNORED], served)
+    rest = encoded["input_ids"][0][labels[0] == IGNORED]
+    assert torch.equal(rest[: len(served)], served)
+    assert tiny_base.tokenizer.decode(rest[len(served) :]) == "\n"
 
 
 def test_a_sample_without_an_answer_cannot_be_trained_on(tiny_base: Base) -> None:

@@ -154,7 +154,7 @@ class Base:
         return cast(Encoded, {name: value.to(self.device) for name, value in tensors.items()})
 
     def encode_answers(self, prompts: Sequence[Prompt]) -> tuple[Encoded, Tensor]:
-        """Conversations with their answers, and labels (B, T): -100 but on assistant turns.
+        """Conversations with their answers, and labels (B, T): -100 but on what assistants say.
 
         Both are left on the CPU, where a trainer's loader makes them.
 
@@ -171,7 +171,7 @@ class Base:
                 places = text.count(self._image_token)
                 ids = self._tokens(text, [next(remaining) for _ in range(places)])
                 tokens += ids
-                targets += ids if is_answer else [IGNORED] * len(ids)
+                targets += self._targets(ids) if is_answer else [IGNORED] * len(ids)
             rows.append(tokens)
             labels.append(targets)
         encoded = self._batch(rows, grids, pixels, "right")
@@ -256,6 +256,12 @@ class Base:
             done = answered
         if not done:
             raise SampleError("a sample has no assistant turn, so there is no answer to train on")
+
+    def _targets(self, ids: list[int]) -> list[int]:
+        """An answer's tokens up to the one that ends it; what the template adds is never said."""
+        end = self.tokenizer.eos_token_id
+        last = len(ids) - ids[::-1].index(end) if end in ids else len(ids)
+        return ids[:last] + [IGNORED] * (len(ids) - last)
 
     def _images(self, prompts: Sequence[Prompt]) -> tuple[list[list[Tensor]], Tensor | None]:
         """Each prompt's image grids (3,), and the patches of all images together."""
