@@ -7,6 +7,8 @@ from .canvas import Box, Colour, readable_on
 from .widget import Target
 from .words import MONTHS, WEEKDAYS
 
+_ARROW_NAMES = {"left": "previous month", "right": "next month"}
+
 
 def draw_header(drawing: MonthDrawing) -> list[Target]:
     """Draws title and arrows and returns the arrows."""
@@ -106,6 +108,7 @@ def _arrow(drawing: MonthDrawing, x: float, direction: str, colour: Colour) -> B
     words = look.arrows == "words" and look.cell_width > style.px(34)
     if words and look.header not in ("select", "selects", "years"):
         return _arrow_word(drawing, x, direction, colour)
+    canvas.element("arrow", box, _ARROW_NAMES[direction])
     if look.arrows == "text":
         text = look.arrow_texts[0 if direction == "left" else 1]
         canvas.text(x, middle, text, style.widget_face(look.title_size), colour, "mm")
@@ -128,7 +131,9 @@ def _arrow_word(drawing: MonthDrawing, x: float, direction: str, colour: Colour)
     middle, width = drawing.top + look.header_height / 2, face.width(word)
     drawing.canvas.text(x, middle, word, face, colour, "mm")
     half = face.height * 0.6
-    return x - width / 2 - 2, middle - half, x + width / 2 + 2, middle + half
+    box = (x - width / 2 - 2, middle - half, x + width / 2 + 2, middle + half)
+    drawing.canvas.element("arrow", box, _ARROW_NAMES[direction])
+    return box
 
 
 def draw_weekdays(drawing: MonthDrawing) -> None:

@@ -61,6 +61,7 @@ def _date_input(drawing: MonthDrawing) -> float:
     canvas.rectangle(box, fill=style.panel, outline=style.line, radius=min(style.corner, 6))
     shown = drawing.rng.choice(("mm/dd/yyyy", "Select date", "dd.mm.yyyy", "Pick a date", ""))
     canvas.text(left + style.px(7), top + height / 2, shown, style.face(12.5), style.muted, "lm")
+    canvas.element("field", box, shown)
     return height + style.px(drawing.rng.uniform(2, 8))
 
 
@@ -97,6 +98,7 @@ def _days(drawing: MonthDrawing) -> list[Target]:
             box = (left, top, left + look.cell_width, top + look.cell_height)
             if day.month == drawing.month:
                 _draw_day(drawing, box, day)
+                drawing.canvas.element("day", box, str(day.day))
                 targets.append(Target("day", box, day_values(day, look)))
             elif look.adjacent != "blank":
                 _draw_adjacent(drawing, box, day)

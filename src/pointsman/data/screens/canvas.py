@@ -7,9 +7,10 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw
 
+from .marks import Box as Box
+from .marks import Element, Fill, Mark, Writing
 from .typefaces import Face
 
-Box = tuple[float, float, float, float]
 Colour = tuple[int, int, int]
 
 WHITE: Colour = (255, 255, 255)
@@ -72,6 +73,7 @@ class Canvas:
         self.height = height
         self.image = Image.new("RGB", (width, height), background)
         self.draw = ImageDraw.Draw(self.image)
+        self.marks: list[Mark] = []
 
     def contains(self, box: Box) -> bool:
         inside_x = box[0] >= 0 and box[2] <= self.width
@@ -90,6 +92,7 @@ class Canvas:
         baseline = round(top + face.ascent)
         if face.hinted:
             pen = float(round(pen))
+        self.marks.append(Writing(text, pen, top, face))
         bitmap, glyph = self.draw.bitmap, face.glyph
         for character in text:
             if character != " ":
@@ -99,6 +102,10 @@ class Canvas:
                     bitmap((column + found.left, baseline + found.top), found.mask, colour)
             pen += face.advance(character)
         return width
+
+    def element(self, kind: str, box: Box, label: str = "") -> None:
+        """Notes that a thing of this kind was drawn here; draws nothing."""
+        self.marks.append(Element(kind, box, label))
 
     def rectangle(
         self,
@@ -112,6 +119,8 @@ class Canvas:
         left, top, right, bottom = (round(edge) for edge in box)
         if right - left < 2 or bottom - top < 2:
             return
+        if fill is not None:
+            self.marks.append(Fill(box))
         corner = int(min(radius, (right - left) / 2, (bottom - top) / 2))
         if corner < max(2, width + 1):
             self.draw.rectangle(

@@ -48,6 +48,7 @@ def draw_input(drawing: FormDrawing, item: FormField, box: Box, label: str) -> N
     if value and value_face.width(value) < box[2] - x - style.px(14):
         canvas.text(x, middle, value, value_face, style.ink, "lm")
     _mark(drawing, item, box, middle)
+    canvas.element("field", box, item.label)
 
 
 def _mark(drawing: FormDrawing, item: FormField, box: Box, middle: float) -> None:

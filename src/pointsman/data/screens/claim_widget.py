@@ -139,9 +139,12 @@ def _heading(drawing: FormDrawing) -> None:
         gap = (x - 4, top - half, x + face.width(text) + 4, top + half)
         drawing.canvas.rectangle(gap, fill=style.panel)
         drawing.canvas.text(x, top, text, face, style.ink, "lm")
+        drawing.canvas.element("heading", gap, text)
         drawing.y = top + half + style.px(4)
         return
-    drawing.canvas.text(x, drawing.y, text, face, style.ink)
+    width = drawing.canvas.text(x, drawing.y, text, face, style.ink)
+    box = (x, drawing.y, x + width, drawing.y + face.height)
+    drawing.canvas.element("heading", box, text)
     drawing.y += style.px(size) * 1.6
 
 

@@ -36,11 +36,19 @@ class Page:
 
     def headline(self, text: str, size: float = 20) -> None:
         face = self.style.face(size, bold=self.style.heading_bold)
-        self.canvas.text(self.left, self.y, face.clipped(text, self.width), face, self.style.ink)
+        shown = face.clipped(text, self.width)
+        width = self.canvas.text(self.left, self.y, shown, face, self.style.ink)
+        box = (self.left, self.y, self.left + width, self.y + face.height)
+        self.canvas.element("heading", box, shown)
         self.y += self.style.px(size) * 1.7
 
     def panel(self, box: Box) -> None:
         self.canvas.rectangle(box, self.style.panel, self.style.line, min(self.style.corner, 12))
+
+    def field(self, box: Box, label: str) -> None:
+        """A panel to type into."""
+        self.panel(box)
+        self.canvas.element("field", box, label)
 
     def paragraph(self, left: float, right: float, lines: int, face: Face, colour: Colour) -> None:
         """Filler text, wrapped by width, until its lines or the page end."""
@@ -71,6 +79,7 @@ def picture(page: Page, box: Box) -> None:
     rng, canvas = page.rng, page.canvas
     ground = rng.randint(90, 240), rng.randint(90, 240), rng.randint(90, 240)
     canvas.rectangle(box, fill=ground)
+    canvas.element("picture", box)
     if rng.random() < 0.6 or box[2] - box[0] < 12:
         return
     for _ in range(rng.randint(1, 3)):

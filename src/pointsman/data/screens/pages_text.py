@@ -23,7 +23,7 @@ def draw_login(page: Page) -> None:
             canvas.text(page.left, page.y, label, page.face, style.ink)
             page.y += page.face.height * 1.15
         box = (page.left, page.y, page.right, page.y + height)
-        page.panel(box)
+        page.field(box, label)
         if not above:
             canvas.text(page.left + 8, page.y + height / 2, label, page.face, style.muted, "lm")
         page.y += height + style.px(8)
@@ -66,7 +66,7 @@ def draw_chat(page: Page) -> None:
         page.paragraph(left + 8, left + width - 8, lines, page.face, colour)
         page.y = top + height + style.px(8)
     box = (page.left, field_top, page.right - style.px(80), field_top + style.px(28))
-    page.panel(box)
+    page.field(box, "Message")
     canvas.text(box[0] + 8, (box[1] + box[3]) / 2, "Message", page.face, style.muted, "lm")
     page_button(page, box[2] + 8, field_top, "Send")
 
@@ -93,7 +93,7 @@ def draw_mail(page: Page) -> None:
 def draw_search(page: Page) -> None:
     rng, style, canvas = page.rng, page.style, page.canvas
     box = (page.left, page.y, page.left + page.width * 0.7, page.y + style.px(32))
-    page.panel(box)
+    page.field(box, "")
     canvas.text(box[0] + 10, box[1] + 7, title(rng), page.face, style.ink)
     page.y = box[3] + style.px(16)
     for _ in range(rng.randint(2, 6)):
@@ -134,6 +134,8 @@ def draw_poll(page: Page) -> None:
         radius = style.px(6)
         box = (page.left, middle - radius, page.left + 2 * radius, middle + radius)
         canvas.rectangle(box, outline=style.muted, radius=radius)
-        canvas.text(page.left + 3 * radius, middle, title(rng), page.face, style.ink, "lm")
+        label = title(rng)
+        canvas.text(page.left + 3 * radius, middle, label, page.face, style.ink, "lm")
+        canvas.element("option", box, label)
         page.y += height
     page_button(page, page.left, page.y + 6, rng.choice(("Vote", "Send", "Next question")))

@@ -110,13 +110,15 @@ def draw_settings(page: Page) -> None:
         if not page.fits(height):
             return
         middle = page.y + height / 2
-        canvas.text(page.left, middle, title(rng), page.face, style.ink, "lm")
+        label = title(rng)
+        canvas.text(page.left, middle, label, page.face, style.ink, "lm")
         on = rng.random() < 0.5
         half = style.px(7)
         box = (page.right - 4 * half, middle - half, page.right, middle + half)
         canvas.rectangle(box, style.accent if on else style.faint, radius=half)
         knob = page.right - half if on else page.right - 3 * half
         canvas.disc(knob, middle, half - 2, (255, 255, 255))
+        canvas.element("switch", box, label)
         page.y += height
 
 
@@ -154,7 +156,7 @@ def draw_map(page: Page) -> None:
         canvas.disc(x, y, 6, (220, 60, 50))
         canvas.text(x + 9, y, title(rng), style.face(11), (50, 50, 50), "lm")
     search = (box[0] + 10, box[1] + 10, box[0] + 10 + style.px(200), box[1] + 10 + style.px(30))
-    page.panel(search)
+    page.field(search, "Search the map")
     canvas.text(search[0] + 8, search[1] + 6, "Search the map", page.face, style.muted)
 
 
@@ -174,6 +176,7 @@ def draw_keypad(page: Page) -> None:
             box = (left + 2, page.y + 2, left + side - 2, page.y + side - 2)
             canvas.rectangle(box, style.tint, style.line, min(style.corner, side / 2))
             canvas.text(left + side / 2, page.y + side / 2, key, style.face(16), style.ink, "mm")
+            canvas.element("button", box, key)
         page.y += side
 
 

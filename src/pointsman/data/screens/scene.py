@@ -16,6 +16,7 @@ from .canvas import Box, Canvas
 from .chrome import Surface, draw_bare_foot, draw_bars, draw_below
 from .claim_widget import draw_claim_form
 from .instructions import ask, ask_by_rank, ask_by_rank_in
+from .marks import Mark
 from .pages import draw_page
 from .provider_widget import draw_provider_list
 from .style import Style, draw_style
@@ -39,6 +40,7 @@ class Scene:
     widgets: tuple[Widget, ...]
     page: str = ""
     wishes: tuple[str, ...] = ()
+    marks: Sequence[Mark] = ()
 
     @property
     def name(self) -> str:
@@ -148,7 +150,7 @@ def _one_widget(screen: Surface, adapter: str) -> Scene:
     area = (left, top, canvas.width - 8.0, screen.bottom - 4)
     widget = _draw_widget(screen, adapter, area, screen.style, frozenset())
     draw_below(screen, widget.box[3])
-    return Scene(canvas.image, (widget,))
+    return Scene(canvas.image, (widget,), marks=canvas.marks)
 
 
 def _two_widgets(screen: Surface, main: str) -> Scene:
@@ -170,7 +172,7 @@ def _two_widgets(screen: Surface, main: str) -> Scene:
     if rng.random() < 0.25:
         lowest = max(widget.box[3] for widget in widgets)
         draw_bare_foot(screen, lowest + rng.uniform(8, 40))
-    return Scene(canvas.image, widgets)
+    return Scene(canvas.image, widgets, marks=canvas.marks)
 
 
 def _recoloured(style: Style, like: Style) -> Style:
@@ -209,7 +211,7 @@ def _page_scene(screen: Surface) -> Scene:
     top = screen.top + rng.uniform(4, 40)
     area = (left, top, canvas.width - rng.uniform(6, 60), screen.bottom - rng.uniform(6, 60))
     kind, wishes = draw_page(canvas, rng, screen.style, area)
-    return Scene(canvas.image, (), kind, wishes)
+    return Scene(canvas.image, (), kind, wishes, canvas.marks)
 
 
 def ask_about(

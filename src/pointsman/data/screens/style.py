@@ -177,6 +177,7 @@ def draw_button(
     """Draws a button, as wide as its label unless told, from its top left; returns its box."""
     box = (x, y, x + (width or look.width(style, label)), y + style.px(look.height))
     colour = _button_ground(canvas, style, look.kind, box)
+    canvas.element("button", box, look.shown(style, label))
     middle_x, middle_y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     text_face = style.face(look.text_size, bold=style.button_bold)
     canvas.text(middle_x, middle_y, look.shown(style, label), text_face, colour, "mm")
@@ -211,4 +212,5 @@ def heading(
     if x + text_face.width(text) > canvas.width:
         return y
     canvas.text(x, y, text, text_face, style.ink)
+    canvas.element("heading", (x, y, x + text_face.width(text), y + text_face.height), text)
     return y + style.px(size) * rng.uniform(1.35, 2.0)
