@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Trains the pocket's base from nothing: three runs of 560 seconds on one GPU (made for an H200 and
+# 16 cores), each resuming from the last one's folder, then the export that load_base reads.
+#
+# Usage: runs/pocket_base.sh [WORK_FOLDER]             all of it, here
+#        runs/pocket_base.sh WORK_FOLDER 1|2|3         one run, on whichever machine
+#        runs/pocket_base.sh WORK_FOLDER export        the export alone; a CPU will do
+#        runs/pocket_base.sh WORK_FOLDER toy           a tiny model, half a minute on one core
+#
+# Where each run is another machine's, WORK_FOLDER/base-run travels to it and back: seven files,
+# none above 16 MiB. weights-*.safetensors, progress.json and log.jsonl are needed; with
+# optimiser-*.safetensors the momentum is kept, without them it starts anew.
+# Drawing needs the typefaces of 'pointsman[screens]'. PYTHON names the interpreter.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+work=$(realpath -m "${1:-$root/pocket-out}")
+what=${2:-all}
+default=$root/.venv/bin/python
+python=${PYTHON:-$([ -x "$default" ] && echo "$default" || echo python3)}
+# Drawing is one process for each core: none may start threads of its own.
+export PYTHONPATH=$root/src${PYTHONPATH:+:$PYTHONPATH} OMP_NUM_THREADS=1
+
+run() { "$python" -m pointsman.pocket.pretrain --out "$work/base-run" --seed 1 "$@"; }
+export_base() { "$python" -m pointsman.pocket.pretrain.export "$work/base-run" "$work/base"; }
+
+case $what in
+    1) run --budget-seconds 560 --runs-left 3 ;;
+    2) run --budget-seconds 560 --runs-left 2 ;;
+    3) run --budget-seconds 560 --runs-left 1 ;;
+    export) export_base ;;
+    toy) run --toy --budget-seconds 30 && export_base ;;
+    all)
+        for left in 3 2 1; do run --budget-seconds 560 --runs-left $left; done
+        export_base
+        ;;
+    *) echo "unknown part: $what" >&2 && exit 1 ;;
+esac

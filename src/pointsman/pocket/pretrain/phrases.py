@@ -1,0 +1,297 @@
+"""How the questions are put: a grammar for each kind of question.
+
+The notation is that of ``data.screens.grammar``: ``[a|b|]`` is a choice, ``{slot}`` a value. What
+``heldout.json`` holds must never come out of these; a test compares them.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping
+
+from pointsman.data.screens.grammar import Phrases, say
+
+_T = "[\"{text}\"|'{text}'|{text}]"
+_AT = "[{x},{y}|({x},{y})|{x}, {y}|x={x} y={y}]"
+_POINT = "[point|position|place|spot|coordinates|location]"
+_THE_TEXT = "[the text|the word|the words|the writing|the line|the string]"
+_SCREEN = "[on this screen|on the screen|in this picture|in the image|here|on this page|]"
+_FIND = "[Find|Locate|Point to|Point at|Show me|Mark|Give the position of|Give the coordinates of]"
+_BESIDE = "[right next to|directly|immediately|just|]"
+_FIELD = "[field|input|box|text box|input field]"
+
+LOCATE = Phrases(
+    commands=(
+        f"{_FIND} {_THE_TEXT} {_T} {_SCREEN}",
+        f"{_FIND} {_T} {_SCREEN}",
+        f"[Say|Tell me|Work out] where {_T} is [written|shown|printed|] {_SCREEN}",
+        f"[Give|Name|Return|Output] the {_POINT} of {_T}",
+        f"[Give|Return] x and y of {_THE_TEXT} {_T}",
+        f"[Look for|Search for] {_T} [and give its {_POINT}|and say where it is]",
+    ),
+    remarks=(
+        f"Where [is|does it say] {_T} {_SCREEN}?",
+        f"Where is {_THE_TEXT} {_T} {_SCREEN}?",
+        f"Where can [I|one|you] [see|read|find] {_T} {_SCREEN}?",
+        f"What [is|are] the {_POINT} of {_T}?",
+        f"At [what|which] {_POINT} [is|stands] {_T}?",
+        f"{_T} is where?",
+        f"Which [x and y|x,y] [has|does] {_T} [have|]?",
+        f"Position of {_T}",
+    ),
+)
+
+READ = Phrases(
+    commands=(
+        f"Read [the text|what is written|the words|the label|what it says|] at {_AT}",
+        f"[Read out|Spell out|Copy|Write down|Transcribe] the [text|words|writing|line] at {_AT}",
+        f"[Give|Tell me|Return|Say] [the text|what is written|the words|what it says] at {_AT}",
+    ),
+    remarks=(
+        f"What [is written|does it say|is printed|text is|stands|can be read] at {_AT} {_SCREEN}?",
+        f"Which [text|word|words|writing|line] [is|stands|do you see] at {_AT}?",
+        f"Text at {_AT}",
+        f"What does the [text|label|writing] at {_AT} say?",
+        f"{_AT} says what?",
+    ),
+)
+
+BOX = Phrases(
+    commands=(
+        f"[Give|Return|Output|Name] the [box|bounding box|edges|rectangle|frame] of {_T}",
+        f"[Draw|Put] a [box|rectangle] around {_T}",
+        f"[Mark|Outline|Frame] {_T} with a [box|rectangle]",
+    ),
+    remarks=(
+        f"What is the [box|bounding box|rectangle] of {_T} {_SCREEN}?",
+        f"What [box|rectangle|area] does {_T} [fill|take up|cover|occupy]?",
+        f"Where does {_T} begin and end?",
+        f"[Box|Bounding box|Edges] of {_T}",
+    ),
+)
+
+KIND = Phrases(
+    commands=(
+        f"[Name|Say|Tell me] the [kind|type|sort] of [element|thing|control|item] at {_AT}",
+        f"[Say|Tell me] what [kind of element|sort of thing|type of control] is at {_AT}",
+    ),
+    remarks=(
+        f"What [kind|type|sort] of [element|thing|control|item] [is|stands|do you see] at {_AT}?",
+        f"What [element|control|kind of thing] is at {_AT} {_SCREEN}?",
+        f"Is it a button, a field or what, at {_AT}?",
+        f"[Kind|Type] of [element|control] at {_AT}",
+    ),
+)
+
+BESIDE = Phrases(
+    commands=(
+        f"[Read|Name|Give|Tell me|Say] [what is|the text|what stands] {_BESIDE} {{side}} {_T}",
+        f"[Find|Look for] the [text|words|writing] {{side}} {_T} and read it",
+    ),
+    remarks=(
+        f"What [is|stands|is written|comes|do you see] {_BESIDE} {{side}} {_T} {_SCREEN}?",
+        f"Which [text|word|label|line] [is|stands] {_BESIDE} {{side}} {_T}?",
+        f"{{side}} {_T}, what [is written|does it say|can be read]?",
+    ),
+)
+SIDES = {
+    "left": "[left of|to the left of|on the left of|on the left side of]",
+    "right": "[right of|to the right of|on the right of|on the right side of]",
+    "above": "[above|over|on top of]",
+    "below": "[below|under|beneath|underneath]",
+}
+
+_RANKED = "[the {rank} {thing}|{thing} number {number}|the {ordinal} {thing}]"
+_COUNTED = "[{order}|counting {order}|when counted {order}|]"
+RANK_WHERE = Phrases(
+    commands=(
+        f"{_FIND} {_RANKED} {_COUNTED}",
+        f"[Give|Return] the {_POINT} of {_RANKED} {_COUNTED}",
+        f"Count the {{things}} {_COUNTED} and [give|point to|locate] the {{ordinal}}",
+    ),
+    remarks=(
+        f"Where is {_RANKED} {_COUNTED}?",
+        f"What is the {_POINT} of {_RANKED} {_COUNTED}?",
+        f"Which {_POINT} has {_RANKED} {_COUNTED}?",
+        f"Of the {{things}} {_COUNTED}, where is [the {{rank}}|number {{number}}]?",
+    ),
+)
+RANK_READ = Phrases(
+    commands=(
+        f"[Read|Name|Give] the [label|text|name] of {_RANKED} {_COUNTED}",
+        f"[Say|Tell me] what {_RANKED} [says|is called|is labelled] {_COUNTED}",
+    ),
+    remarks=(
+        f"What does {_RANKED} say {_COUNTED}?",
+        f"What is [written on|the label of|the name of] {_RANKED} {_COUNTED}?",
+        f"How is {_RANKED} [called|labelled] {_COUNTED}?",
+    ),
+)
+RANK_BY_COLUMN = Phrases(
+    commands=(
+        f"{_FIND} {_RANKED} {{order}}",
+        f"[Give|Return] the {_POINT} of {_RANKED} {{order}}",
+        "Count the {things} {order} and [give|point to|locate] the {ordinal}",
+    ),
+    remarks=(f"Where is {_RANKED} {{order}}?", f"{{order}}, where is {_RANKED}?"),
+)
+ORDERS = {
+    "reading": "[in reading order|row by row|line by line|from left to right and top to bottom]",
+    "columns": "[column by column|down the columns|from top to bottom and column by column]",
+    "down": "[from the top|from top to bottom|down the screen|in the list]",
+}
+
+LIST = Phrases(
+    commands=(
+        f"[List|Name|Enumerate] the [kinds|types|sorts] of [elements|things|controls] {_SCREEN}",
+        f"[Say|Tell me] which [elements|controls|kinds of things] there are {_SCREEN}",
+    ),
+    remarks=(
+        f"[Which|What] [elements|controls|kinds of things] are {_SCREEN}?",
+        f"What [elements|controls] [does this screen have|do you see|can be seen] {_SCREEN}?",
+        f"[Which|What] [kinds|sorts] of elements are there {_SCREEN}?",
+    ),
+)
+
+COUNT = Phrases(
+    commands=(
+        f"Count the {{things}} {_SCREEN}",
+        f"[Say|Tell me] how many {{things}} there are {_SCREEN}",
+        "[Give|Return] the number of {things}",
+    ),
+    remarks=(
+        f"How many {{things}} [are there|do you see|can be seen|are] {_SCREEN}?",
+        f"What is the number of {{things}} {_SCREEN}?",
+        "Number of {things}",
+    ),
+)
+
+LABEL = Phrases(
+    commands=(
+        f"[Read|Name|Give|Tell me] the [label|name|caption|title] of the {{thing}} at {_AT}",
+        f"[Say|Tell me] [what|how] the {{thing}} at {_AT} is [called|labelled|named]",
+    ),
+    remarks=(
+        f"What is the [label|name|caption] of the {{thing}} at {_AT} {_SCREEN}?",
+        f"[What|How] is the {{thing}} at {_AT} [called|labelled|named]?",
+        f"Which [label|name] belongs to the {{thing}} at {_AT}?",
+        f"Label of the {{thing}} at {_AT}",
+    ),
+)
+
+PRESENT = Phrases(
+    commands=(
+        f"[Say|Tell me|Check] whether {_T} is [there|shown|written|visible] {_SCREEN}",
+        f"[Say|Tell me|Check] if [there is|you see|you can read] {_T} {_SCREEN}",
+    ),
+    remarks=(
+        f"Is {_T} [there|shown|written|visible|to be seen] {_SCREEN}?",
+        f"Is there {_T} {_SCREEN}?",
+        f"[Do you see|Can you see|Can you read] {_T} {_SCREEN}?",
+        f"Does [it|the screen|this page] [say|show|contain] {_T}?",
+    ),
+)
+
+_NAMED = (
+    '[the {text} {thing}|the {thing} {text}|the {thing} "{text}"|the {thing} labelled {text}|'
+    "the {thing} [called|named|for|that says] {text}]"
+)
+ELEMENT = Phrases(
+    commands=(
+        f"{_FIND} {_NAMED} {_SCREEN}",
+        f"[Give|Return|Name] the [{_POINT}|middle|centre] of {_NAMED}",
+        f"[Say|Tell me] where {_NAMED} is {_SCREEN}",
+    ),
+    remarks=(
+        f"Where is {_NAMED} {_SCREEN}?",
+        f"Where [can I find|do you see] {_NAMED} {_SCREEN}?",
+        f"What is the {_POINT} of {_NAMED}?",
+        f"[Position|Centre|Middle] of {_NAMED}",
+    ),
+)
+
+_ROW = "[in the row of|in the same row as|next to|beside|belonging to|that goes with]"
+OWNED = Phrases(
+    commands=(
+        f"{_FIND} the {{thing}} {_ROW} {_T}",
+        f"[Give|Return] the {_POINT} of the {{thing}} {_ROW} {_T}",
+    ),
+    remarks=(
+        f"Where is the {{thing}} {_ROW} {_T} {_SCREEN}?",
+        f"What is the {_POINT} of the {{thing}} {_ROW} {_T}?",
+        f"{_T} has a {{thing}}, where is it?",
+    ),
+)
+
+DESCRIBE = Phrases(
+    commands=(
+        "[Describe|Name] [this screen|the screen|the page|this page|the picture] [in a few words|]",
+        "[Say|Tell me] what [this screen|the screen|the page|the picture] [shows|is|has on it]",
+    ),
+    remarks=(
+        "What [does this screen show|is this screen|kind of screen is this|is this a picture of]?",
+        "What [is shown|do you see|can be seen] [here|on this screen|in the picture]?",
+        "What [kind|sort] of [page|screen|window] is [this|it]?",
+    ),
+)
+MONTH = Phrases(
+    commands=(
+        "[Read|Name|Give|Tell me] the month [and year|] [of the calendar|that is shown|]",
+        "[Say|Tell me] which month [the calendar|this calendar] [shows|is at]",
+    ),
+    remarks=(
+        "[Which|What] month [does the calendar show|is shown|is the calendar at|is it]?",
+        "[Which|What] month and year [does the calendar show|is shown|do you see]?",
+    ),
+)
+COPY = Phrases(
+    commands=(
+        "[Repeat|Copy|Say again|Write again|Echo] [these symbols|this|the following|these signs]:",
+        "[Repeat|Copy] exactly:",
+    ),
+    remarks=("[The same again|Once more|Again]:",),
+)
+
+WORDINGS = {
+    "locate": (LOCATE,),
+    "read": (READ,),
+    "box": (BOX,),
+    "kind": (KIND,),
+    "beside": (BESIDE,),
+    "rank": (RANK_WHERE, RANK_BY_COLUMN),
+    "rank-label": (RANK_READ,),
+    "list": (LIST,),
+    "count": (COUNT,),
+    "label": (LABEL,),
+    "present": (PRESENT,),
+    "element": (ELEMENT,),
+    "row": (OWNED,),
+    "describe": (DESCRIBE,),
+    "month": (MONTH,),
+    "copy": (COPY,),
+}
+"""By task; the order gives each task its number."""
+TASKS = tuple(WORDINGS)
+
+_WORD = re.compile(r"[a-z]{5,}")
+
+
+def phrase(rng: random.Random, wording: Phrases, values: Mapping[str, str]) -> str:
+    """A question of the grammar, politeness, letter case and now and then a typo included."""
+    text = say(rng, wording, values)
+    if rng.random() < 0.05:
+        text = _slip(rng, text, " ".join(values.values()).lower())
+    return text
+
+
+def _slip(rng: random.Random, text: str, spared: str) -> str:
+    """Drops, doubles or swaps a letter in a word that is none of the values."""
+    words = [match for match in _WORD.finditer(text) if match.group() not in spared]
+    if not words:
+        return text
+    word = rng.choice(words)
+    place = rng.randrange(word.start() + 1, word.end() - 1)
+    here, following = text[place], text[place + 1]
+    change = rng.choice((following, here * 2 + following, following + here))
+    return text[:place] + change + text[place + 2 :]
