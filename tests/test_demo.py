@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pointsman.demo import GREEN, RED, demo_samples, draw_overlay, is_inside, run_demo
+from pointsman.demo import GREEN, RED, demo_samples, draw_overlay, run_demo
+from pointsman.sample import is_inside
 
 
 def test_shipped_screens_cover_every_adapter() -> None:

@@ -8,12 +8,12 @@ import pytest
 
 from pointsman.adapters import load_base_with_loras
 from pointsman.base import fingerprint_of
-from pointsman.demo import demo_samples, is_inside
+from pointsman.demo import demo_samples
 from pointsman.engine import Engine, make_prompt, pocket_folder
 from pointsman.evaluate import evaluate
 from pointsman.project import load_project
 from pointsman.router import Router
-from pointsman.sample import read_samples
+from pointsman.sample import is_inside, read_samples
 
 MEGABYTE = 1_000_000
 

@@ -19,7 +19,7 @@ from pointsman.files import write_bytes, write_text
 from pointsman.images import load_image
 from pointsman.project import FILE_NAME, load_project
 from pointsman.router import Route
-from pointsman.sample import RoutingSample, read_samples
+from pointsman.sample import Box, RoutingSample, is_inside, read_samples
 
 GREEN, RED = (22, 163, 74), (220, 38, 38)
 
@@ -110,19 +110,14 @@ def demo_samples() -> Iterator[list[RoutingSample]]:
         yield read_samples(folder / "samples.jsonl", labels)
 
 
-def is_inside(point: tuple[float, float] | None, box: Sequence[float]) -> bool:
-    """Whether a point in pixels lies in the box x0, y0, x1, y1, edges included."""
-    return point is not None and box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]
-
-
 def draw_overlay(
-    image: Image.Image, point: tuple[float, float] | None, box: Sequence[float] | None
+    image: Image.Image, point: tuple[float, float] | None, box: Box | None
 ) -> Image.Image:
     """The screenshot with the right box in green and the click as a cross, red if it missed."""
     picture = image.copy()
     draw = ImageDraw.Draw(picture)
     if box is not None:
-        draw.rectangle(tuple(box), outline=GREEN, width=2)
+        draw.rectangle(box, outline=GREEN, width=2)
     if point is not None:
         color = GREEN if box is not None and is_inside(point, box) else RED
         x, y = point

@@ -72,7 +72,7 @@ class Engine:
         self.base, self.router = base, router
         self._owner = ThreadPoolExecutor(1, thread_name_prefix="pointsman-model")
         try:
-            self._own(lambda: self._check())
+            self._own(self._check)
         except BaseException:
             self.close()
             raise

@@ -14,7 +14,7 @@ from pointsman.engine import Answer
 from pointsman.errors import ConfigError, MismatchError, SampleError
 from pointsman.labels import LabelMap
 from pointsman.router import Route
-from pointsman.sample import RoutingSample
+from pointsman.sample import RoutingSample, is_inside
 
 Role = Literal["routed", "oracle", "base", "wrong"]
 """Who answers: the adapter routed to (abstained: the base), the sample's own adapter, the base, and
@@ -56,9 +56,7 @@ class Prediction:
     def hit(self, role: Role) -> bool:
         """Whether an answer clicks inside the bbox or on its edge."""
         point, box = self.answers[role].point, self.sample.bbox
-        if point is None or box is None:
-            return False
-        return box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]
+        return box is not None and is_inside(point, box)
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,11 @@ def user_turn(text: str, images: int = 1) -> Turn:
     return Turn("user", (*[None] * images, text))
 
 
+def is_inside(point: tuple[float, float] | None, box: Box) -> bool:
+    """Whether a point in pixels lies in a box, edges included."""
+    return point is not None and box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]
+
+
 def parse_sample(record: Any, labels: LabelMap | None, where: str) -> RoutingSample:
     """Reads one record of a dataset.
 
