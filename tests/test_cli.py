@@ -116,7 +116,9 @@ def test_evaluate_has_the_documented_keys(flow: dict[str, Any]) -> None:
     assert list(result["by"]) == ["stratum", "adapter"]
     assert set(result["by"]["stratum"]) == {"even", "odd", "(none)"}
     assert list(result["by"]["adapter"]) == [*ADAPTERS, "(out of scope)"]
-    assert all(set(group) == {"n", "accuracy"} for group in result["by"]["adapter"].values())
+    assert all(
+        set(group) == {"n", "accuracy", "task"} for group in result["by"]["adapter"].values()
+    )
     assert sum(map(sum, result["confusion"])) == 12
 
 
@@ -143,7 +145,7 @@ def test_route(folder: Path) -> None:
 def test_generate(folder: Path) -> None:
     short = ("--max-new-tokens", 2)
     answer = json.loads(request(folder, "generate", "--json", *short).out)
-    assert set(answer) == {"text", "adapter", "action", "point", "route"}
+    assert set(answer) == {"text", "adapter", "actions", "point", "typed", "route"}
     assert set(answer["route"]) == {"label", "adapter", "probabilities", "abstained"}
     named = json.loads(request(folder, "generate", "--json", "--adapter=calendar", *short).out)
     assert (named["adapter"], named["route"]) == ("calendar", None)

@@ -3,8 +3,19 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pointsman.demo import GREEN, RED, demo_samples, draw_overlay, run_demo
-from pointsman.sample import is_inside
+from pointsman.demo import (
+    GREEN,
+    INK,
+    RED,
+    DemoResult,
+    DemoRow,
+    demo_samples,
+    draw_overlay,
+    run_demo,
+)
+from pointsman.engine import Answer
+from pointsman.router import Route
+from pointsman.sample import RoutingSample, Turn, is_inside, user_turn
 
 
 def test_shipped_screens_cover_every_adapter() -> None:
@@ -32,6 +43,46 @@ def test_overlay_shows_box_and_click() -> None:
     missed = draw_overlay(white, (80, 70), (10, 20, 60, 60))
     assert missed.getpixel((80, 70)) == RED
     assert white.getpixel((10, 40)) == (255, 255, 255)
+
+
+def test_overlay_shows_what_is_typed() -> None:
+    white = Image.new("RGB", (200, 120), "white")
+    plain = draw_overlay(white, (100, 40), None)
+    for typed, point in (("4711-A", (100, 40)), ("x" * 500, (100, 119)), ("\ud800 é 字", (0, 0))):
+        shown = draw_overlay(white, point, None, typed)
+        assert shown.tobytes() != draw_overlay(white, point, None).tobytes()
+    labelled = draw_overlay(white, (100, 40), None, "4711-A")
+    assert {colour for _, colour in below(plain)} == {(255, 255, 255)}
+    assert INK in {colour for _, colour in below(labelled)}
+
+
+def below(picture: Image.Image) -> list[tuple[int, tuple[int, ...]]]:
+    return picture.crop((0, 54, 200, 120)).getcolors(66 * 200)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("typed", "hit", "right"), [("4711", True, "yes"), (None, False, "no"), ("4712", False, "no")]
+)
+def test_rows_say_what_was_done_and_whether_it_was_right(
+    typed: str | None, hit: bool, right: str
+) -> None:
+    click = {"action": "left_click", "coordinate": [150, 300]}
+    said = (
+        '<tool_call>{"arguments": {"action": "left_click", "coordinate": [1,1]}}</tool_call>\n'
+        '<tool_call>{"arguments": {"action": "type", "text": "4711"}}</tool_call>'
+    )
+    turns = (user_turn("Enter 4711 as Member ID"), Turn("assistant", (said,)))
+    sample = RoutingSample(turns, ("a.png",), 0, "claim-window", (10, 20, 30, 40))
+    actions = (click,) if typed is None else (click, {"action": "type", "text": typed})
+    route = Route(0, "claim-window", {"claim-window": 1.0}, False)
+    answer = Answer("...", "claim-window", actions, (15, 30), typed, route)
+    result = DemoResult([DemoRow(sample, answer, "01.png")])
+    assert result.entries[0].hit is hit
+    done = "left_click [150, 300]" + (f", type {typed}" if typed else "")
+    assert result.rows()[0][-2:] == (done, right)
+    assert result.summary() == f"1 of 1 routed right, {int(hit)} of 1 answered right"
+    row = result.to_json()[0]
+    assert (row["actions"], row["typed"], row["hit"]) == (actions, typed, hit)
 
 
 def test_demo_writes_pictures_and_a_page(tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ from pointsman.errors import ConfigError, ImageError, LabelError, MismatchError,
 from pointsman.evaluate import Evaluation, Prediction, evaluate, measure, save
 from pointsman.features import load_prompt
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
+from pointsman.metrics import Task
 from pointsman.plots import confusion_png
 from pointsman.router import Route, Router
-from pointsman.sample import RoutingSample, user_turn
+from pointsman.sample import RoutingSample, Turn, user_turn
 
 LABELS = LabelMap(("zebra", "ant", "mole"))  # not in alphabetical order: nothing may sort names
 BOX = (10.0, 20.0, 30.0, 40.0)
@@ -43,7 +44,7 @@ def make_route(*probabilities: float, threshold: float = 0.5) -> Route:
 
 
 def make_answer(x: float | None, y: float = 30.0) -> Answer:
-    return Answer("…", None, None, None if x is None else (x, y), None)
+    return Answer("…", None, (), None if x is None else (x, y), None, None)
 
 
 @pytest.fixture
@@ -95,25 +96,25 @@ def test_by_any_field(predictions):
     by = measure(LABELS, predictions, by=["stratum", "adapter", "label", "step"]).to_json()["by"]
     assert by == {
         "stratum": {
-            "far": {"n": 2, "accuracy": 0.5},
-            "plain": {"n": 2, "accuracy": 1.0},
-            "text": {"n": 1, "accuracy": 0.0},
-            "(none)": {"n": 1, "accuracy": 0.0},
+            "far": {"n": 2, "accuracy": 0.5, "task": None},
+            "plain": {"n": 2, "accuracy": 1.0, "task": None},
+            "text": {"n": 1, "accuracy": 0.0, "task": None},
+            "(none)": {"n": 1, "accuracy": 0.0, "task": None},
         },
         "adapter": {
-            "zebra": {"n": 2, "accuracy": 0.5},
-            "ant": {"n": 2, "accuracy": 0.5},
-            "(out of scope)": {"n": 2, "accuracy": 0.5},
+            "zebra": {"n": 2, "accuracy": 0.5, "task": None},
+            "ant": {"n": 2, "accuracy": 0.5, "task": None},
+            "(out of scope)": {"n": 2, "accuracy": 0.5, "task": None},
         },
         "label": {
-            "-1": {"n": 2, "accuracy": 0.5},
-            "0": {"n": 2, "accuracy": 0.5},
-            "1": {"n": 2, "accuracy": 0.5},
+            "-1": {"n": 2, "accuracy": 0.5, "task": None},
+            "0": {"n": 2, "accuracy": 0.5, "task": None},
+            "1": {"n": 2, "accuracy": 0.5, "task": None},
         },
         "step": {
-            "9": {"n": 1, "accuracy": 0.0},
-            "10": {"n": 1, "accuracy": 1.0},
-            "(none)": {"n": 4, "accuracy": 0.5},
+            "9": {"n": 1, "accuracy": 0.0, "task": None},
+            "10": {"n": 1, "accuracy": 1.0, "task": None},
+            "(none)": {"n": 4, "accuracy": 0.5, "task": None},
         },
     }
     assert list(by["stratum"]) == ["far", "plain", "text", "(none)"]
@@ -141,8 +142,31 @@ def test_a_field_that_no_sample_has_is_refused(predictions):
 )
 def test_a_click_on_the_edge_is_inside(point, expected):
     sample = replace(make_sample(0), bbox=BOX)
-    answer = Answer("…", None, None, point, None)
+    answer = Answer("…", None, (), point, None, None)
     assert Prediction(sample, make_route(1, 0, 0), {"base": answer}).hit("base") is expected
+
+
+@pytest.mark.parametrize(
+    ("right", "typed", "expected"),
+    [
+        ("4711", "4711", True),
+        ("4711", "4711 ", False),
+        ("4711", None, False),
+        (None, "4711", False),
+        (None, None, True),
+    ],
+)
+def test_the_text_of_the_samples_own_answer_has_to_be_typed(right, typed, expected):
+    actions = [{"action": "left_click", "coordinate": [1, 1]}]
+    if right is not None:
+        actions.append({"action": "type", "text": right})
+    calls = [f"<tool_call>{json.dumps({'arguments': action})}</tool_call>" for action in actions]
+    said = Turn("assistant", ("\n".join(calls),))
+    sample = replace(make_sample(0), bbox=BOX, turns=(user_turn("go", 0), said))
+    inside = replace(make_answer(20), typed=typed)
+    outside = replace(make_answer(50), typed=typed)
+    prediction = Prediction(sample, make_route(1, 0, 0), {"routed": inside, "base": outside})
+    assert (prediction.hit("routed"), prediction.hit("base")) == (expected, False)
 
 
 def test_task_is_the_share_of_clicks_inside_by_who_answers(predictions):
@@ -165,6 +189,13 @@ def test_task_is_the_share_of_clicks_inside_by_who_answers(predictions):
         "base": 0.25,
         "wrong": 0.0,
     }
+    groups = measure(LABELS, answered + predictions[4:], by=["stratum"]).by["stratum"]
+    assert groups["plain"].task == Task(2, routed=1.0, oracle=1.0, base=0.5, wrong=0.0)
+    assert groups["text"].task == Task(1, routed=0.0, oracle=1.0, base=0.0, wrong=0.0)
+    assert groups["far"].task is None
+    shown = measure(LABELS, answered, by=["stratum"]).tables()
+    tables = {title: rows for title, _, rows in shown}
+    assert ("plain", 2, "100.0%", "100.0%", "100.0%", "50.0%", "0.0%") in tables["by stratum"]
 
 
 def test_a_single_adapter_has_no_wrong_one(predictions):
@@ -288,7 +319,9 @@ def test_a_base_and_a_router_are_enough_to_route(
     assert result.seconds is not None
     assert result.seconds.task is None
     assert result.confusion == evaluated.confusion
-    assert result.by == evaluated.by
+    assert {value: group.accuracy for value, group in result.by["stratum"].items()} == {
+        value: group.accuracy for value, group in evaluated.by["stratum"].items()
+    }
     with pytest.raises(MismatchError, match="base"):
         evaluate((load_base(str(make_base(tmp_path / "base", seed=1))), router), samples)
 
@@ -340,7 +373,7 @@ def test_save_writes_everything(evaluated: Evaluation, tmp_path: Path):
     assert first["probabilities"] == prediction.route.probabilities
     assert first["abstained"] is prediction.route.abstained
     assert list(first["answers"]) == ["routed", "oracle", "base", "wrong"]
-    assert set(first["answers"]["base"]) == {"adapter", "text", "point", "hit"}
+    assert set(first["answers"]["base"]) == {"adapter", "text", "point", "typed", "hit"}
     assert lines[10]["image"] is None
     assert (lines[10]["label"], lines[10]["adapter"]) == (-1, None)
     assert "answers" not in lines[10]

@@ -15,8 +15,8 @@ from pointsman.data.screens import STRATA, Screen, draw_screen, draw_screens, wr
 from pointsman.data.screens import typefaces as typefaces_module
 from pointsman.data.screens.canvas import centre
 from pointsman.data.screens.grammar import Phrases, every_form, expand, say, slots
-from pointsman.data.screens.instructions import surface_forms
-from pointsman.data.screens.scene import Scene, ask_about, draw_scene
+from pointsman.data.screens.questions import TASKS, ask_about
+from pointsman.data.screens.scene import Scene, draw_scene
 from pointsman.data.screens.widget import ADAPTERS, Target
 from pointsman.errors import ConfigError, MissingDependency
 
@@ -27,6 +27,8 @@ KINDS: list[tuple[str | None, str]] = [*IN_SCOPE, *OUTSIDE]
 ANSWER = re.compile(
     r'<tool_call>\n\{"name": "computer_use", "arguments": \{"action": "left_click", '
     r'"coordinate": \[(\d+),(\d+)\]\}\}\n</tool_call>'
+    r'(?:\n<tool_call>\n\{"name": "computer_use", "arguments": \{"action": "type", '
+    r'"text": "(.+)"\}\}\n</tool_call>)?'
 )
 
 
@@ -55,7 +57,9 @@ def test_every_kind_draws_screens_that_hold_together(adapter: str | None, stratu
         assert (screen.stratum, screen.adapter) == (stratum, adapter)
         if adapter is None:
             assert (screen.label, screen.action, screen.bbox) == (-1, None, None)
+            assert screen.task is None
             continue
+        assert screen.task in TASKS
         assert screen.label == ADAPTERS.index(adapter)
         assert screen.bbox is not None
         left, top, right, bottom = screen.bbox
@@ -191,17 +195,15 @@ def test_options_are_counted_in_order() -> None:
 
 def test_month_arrows_are_asked_for_now_and_then() -> None:
     rng = random.Random(0)
-    kinds: Counter[str] = Counter()
+    tasks: Counter[str | None] = Counter()
     for scene in scenes("plain", 10)[:10]:
         for _ in range(60):
             question = ask_about(rng, scene, "plain", "calendar")
             assert question.target is not None
-            kinds[question.target.kind] += 1
-    assert 0.03 < 1 - kinds["day"] / kinds.total() < 0.15
-
-
-def test_there_are_many_wordings() -> None:
-    assert min(surface_forms().values()) >= 40
+            tasks[question.task] += 1
+    asked = tasks["next-month"] + tasks["previous-month"]
+    assert 0.05 < asked / tasks.total() < 0.12
+    assert 0.08 < tasks["other-month"] / tasks.total() < 0.16
 
 
 def test_the_grammar_settles_choices_and_keeps_slots() -> None:
@@ -263,13 +265,15 @@ def test_written_samples_have_the_format(tmp_path: Path, per_image: int) -> None
         if sample["label"] == -1:
             assert sample["adapter"] is None
             assert rest == []
-            assert "bbox" not in sample
+            assert not {"bbox", "task"} & set(sample)
             assert sample["stratum"].endswith("out-of-scope")
         else:
             assert adapters[sample["label"]] == sample["adapter"]
             (answer,) = rest
             match = ANSWER.fullmatch(answer["value"])
             assert match is not None
+            assert sample["task"] in TASKS
+            assert (sample["task"] == "type") == (match[3] is not None)
             left, _, right, _ = sample["bbox"]
             assert left <= int(match[1]) / 1000 * SIZE[0] <= right
             assert sample["bbox"] == [round(edge, 1) for edge in sample["bbox"]]

@@ -555,6 +555,8 @@ def _show_answer(answer: "Answer") -> None:
     console.say(f"{answer.adapter or 'base'}: {answer.text}")
     if answer.point is not None:
         console.say("click at x={:.0f}, y={:.0f} pixels".format(*answer.point))
+    if answer.typed is not None:
+        console.say(f"type {answer.typed!r}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import html
 import io
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from pointsman.engine import Answer, Engine, make_prompt, pocket_folder
 from pointsman.features import Progress
 from pointsman.files import write_bytes, write_text
 from pointsman.images import load_image
+from pointsman.metrics import is_hit
 from pointsman.project import FILE_NAME, load_project
 from pointsman.router import Route
 from pointsman.sample import Box, RoutingSample, is_inside, read_samples
 
-GREEN, RED = (22, 163, 74), (220, 38, 38)
+GREEN, RED, INK = (22, 163, 74), (220, 38, 38), (31, 41, 55)
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,9 @@ class DemoRow:
         return self.answer.adapter == self.sample.adapter
 
     @property
-    def inside(self) -> bool | None:
-        """Whether the click is in the box; None where there is none to hit."""
-        if self.sample.bbox is None:
-            return None
-        return is_inside(self.answer.point, self.sample.bbox)
+    def hit(self) -> bool | None:
+        """Whether click and typed text are right; None where there is no box to hit."""
+        return None if self.sample.bbox is None else is_hit(self.answer, self.sample)
 
 
 @dataclass(frozen=True)
@@ -52,19 +51,19 @@ class DemoResult:
         "label",
         "adapter",
         "prob.",
-        "action",
-        "in the box?",
+        "actions",
+        "right?",
     )
 
     def rows(self) -> list[tuple[str, ...]]:
         return [_cells(entry) for entry in self.entries]
 
     def summary(self) -> str:
-        clicks = [entry.inside for entry in self.entries if entry.inside is not None]
+        hits = [entry.hit for entry in self.entries if entry.hit is not None]
         routed = sum(entry.right_route for entry in self.entries)
         return (
             f"{routed} of {len(self.entries)} routed right, "
-            f"{sum(clicks)} of {len(clicks)} clicks inside the box"
+            f"{sum(hits)} of {len(hits)} answered right"
         )
 
     def to_json(self) -> list[dict[str, Any]]:
@@ -76,9 +75,10 @@ class DemoResult:
                 "label": _route(entry).label,
                 "adapter": entry.answer.adapter,
                 "probabilities": _route(entry).probabilities,
-                "action": entry.answer.action,
+                "actions": entry.answer.actions,
                 "point": entry.answer.point,
-                "inside": entry.inside,
+                "typed": entry.answer.typed,
+                "hit": entry.hit,
             }
             for entry in self.entries
         ]
@@ -111,9 +111,15 @@ def demo_samples() -> Iterator[list[RoutingSample]]:
 
 
 def draw_overlay(
-    image: Image.Image, point: tuple[float, float] | None, box: Box | None
+    image: Image.Image,
+    point: tuple[float, float] | None,
+    box: Box | None,
+    typed: str | None = None,
 ) -> Image.Image:
-    """The screenshot with the right box in green and the click as a cross, red if it missed."""
+    """The screenshot with the right box in green and the click as a cross, red if it missed.
+
+    What is typed stands below the cross.
+    """
     picture = image.copy()
     draw = ImageDraw.Draw(picture)
     if box is not None:
@@ -124,12 +130,28 @@ def draw_overlay(
         for reach, width, shade in ((13, 6, (255, 255, 255)), (12, 3, color)):
             draw.line((x - reach, y, x + reach, y), fill=shade, width=width)
             draw.line((x, y - reach, x, y + reach), fill=shade, width=width)
+        if typed is not None:
+            _write_label(draw, point, typed, picture.size)
     return picture
+
+
+def _write_label(
+    draw: ImageDraw.ImageDraw, point: tuple[float, float], text: str, size: tuple[int, int]
+) -> None:
+    """Writes a text below a point, or where it still lies within a picture of this size."""
+    shown = textwrap.shorten(repr(text), 48)
+    font = ImageFont.load_default(13)
+    _, _, width, height = draw.textbbox((0, 0), shown, font)
+    x = max(0, min(point[0] - width / 2, size[0] - width - 3))
+    y = min(point[1] + 16, size[1] - height - 3)
+    draw.rectangle((x - 3, y - 2, x + width + 3, y + height + 3), fill=(255, 255, 255), outline=INK)
+    draw.text((x, y), shown, fill=INK, font=font)
 
 
 def _write_overlay(path: Path, image: Image.Image, entry: DemoRow) -> None:
     buffer = io.BytesIO()
-    draw_overlay(image, entry.answer.point, entry.sample.bbox).save(buffer, "PNG")
+    answer = entry.answer
+    draw_overlay(image, answer.point, entry.sample.bbox, answer.typed).save(buffer, "PNG")
     write_bytes(path, buffer.getvalue())
 
 
@@ -161,22 +183,26 @@ def _route(entry: DemoRow) -> Route:
 
 def _cells(entry: DemoRow) -> tuple[str, ...]:
     decision = _route(entry)
-    inside = {True: "yes", False: "no", None: "-"}[entry.inside]
+    right = {True: "yes", False: "no", None: "-"}[entry.hit]
     return (
         entry.sample.instruction,
         str(decision.label),
         entry.answer.adapter or "(abstained)",
         f"{decision.confidence:.3f}",
         _short(entry.answer),
-        inside,
+        right,
     )
 
 
 def _short(answer: Answer) -> str:
-    if answer.action is None:
+    if not answer.actions:
         return textwrap.shorten(answer.text, 40)
-    values = [str(value) for key, value in answer.action.items() if key != "action"]
-    return " ".join([str(answer.action.get("action")), *values])
+    return ", ".join(map(_shown, answer.actions))
+
+
+def _shown(action: Mapping[str, Any]) -> str:
+    values = [str(value) for key, value in action.items() if key != "action"]
+    return " ".join([str(action.get("action")), *values])
 
 
 def _page(result: DemoResult) -> str:
@@ -203,10 +229,10 @@ Green box: the right target. Cross: the click. <b>{html.escape(result.summary())
 
 
 def _card(entry: DemoRow) -> str:
-    instruction, label, adapter, probability, action, inside = map(html.escape, _cells(entry))
+    instruction, label, adapter, probability, actions, right = map(html.escape, _cells(entry))
     route_class = "yes" if entry.right_route else "no"
-    hit = "" if inside == "-" else f' · <span class="{inside}">inside the box: {inside}</span>'
+    hit = "" if right == "-" else f' · <span class="{right}">right: {right}</span>'
     return f"""<figure><img src="{entry.picture}" alt="screenshot with the click">
 <figcaption><b>{instruction}</b><br>
 label {label} → <span class="{route_class}">{adapter}</span> ({probability}){hit}<br>
-<code>{action}</code></figcaption></figure>"""
+<code>{actions}</code></figcaption></figure>"""

@@ -6,7 +6,7 @@ for routing and answering together, and the reading stops at the router's layer.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +28,8 @@ from pointsman.project import FILE_NAME, Project, load_project
 from pointsman.router import Route, Router
 from pointsman.sample import user_turn
 
-_TOOL_CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
+_OPENING, _CLOSING = re.compile(r"<tool_call>\s*"), re.compile(r"\s*</tool_call>")
+_DECODER = json.JSONDecoder()
 COORDINATE_RANGE = 1000
 """Qwen3-VL writes coordinates from 0 to this, whatever the image's size."""
 
@@ -42,10 +43,12 @@ class Answer:
     text: str
     adapter: str | None
     """Who answered; None is the base"""
-    action: dict[str, Any] | None
-    """Arguments of the tool call in the text"""
+    actions: tuple[dict[str, Any], ...]
+    """Arguments of the tool calls in the text, in order"""
     point: tuple[float, float] | None
-    """The action's coordinate in pixels of the first image"""
+    """The coordinate of the first action that has one, in pixels of the first image"""
+    typed: str | None
+    """What the actions type"""
     route: Route | None
     """The decision; None where the caller named the adapter"""
 
@@ -245,22 +248,38 @@ def route_and_generate(
     return [answers[row] for row in range(len(prompts))]
 
 
-def parse_action(text: str) -> dict[str, Any] | None:
-    """The ``arguments`` of the first tool call in an answer, or None if there is none."""
-    if not (match := _TOOL_CALL.search(text)):
-        return None
-    try:
-        arguments = json.loads(match[1]).get("arguments")
-    except ValueError:
-        return None
-    return arguments if isinstance(arguments, dict) else None
+def parse_actions(text: str) -> tuple[dict[str, Any], ...]:
+    """The ``arguments`` of every tool call in an answer, in order.
+
+    What is not a whole call (cut short, no JSON, no Unicode, no arguments) is left out.
+    """
+    actions, place = [], 0
+    while opening := _OPENING.search(text, place):
+        place = opening.end()
+        try:
+            call, end = _DECODER.raw_decode(text, place)
+            json.dumps(call, ensure_ascii=False).encode()  # half a surrogate pair is no text
+        except (ValueError, RecursionError):
+            continue
+        if not (closing := _CLOSING.match(text, end)):
+            continue
+        place = closing.end()
+        arguments = call.get("arguments") if isinstance(call, dict) else None
+        if isinstance(arguments, dict):
+            actions.append(arguments)
+    return tuple(actions)
 
 
-def action_point(
-    action: dict[str, Any] | None, size: tuple[int, int]
-) -> tuple[float, float] | None:
+def typed_text(actions: Sequence[Mapping[str, Any]]) -> str | None:
+    """What the actions type, all together; None if they type nothing."""
+    texts = [action.get("text") for action in actions if action.get("action") == "type"]
+    typed = [text for text in texts if isinstance(text, str)]
+    return "".join(typed) if typed else None
+
+
+def action_point(action: Mapping[str, Any], size: tuple[int, int]) -> tuple[float, float] | None:
     """An action's coordinate in pixels of an image of ``size`` (width, height)."""
-    coordinate = (action or {}).get("coordinate")
+    coordinate = action.get("coordinate")
     if not isinstance(coordinate, list) or len(coordinate) != 2:
         return None
     # A model may write anything here: words, NaN, or a number of 400 digits.
@@ -316,6 +335,7 @@ def _rows(
 
 
 def _answer(text: str, adapter: str | None, prompt: Prompt, decision: Route | None) -> Answer:
-    action = parse_action(text)
-    point = action_point(action, prompt.images[0].size) if prompt.images else None
-    return Answer(text.strip(), adapter, action, point, decision)
+    actions = parse_actions(text)
+    click = next((action for action in actions if "coordinate" in action), {})
+    point = action_point(click, prompt.images[0].size) if prompt.images else None
+    return Answer(text.strip(), adapter, actions, point, typed_text(actions), decision)

@@ -214,6 +214,7 @@ def _line(prediction: Prediction) -> dict[str, Any]:
                 "adapter": answer.adapter,
                 "text": answer.text,
                 "point": answer.point,
+                "typed": answer.typed,
                 "hit": prediction.hit(role),
             }
             for role in ROLES

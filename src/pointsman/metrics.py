@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
 
 from pointsman.calibrate import expected_calibration_error
-from pointsman.engine import Answer
+from pointsman.engine import Answer, parse_actions, typed_text
 from pointsman.errors import ConfigError, MismatchError, SampleError
 from pointsman.labels import LabelMap
 from pointsman.router import Route
@@ -54,9 +54,7 @@ class Prediction:
         return self.label == self.sample.label if self.sample.in_scope else self.route.abstained
 
     def hit(self, role: Role) -> bool:
-        """Whether an answer clicks inside the bbox or on its edge."""
-        point, box = self.answers[role].point, self.sample.bbox
-        return box is not None and is_inside(point, box)
+        return is_hit(self.answers[role], self.sample)
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ class OutOfScope:
 
 @dataclass(frozen=True)
 class Task:
-    """Share of answers that click inside the bbox, by who answers."""
+    """Share of answers that are hits, by who answers."""
 
     n: int
     routed: float
@@ -102,6 +100,8 @@ class Group:
     n: int
     accuracy: float
     """Share that is ``Prediction.correct``."""
+    task: Task | None
+    """None if nobody answered."""
 
 
 @dataclass(frozen=True)
@@ -156,12 +156,22 @@ class Evaluation:
             tables.append(("out of scope", ("samples", "AUROC", "rejected"), [scored]))
         if task := self.task:
             columns = ("samples", "routed", "oracle", "base", "wrong adapter")
-            shares = map(_percent, (task.routed, task.oracle, task.base, task.wrong))
-            tables.append(("clicks inside the box", columns, [(task.n, *shares)]))
+            tables.append(("answers right", columns, [(task.n, *_shares(task, task))]))
         for name, groups in self.by.items():
-            rows = [(value, group.n, _percent(group.accuracy)) for value, group in groups.items()]
-            tables.append((f"by {name}", (name, "samples", "accuracy"), rows))
+            heads = (name, "samples", "accuracy", *(ROLES if self.task else ()))
+            rows = [
+                (value, group.n, _percent(group.accuracy), *_shares(group.task, self.task))
+                for value, group in groups.items()
+            ]
+            tables.append((f"by {name}", heads, rows))
         return tables
+
+
+def is_hit(answer: Answer, sample: RoutingSample) -> bool:
+    """Whether an answer clicks inside the bbox or on its edge, and types what the sample's does."""
+    if sample.bbox is None or not is_inside(answer.point, sample.bbox):
+        return False
+    return answer.typed == typed_text(parse_actions(sample.answer or ""))
 
 
 def measure(
@@ -263,11 +273,16 @@ def _task(predictions: Sequence[Prediction]) -> Task | None:
 
 
 def _groups(predictions: Sequence[Prediction], name: str, labels: LabelMap) -> dict[str, Group]:
-    hits: dict[str, list[bool]] = {}
+    members: dict[str, list[Prediction]] = {}
     for prediction in predictions:
-        hits.setdefault(_value(prediction.sample, name), []).append(prediction.correct)
-    order = [*labels, NO_ADAPTER] if name == "adapter" else sorted(hits, key=_rank)
-    return {value: Group(len(hits[value]), fmean(hits[value])) for value in order if value in hits}
+        members.setdefault(_value(prediction.sample, name), []).append(prediction)
+    order = [*labels, NO_ADAPTER] if name == "adapter" else sorted(members, key=_rank)
+    return {value: _group(members[value]) for value in order if value in members}
+
+
+def _group(predictions: Sequence[Prediction]) -> Group:
+    accuracy = fmean(prediction.correct for prediction in predictions)
+    return Group(len(predictions), accuracy, _task([p for p in predictions if p.answers]))
 
 
 def _value(sample: RoutingSample, name: str) -> str:
@@ -297,6 +312,13 @@ def _confusion(predictions: Sequence[Prediction], labels: LabelMap) -> list[list
 
 def _plain(part: Any) -> dict[str, Any] | None:
     return None if part is None else asdict(part)
+
+
+def _shares(task: Task | None, of_all: Task | None) -> list[str]:
+    """A share for each role; dashes where only others were answered, nothing if nobody was."""
+    if of_all is None:
+        return []
+    return [_percent(getattr(task, role) if task else None) for role in ROLES]
 
 
 def _percent(share: float | None) -> str:

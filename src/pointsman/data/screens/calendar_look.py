@@ -180,12 +180,12 @@ def ordinal(number: int) -> str:
     return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th') }"
 
 
-def day_values(day: date, look: CalendarLook) -> dict[str, str]:
+def date_values(day: date) -> dict[str, str]:
+    """What a date can be called in any month."""
     month = MONTHS[day.month - 1]
     values = {
         "day": str(day.day),
         "ordinal": ordinal(day.day),
-        "bare": ordinal(day.day),
         "month": month,
         "mon": month[:3],
         "number": str(day.month),
@@ -193,9 +193,6 @@ def day_values(day: date, look: CalendarLook) -> dict[str, str]:
         "weekday": WEEKDAYS[(day.weekday() + 1) % 7],
         "iso": day.isoformat(),
     }
-    # A bare number is the day only if nothing else on the calendar is written like it.
-    if look.adjacent == "blank" and not look.week_numbers:
-        values["sole"] = str(day.day)
     last = calendar.monthrange(day.year, day.month)[1]
     if day.day == last:
         values["last"] = "last"
@@ -204,4 +201,13 @@ def day_values(day: date, look: CalendarLook) -> dict[str, str]:
     if day.day <= 28:
         rank = ("first", "second", "third", "fourth")[(day.day - 1) // 7]
         values["nth"] = rank
+    return values
+
+
+def day_values(day: date, look: CalendarLook) -> dict[str, str]:
+    """What a date can be called while its month is shown."""
+    values = date_values(day) | {"bare": ordinal(day.day)}
+    # A bare number is the day only if nothing else on the calendar is written like it.
+    if look.adjacent == "blank" and not look.week_numbers:
+        values["sole"] = str(day.day)
     return values

@@ -16,6 +16,11 @@ RANK_PLAIN = (
     "Click the {rank} one",
     "Choose number {number}",
     "Go with the {rank} entry, please",
+    "I want the {rank} one",
+    "Number {number}, please",
+    "The {ordinal} one",
+    "Pick {thing} {number}",
+    "My choice is the {rank} {thing}",
 )
 
 
@@ -30,6 +35,16 @@ RANK = Phrases(
         "[Choose|Pick|Take] the {rank} of [these|them|the options|the choices]",
         "[Skip to|Jump to|Move to] the {rank} one",
         "[Click|Tap] the {rank}",
+        f"[Grab|Keep|Try|Get|Mark|Open|Touch] the {{rank}} {_THING}",
+        "[Count|Go] [down|along|] to [number {number}|the {rank} one] and [click|take] it",
+        f"[Find|Locate] the {{rank}} {_THING} and [click|select|take|press] it",
+        "[Pick|Choose|Take] the one that is [{rank} in order|number {number}]",
+        "Make it [number {number}|the {rank} one]",
+        "[Leave the others|Ignore the rest] and [take|pick|choose] the {rank} one",
+        "[Click|Tap|Press] on [no.|number|#] {number}",
+        "[Pick|Choose|Take|Click] what [is|stands] in [{ordinal}|{rank}] [place|position]",
+        "[Have|Use|Take] [{thing} number {number}|the {thing} that is {rank}]",
+        "[Point at|Press on|Stop at] the {rank} [one|of them]",
     ),
     remarks=(
         "[Option|Number|No.|Entry|Item|Choice] {number}[, please|]",
@@ -42,6 +57,17 @@ RANK = Phrases(
         f"[Let's take|Let's go with|Give me|How about] the {{rank}} {_THING}",
         f"[It's|It should be|Mine is] the {{rank}} {_THING}",
         "The {rank} [from|of] the [list|start|beginning]",
+        f"My [choice|pick|selection] is [the {{rank}} {_THING}|number {{number}}]",
+        "[What|How] about [number {number}|the {ordinal} one]?",
+        "[The one|That] in [{ordinal}|{rank}] place",
+        "[Place|Position|Spot|Slot] {number}[, please|]",
+        "I'm [after|thinking of|here for] the {rank} [one|option]",
+        "[Number|No.] {number} [is the one|is mine|it is|looks good]",
+        "[Counting from the start|From the start], the {rank} [one|]",
+        "[Among|Out of] [them|these], the {rank} [one|]",
+        "The {rank} [will do|is fine|is right|suits me]",
+        "[Can|May|Could] I [have|take|get] [the {rank} one|number {number}]?",
+        "What I [want|need] is the {rank} [one|option|of them]",
     ),
 )
 
@@ -51,12 +77,21 @@ LAST = Phrases(
         f"[Take|Click|Pick|Choose|Select|Use|Tap|Press|Hit] the [last|final|very last] {_THING}",
         f"[Go with|Go for|Opt for|Click on|Settle on] the [last|final] {_THING}",
         "[Choose|Pick|Take] the last of [these|them|the options|the choices]",
+        f"[Grab|Keep|Try|Get|Mark|Open|Touch] the [last|final] {_THING}",
+        f"[Find|Locate] the [last|final] {_THING} and [click|select|take] it",
+        "[Go|Count|Scroll] to the [last|final] one and [click|take] it",
+        "[Leave the others|Ignore the rest] and take the last one",
     ),
     remarks=(
         f"The [last|final] {_THING}[, please|, thanks|]",
         f"I [want|need|would like|prefer] the last {_THING}",
         f"[Let's take|Let's go with|Give me|How about] the last {_THING}",
         f"Last {_THING}[, please|]",
+        f"My [choice|pick|selection] is the [last|final] {_THING}",
+        "[What|How] about the [last|final] one?",
+        "[Among|Out of] [them|these], the last [one|]",
+        "The last [will do|is fine|is right|suits me]",
+        "What I [want|need] is the last [one|option|of them]",
     ),
 )
 

@@ -10,6 +10,8 @@ from functools import lru_cache
 
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 _SLOT = re.compile(r"\{(\w+)\}")
+# Stands for the value to enter while the rest of a text changes its letter case.
+_LATER = "\ue000"
 _WORD = re.compile(r"(?<![\w{'])[a-z]{5,}(?![\w}'])")
 
 _BEFORE = (
@@ -31,6 +33,7 @@ _BEFORE = (
     "I want to {}",
     "Help me {}",
 )
+_OPEN_BEFORE = tuple(frame for frame in _BEFORE if frame.endswith("{}"))
 _AFTER = ("{}, please", "{} please", "{} for me", "{}, thanks", "{} now", "{}!")
 
 
@@ -45,12 +48,16 @@ class Phrases:
     commands: Sequence[str]
     remarks: Sequence[str] = ()
 
-    def usable(self, values: Mapping[str, str]) -> tuple[list[str], list[str]]:
-        known = frozenset(values)
-        return (
-            [template for template in self.commands if slots(template) <= known],
-            [template for template in self.remarks if slots(template) <= known],
-        )
+    def usable(
+        self, values: Mapping[str, str], naming: frozenset[str] = frozenset()
+    ) -> tuple[list[str], list[str]]:
+        """The templates whose slots are all known, with one of `naming` if any are given."""
+
+        def fits(template: str) -> bool:
+            found = slots(template)
+            return found <= values.keys() and not (naming and naming.isdisjoint(found))
+
+        return list(filter(fits, self.commands)), list(filter(fits, self.remarks))
 
 
 @lru_cache(maxsize=4096)
@@ -81,35 +88,75 @@ def every_form(template: str) -> set[str]:
 
 def say(rng: random.Random, phrases: Phrases, values: Mapping[str, str]) -> str:
     """One instruction: a template whose slots are all known, filled in and dressed up."""
-    commands, remarks = phrases.usable(values)
+    return finish(rng, word(rng, phrases, values), values)
+
+
+def word(
+    rng: random.Random,
+    phrases: Phrases,
+    values: Mapping[str, str],
+    naming: frozenset[str] = frozenset(),
+) -> str:
+    """A settled and dressed template whose slots are all known and still open.
+
+    `naming` are slots of which the text has one at least, if any are given.
+    """
+    commands, remarks = phrases.usable(values, naming)
     chosen = rng.randrange(len(commands) + len(remarks))
-    if chosen < len(commands):
-        text = expand(rng, commands[chosen])
-        if rng.random() < 0.02:
-            text = _typo(rng, text)
-        text = _polite(rng, text)
-    else:
-        text = expand(rng, remarks[chosen - len(commands)])
-    return _cased(rng, _SLOT.sub(lambda match: values[match.group(1)], text))
+    if chosen >= len(commands):
+        return _settle(rng, remarks[chosen - len(commands)], naming)
+    text = _settle(rng, commands[chosen], naming)
+    if rng.random() < 0.02:
+        text = _typo(rng, text)
+    return _polite(rng, text)
 
 
-def say_plainly(rng: random.Random, templates: Sequence[str], values: Mapping[str, str]) -> str:
-    """One instruction from the templates, filled in and nothing else changed but its case."""
-    usable = [template for template in templates if slots(template) <= frozenset(values)]
-    text = expand(rng, rng.choice(usable))
-    return _cased(rng, _SLOT.sub(lambda match: values[match.group(1)], text))
+def word_plainly(
+    rng: random.Random,
+    templates: Sequence[str],
+    values: Mapping[str, str],
+    naming: frozenset[str] = frozenset(),
+) -> str:
+    """A settled template whose slots are all known and still open, and nothing added."""
+    usable, _ = Phrases(templates).usable(values, naming)
+    return _settle(rng, rng.choice(usable), naming)
 
 
-def _lower_first(text: str) -> str:
-    return text if text.startswith("{") else text[:1].lower() + text[1:]
+def finish(rng: random.Random, text: str, values: Mapping[str, str]) -> str:
+    """The text with its letter case changed now and then, and with its slots filled.
+
+    The value to enter is filled in last, so that whoever copies it off the text is right.
+    """
+    shown = {slot: value for slot, value in values.items() if slot != "value"} | {"value": _LATER}
+    text = _cased(rng, _SLOT.sub(lambda match: shown[match.group(1)], text))
+    return text.replace(_LATER, values["value"]) if "value" in values else text
+
+
+def ends_in_value(text: str) -> bool:
+    """Whether more text or a full stop would run into the value to enter."""
+    return text.endswith("{value}")
+
+
+def lower_first(text: str) -> str:
+    """The text as it goes on inside a sentence."""
+    return text if text.startswith(("{", "I ", "I'", "Dr")) else text[:1].lower() + text[1:]
+
+
+def _settle(rng: random.Random, template: str, naming: frozenset[str]) -> str:
+    while True:
+        text = expand(rng, template)
+        # Some alternatives of a template may name what others leave out.
+        if not naming or not naming.isdisjoint(_SLOT.findall(text)):
+            return text
 
 
 def _polite(rng: random.Random, text: str) -> str:
     # `str.format` leaves braces inside its arguments alone, so slots survive the dressing.
     roll = rng.random()
     if roll < 0.25:
-        return rng.choice(_BEFORE).format(_lower_first(text))
-    if roll < 0.38:
+        frames = _OPEN_BEFORE if ends_in_value(text) else _BEFORE
+        return rng.choice(frames).format(lower_first(text))
+    if roll < 0.38 and not ends_in_value(text):
         return rng.choice(_AFTER).format(text)
     return text
 

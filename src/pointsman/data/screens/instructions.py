@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from datetime import date
 
-from .calendar_look import ordinal
-from .counting import LAST, RANK, RANK_PLAIN, RANKS, WIDGET_PARTS, WIDGET_PLACES
-from .grammar import Phrases, every_form, say, say_plainly
-from .templates import (
-    ARROW_PLAIN,
-    ARROWS,
+from .calendar_look import date_values, ordinal
+from .calendar_phrases import ARROW_PLAIN, ARROWS, DAY, DAY_PLAIN, DAY_SHORT
+from .chatter import talk, talk_plainly
+from .claim_phrases import (
     BUTTON,
     BUTTON_PLAIN,
     BUTTON_SHORT,
-    DAY,
-    DAY_PLAIN,
-    DAY_SHORT,
     FIELD,
     FIELD_PLAIN,
     FIELD_SHORT,
-    ROW,
-    ROW_PLAIN,
-    ROW_SHORT,
+    TYPE,
+    TYPE_PLAIN,
 )
+from .counting import LAST, RANK, RANK_PLAIN, RANKS, WIDGET_PARTS, WIDGET_PLACES
+from .grammar import Phrases, every_form
+from .provider_phrases import ROW, ROW_PLAIN, ROW_SHORT
 from .widget import Target, Widget
 
 # Shares of the wordings a small base may already know, of very short ones, and of the grammar.
-_PLAIN_SHARE, _SHORT_SHARE = 0.38, 0.09
+_PLAIN_SHARE, _SHORT_SHARE = 0.3, 0.09
+_MONTH_SLOTS = frozenset({"month", "mon", "iso"})
+_YEAR_SLOTS = frozenset({"year", "iso"})
 
 
 def ask(rng: random.Random, target: Target, *, named: bool) -> str:
@@ -41,11 +41,11 @@ def ask(rng: random.Random, target: Target, *, named: bool) -> str:
         values = {slot: value for slot, value in values.items() if slot not in ("sole", "bare")}
     roll = rng.random()
     if roll < _PLAIN_SHARE:
-        return say_plainly(rng, plain, values)
+        return talk_plainly(rng, plain, values)
     if not named and roll < _PLAIN_SHARE + _SHORT_SHARE:
         usable = short if "sole" in values or target.kind != "day" else plain
-        return say_plainly(rng, usable, values)
-    return say(rng, phrases, values)
+        return talk_plainly(rng, usable, values)
+    return talk(rng, phrases, values)
 
 
 def _wordings(target: Target) -> tuple[Sequence[str], Sequence[str], Phrases]:
@@ -60,46 +60,76 @@ def _wordings(target: Target) -> tuple[Sequence[str], Sequence[str], Phrases]:
     }[target.kind]
 
 
+def ask_for_date(rng: random.Random, day: date, *, with_year: bool) -> str:
+    """An instruction that names a day and its month, and the year where that has to be said."""
+    naming = _YEAR_SLOTS if with_year else _MONTH_SLOTS
+    values = date_values(day)
+    if rng.random() < _PLAIN_SHARE:
+        return talk_plainly(rng, DAY_PLAIN, values, naming)
+    return talk(rng, DAY, values, naming)
+
+
+def ask_to_type(rng: random.Random, target: Target, value: str) -> str:
+    """An instruction to enter a value into a field."""
+    values = target.values | {"value": value}
+    if rng.random() < _PLAIN_SHARE:
+        return talk_plainly(rng, TYPE_PLAIN, values)
+    return talk(rng, TYPE, values)
+
+
 def ask_by_rank(rng: random.Random, rank: int | None) -> str:
     """An instruction that only counts, from 1; `None` is the last."""
     if rank is None:
-        return say(rng, LAST, {})
+        return talk(rng, LAST, {})
     values = {
         "rank": RANKS[rank - 1],
         "number": str(rank),
         "ordinal": ordinal(rank),
         "thing": rng.choice(("option", "entry", "item", "choice")),
     }
-    if rng.random() < 0.4:
-        return say_plainly(rng, RANK_PLAIN, values)
-    return say(rng, RANK, values)
+    if rng.random() < _PLAIN_SHARE:
+        return talk_plainly(rng, RANK_PLAIN, values)
+    return talk(rng, RANK, values)
 
 
 def ask_by_rank_in(rng: random.Random, widget: Widget, rank: int) -> str:
     """An instruction that counts and says on which widget."""
-    verb, rank_name = "[Take|Click|Pick|Choose|Select]", RANKS[rank - 1]
-    templates = (
-        f"{verb} the {rank_name} {WIDGET_PARTS[widget.adapter]} {WIDGET_PLACES[widget.adapter]}",
-        f"{verb} the {rank_name} {WIDGET_PARTS[widget.adapter]}",
-        f"{verb} the {rank_name} [option|entry|one] {WIDGET_PLACES[widget.adapter]}",
+    verb = "[Take|Click|Pick|Choose|Select|Use|Tap]"
+    place, part = WIDGET_PLACES[widget.adapter], WIDGET_PARTS[widget.adapter]
+    commands = (
+        f"{verb} the {{rank}} {part} {place}",
+        f"{verb} the {{rank}} {part}",
+        f"{verb} the {{rank}} [option|entry|one] {place}",
+        f"[Find|Locate] the {{rank}} {part} and [click|take|choose] it",
     )
-    return say(rng, Phrases(commands=templates), {})
+    remarks = (
+        f"The {{rank}} {part}[, please|]",
+        f"[I want|I need|I'd like|Let's take] the {{rank}} {part} [{place}|]",
+    )
+    return talk(rng, Phrases(commands, remarks), {"rank": RANKS[rank - 1]})
 
 
-def surface_forms() -> dict[str, int]:
-    """The number of different texts per task, before values, politeness, case and typos."""
-    tasks = {
+def templates() -> dict[str, tuple[str, ...]]:
+    """The templates per task. A date of another month is asked for in the words of a day."""
+    tasks: dict[str, tuple[Sequence[str], Phrases]] = {
         "day": ((*DAY_PLAIN, *DAY_SHORT), DAY),
         "next-month": (ARROW_PLAIN["next-month"], ARROWS["next-month"]),
         "previous-month": (ARROW_PLAIN["previous-month"], ARROWS["previous-month"]),
         "field": ((*FIELD_PLAIN, *FIELD_SHORT), FIELD),
+        "type": (TYPE_PLAIN, TYPE),
         "button": ((*BUTTON_PLAIN, *BUTTON_SHORT), BUTTON),
         "row": ((*ROW_PLAIN, *ROW_SHORT), ROW),
         "rank": (RANK_PLAIN, RANK),
         "last": ((), LAST),
     }
-    counts = {}
-    for task, (plain, phrases) in tasks.items():
-        templates = (*plain, *phrases.commands, *phrases.remarks)
-        counts[task] = len(set[str]().union(*map(every_form, templates)))
-    return counts
+    return {
+        task: (*plain, *phrases.commands, *phrases.remarks)
+        for task, (plain, phrases) in tasks.items()
+    }
+
+
+def surface_forms() -> dict[str, int]:
+    """The number of different texts per task, before values, politeness, case and clauses."""
+    return {
+        task: len(set[str]().union(*map(every_form, texts))) for task, texts in templates().items()
+    }

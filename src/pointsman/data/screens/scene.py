@@ -1,4 +1,4 @@
-"""Puts widgets and pages on a screen, and asks about them."""
+"""Puts widgets and pages on a screen."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from .calendar_widget import draw_calendar
 from .canvas import Box, Canvas
 from .chrome import Surface, draw_bare_foot, draw_bars, draw_below
 from .claim_widget import draw_claim_form
-from .instructions import ask, ask_by_rank, ask_by_rank_in
 from .marks import Mark
 from .pages import draw_page
 from .provider_widget import draw_provider_list
 from .style import Style, draw_style
-from .widget import ADAPTERS, Target, Widget
-from .wishes import near_wish, page_wish
+from .widget import ADAPTERS, Widget
 
 ONE_WIDGET = ("plain", "image-decides", "near-out-of-scope")
 
 
-_LEAST_OPTIONS = 4
+LEAST_OPTIONS = 4
+"""That every widget on a screen has."""
 
 
 _ATTEMPTS = 40
@@ -51,15 +50,6 @@ class Scene:
         return frozenset().union(*(widget.labels for widget in self.widgets))
 
 
-@dataclass(frozen=True)
-class Question:
-    """An instruction about a scene and what it means; no target when no adapter is for it."""
-
-    instruction: str
-    target: Target | None = None
-    widget: Widget | None = None
-
-
 def draw_size(rng: random.Random) -> tuple[int, int]:
     """A canvas size: most often that of a small window, any integers up to a large one."""
     if rng.random() < 0.7:
@@ -82,7 +72,7 @@ def draw_scene(
         scene = _attempt(rng, adapter, stratum, size or draw_size(rng), font_folders)
         if not _apart(scene):
             continue
-        enough = [len(widget.options) >= _LEAST_OPTIONS for widget in scene.widgets]
+        enough = [len(widget.options) >= LEAST_OPTIONS for widget in scene.widgets]
         if scene.page or (enough and all(enough)):
             return scene
     raise ConfigError(f"no {stratum} screen fits into {size}: choose a larger size")
@@ -136,8 +126,8 @@ def _draw_widget(
     if adapter == "calendar":
         return draw_calendar(canvas, rng, style, area)
     if adapter == "claim-window":
-        return draw_claim_form(canvas, rng, style, area, _LEAST_OPTIONS, excluded)
-    return draw_provider_list(canvas, rng, style, area, _LEAST_OPTIONS)
+        return draw_claim_form(canvas, rng, style, area, LEAST_OPTIONS, excluded)
+    return draw_provider_list(canvas, rng, style, area, LEAST_OPTIONS)
 
 
 def _one_widget(screen: Surface, adapter: str) -> Scene:
@@ -212,48 +202,3 @@ def _page_scene(screen: Surface) -> Scene:
     area = (left, top, canvas.width - rng.uniform(6, 60), screen.bottom - rng.uniform(6, 60))
     kind, wishes = draw_page(canvas, rng, screen.style, area)
     return Scene(canvas.image, (), kind, wishes, canvas.marks)
-
-
-def ask_about(
-    rng: random.Random, scene: Scene, stratum: str, adapter: str | None = None
-) -> Question:
-    """A question of the stratum about a scene that was drawn for it."""
-    if stratum == "out-of-scope":
-        return Question(_page_instruction(rng, scene))
-    if stratum == "near-out-of-scope":
-        names = [widget.adapter for widget in scene.widgets]
-        return Question(near_wish(rng, names, scene.labels))
-    widget = next(widget for widget in scene.widgets if widget.adapter == adapter)
-    if stratum == "image-decides":
-        return _counting(rng, widget)
-    if stratum == "text-decides" and rng.random() < 0.08:
-        rank = rng.randint(1, min(4, len(widget.options)))
-        return Question(ask_by_rank_in(rng, widget, rank), widget.options[rank - 1], widget)
-    target = _pick_target(rng, widget)
-    return Question(ask(rng, target, named=stratum == "text-decides"), target, widget)
-
-
-def _pick_target(rng: random.Random, widget: Widget) -> Target:
-    arrows = [target for target in widget.targets if target.kind.endswith("-month")]
-    if arrows and rng.random() < 0.085:
-        return rng.choice(arrows)
-    return rng.choice([target for target in widget.targets if target not in arrows])
-
-
-def _counting(rng: random.Random, widget: Widget) -> Question:
-    """Counts an option; the ranks are spread alike for all widgets, so that words tell nothing."""
-    options = widget.options
-    roll = rng.random()
-    if roll < 0.08 and widget.complete:
-        return Question(ask_by_rank(rng, None), options[-1], widget)
-    rank = rng.randint(1, min(_LEAST_OPTIONS, len(options)))
-    if roll > 0.93:
-        rank = rng.randint(1, min(8, len(options)))
-    return Question(ask_by_rank(rng, rank), options[rank - 1], widget)
-
-
-def _page_instruction(rng: random.Random, scene: Scene) -> str:
-    # Counting asks nothing of an adapter when there is nothing of its kind on the screen.
-    if rng.random() < 0.06:
-        return ask_by_rank(rng, rng.randint(1, 4))
-    return page_wish(rng, scene.wishes)

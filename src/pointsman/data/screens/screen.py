@@ -1,4 +1,4 @@
-"""Screens: a picture, an instruction, and the click that answers it."""
+"""Screens: a picture, an instruction, and the actions that answer it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from PIL import Image
 from pointsman.errors import ConfigError
 
 from .canvas import Box, centre
-from .scene import Question, Scene, ask_about, draw_scene
+from .questions import Question, ask_about
+from .scene import Scene, draw_scene
 from .widget import ADAPTERS
 
 STRATA = ("plain", "image-decides", "text-decides", "out-of-scope", "near-out-of-scope")
@@ -22,7 +23,10 @@ OUT_OF_SCOPE = -1
 
 @dataclass(frozen=True)
 class Screen:
-    """One sample. `label` counts the adapters in their usual order; -1 is out of scope."""
+    """One sample. `label` counts the adapters in their usual order; -1 is out of scope.
+
+    `action` is the assistant's turn and `task` one of `questions.TASKS`, None out of scope.
+    """
 
     image: Image.Image
     instruction: str
@@ -32,16 +36,26 @@ class Screen:
     bbox: Box | None
     stratum: str
     widget: str
+    task: str | None = None
 
 
 def click(box: Box, size: tuple[int, int]) -> str:
-    """The assistant turn that clicks the middle of a box; coordinates are 0 to 1000."""
+    """The tool call that clicks the middle of a box; coordinates are 0 to 1000."""
     x, y = centre(box)
     coordinate = [round(x / size[0] * 1000), round(y / size[1] * 1000)]
     # Without a space after the comma: it costs a token for every answer.
     arguments = (
         f'{{"action": "left_click", "coordinate": {json.dumps(coordinate, separators=(",", ":"))}}}'
     )
+    return _call(arguments)
+
+
+def enter(text: str) -> str:
+    """The tool call that types a text."""
+    return _call(json.dumps({"action": "type", "text": text}, ensure_ascii=False))
+
+
+def _call(arguments: str) -> str:
     return f'<tool_call>\n{{"name": "computer_use", "arguments": {arguments}}}\n</tool_call>'
 
 
@@ -51,15 +65,19 @@ def make_screen(scene: Scene, question: Question, stratum: str) -> Screen:
         return Screen(
             scene.image, question.instruction, None, OUT_OF_SCOPE, None, None, stratum, scene.name
         )
+    action = click(target.box, scene.image.size)
+    if question.typed is not None:
+        action += "\n" + enter(question.typed)
     return Screen(
         image=scene.image,
         instruction=question.instruction,
-        action=click(target.box, scene.image.size),
+        action=action,
         label=ADAPTERS.index(widget.adapter),
         adapter=widget.adapter,
         bbox=target.box,
         stratum=stratum,
         widget=scene.name,
+        task=question.task,
     )
 
 

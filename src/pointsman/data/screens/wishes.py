@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 
-from .grammar import Phrases, say
+from .chatter import talk
+from .grammar import Phrases
 from .pages import GENERAL_WISHES
 from .words import FILLER, MONTHS, person
 
@@ -35,6 +36,33 @@ NEAR_WISHES = (
     "[Remind me|Set an alarm] [tomorrow|in an hour|at noon]",
     "How [do I|does one] use this [page|screen|website]?",
     "[Mute|Turn down] the sound",
+    "I [can't|can hardly] read [this|anything here], make it [bigger|clearer|darker]",
+    "[Could|Can] I get this in [large print|Spanish|French|plain language]?",
+    "[Type|Write|Put] {word} [into|in] the search box",
+    "[Look up|Define|Explain] the word {word}",
+    "What does {word} mean?",
+    "[Is there|Do you have] an app for [this|that]?",
+    "[Start|Restart|Shut down|Lock] the [computer|tablet|browser]",
+    "[Show|Hide] the [side bar|tool bar|keyboard|bookmarks]",
+    "My [screen|battery|mouse] is [too dark|nearly empty|broken], what now?",
+    "[I would like|I'd like|I want] [a copy|a print-out|a picture] of this page",
+    "[Undo|Redo|Repeat] [that|what I just did]",
+    "[Where|How] do I [change|find] [my password|the settings|the language]?",
+    "The [text|page|picture] [is too small|does not load|looks odd]",
+    "Tell {person} about this [page|website]",
+    "[Forward|E-mail|Text] this [link|page] to {person}",
+    "[Record|Film] the screen",
+    "[Pin|Mute|Duplicate|Move] this [tab|window]",
+    "[Remember|Save] my [password|login] for this [site|page]",
+    "Who is {person}?",
+    "Turn the [brightness|volume|contrast] [up|down|to the maximum]",
+    "[Find|Count|Underline] the word {word} [on this page|here|]",
+    "[Give me|I need] a summary [of this|in two sentences|of the page]",
+    "[Open|Go to] the [home page|start page|imprint|site map] of this [site|company]",
+    "How [old|new|long|reliable] is this [page|website]?",
+    "Which [browser|website|company] is this?",
+    "Nothing [moves|happens|works], reload the page",
+    "[Complain|Report an error|Give feedback] about this [page|site]",
 )
 _ABOUT = {
     "calendar": (
@@ -48,6 +76,16 @@ _ABOUT = {
         "What year is this?",
         "[Change|Set] the time zone",
         "Start the week on [Monday|Sunday]",
+        "[Colour|Paint] the weekends [red|green|grey]",
+        "[Delete|Remove|Rename] the [event|reminder|birthday] [called|named] {word}",
+        "How many weeks [does {month} have|are shown|until {month}]?",
+        "When is [Easter|my birthday|the next full moon|the next bank holiday]?",
+        "[Invite|Ask] {person} to [my|the] {word}",
+        "[Connect|Link] this calendar [to|with] my [mail|watch|tablet]",
+        "Is [the 4th|the 17th|Friday|Sunday] a holiday?",
+        "[Copy|Move] all my [events|reminders] to another calendar",
+        "[Tell me|Say] what [is planned|I have to do] [this week|on Monday]",
+        "I want [week numbers|public holidays|moon phases] [shown|in this calendar]",
     ),
     "claim-window": (
         "What is the status of [my|this] claim?",
@@ -60,6 +98,16 @@ _ABOUT = {
         "Is my [data|claim] [safe|private]?",
         "Which [fields|boxes] are required?",
         "[Show|List] my [old|earlier|other] claims",
+        "Who [handles|reads|decides] [my|this] claim?",
+        "[How much|What share] will [I get|they pay|I have to pay] [back|]?",
+        "[Check|Proofread|Correct] the spelling [of this form|here]",
+        "[Does|Will] my [plan|policy] cover {word}?",
+        "What [happens|comes] after I send this?",
+        "[Ask|Tell] {person} to fill this in",
+        "The form is [too long|confusing], [shorten|explain] it",
+        "[Compare|Find] [insurers|insurance plans] [near me|for my family|]",
+        "What is the [deadline|time limit] for [claims|this]?",
+        "I [don't understand|dislike] this form, [explain it|say it in simple words]",
     ),
     "provider-select": (
         "[Sort|Order] [the list|them|the doctors] by [distance|rating|name]",
@@ -72,6 +120,16 @@ _ABOUT = {
         "What does [an oncologist|a neurologist|a dermatologist|an urologist] do?",
         "[Export|Print|Copy] [the|this] [list|table]",
         "Do they speak [Spanish|French|Arabic]?",
+        "Which [doctor|provider] is [best|nearest|cheapest|youngest]?",
+        "[How far|How old|How busy] is the [first|nearest] one?",
+        "What [hours|languages] do [they|these doctors] have?",
+        "[Hide|Remove] the [first|last] [row|doctor] from the list",
+        "[Add|Invite] {person} to this list",
+        "[Widen|Extend|Narrow] the search [to|around] {word}",
+        "[Does|Did] anyone here treat {word}?",
+        "I want [more|fewer|other] [doctors|results] [shown|]",
+        "[Zoom to|Give me directions to|Park near] the nearest [office|clinic]",
+        "[Report|Correct] a [mistake|wrong phone number] in the list",
     ),
 }
 
@@ -88,7 +146,7 @@ def _slots(rng: random.Random) -> dict[str, str]:
 def _spoken(rng: random.Random, templates: Sequence[str]) -> str:
     commands = [text for text in templates if not text.endswith("?")]
     questions = [text for text in templates if text.endswith("?")]
-    return say(rng, Phrases(commands, questions), _slots(rng))
+    return talk(rng, Phrases(commands, questions), _slots(rng))
 
 
 def near_wish(rng: random.Random, adapters: Iterable[str], labels: frozenset[str]) -> str:

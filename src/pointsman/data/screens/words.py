@@ -193,6 +193,9 @@ FILLER = _split(
     "the a of and to in for with on from by at as over after before near under between about"
 )
 
+_ONSETS = _split("bl br cl cr dr fl fr gl gr kl pl pr sk sn sp tr tw v w z k p f g")
+_CODAS = ("", "", "b", "d", "ft", "g", "k", "lm", "nk", "p", "x", "zz")
+
 
 def person(rng: random.Random) -> tuple[str, str]:
     return rng.choice(FIRST_NAMES), rng.choice(LAST_NAMES)
@@ -205,3 +208,11 @@ def sentence(rng: random.Random, length: int) -> str:
 
 def title(rng: random.Random) -> str:
     return sentence(rng, rng.randint(1, 4))
+
+
+def invented_word(rng: random.Random) -> str:
+    """A word that can be said and means nothing."""
+    return "".join(
+        rng.choice(_ONSETS) + rng.choice("aeiou") + rng.choice(_CODAS)
+        for _ in range(rng.choice((2, 2, 3)))
+    )

@@ -14,15 +14,16 @@ from pointsman.errors import ConfigError
 from pointsman.files import read_json, write_bytes, write_json, write_text
 from pointsman.sample import to_jsonl
 
-from .scene import ONE_WIDGET, Question, Scene, ask_about, draw_scene
+from .questions import Question, ask_about
+from .scene import ONE_WIDGET, Scene, draw_scene
 from .screen import Screen, make_screen
 from .widget import ADAPTERS
 
 OUT_OF_SCOPE = "out-of-scope"
 SMALLEST = (320, 256)
 """Width and height in pixels under which the widgets no longer fit."""
-# Raised whenever the same seed comes to draw other pictures.
-_DRAWING = 1
+# Raised whenever the same seed comes to draw other pictures, or to ask other things about them.
+_DRAWING = 2
 _IN_SCOPE_SHARES = {"plain": 0.45, "image-decides": 0.25, "text-decides": 0.3}
 
 
@@ -66,7 +67,7 @@ def write_screens(
         name = f"{start:06d}.png"
         if not (images / name).exists():
             write_bytes(images / name, _png(screens[0].image))
-        records += [_record(screen, f"images/{name}", adapters) for screen in screens]
+        records += [record_of(screen, f"images/{name}", adapters) for screen in screens]
         if progress is not None:
             progress(start + count)
     for adapter in (*adapters, None):
@@ -165,7 +166,8 @@ def _ask(rng: random.Random, scene: Scene, adapter: str | None, stratum: str) ->
     return make_screen(scene, question, stratum)
 
 
-def _record(screen: Screen, image: str, adapters: Sequence[str]) -> dict[str, Any]:
+def record_of(screen: Screen, image: str, adapters: Sequence[str] = ADAPTERS) -> dict[str, Any]:
+    """A sample as it is written; ``image`` is the picture's path from the JSONL's folder."""
     turns = [{"from": "human", "value": f"<image>\n{screen.instruction}"}]
     if screen.action is not None:
         turns.append({"from": "gpt", "value": screen.action})
@@ -182,6 +184,8 @@ def _record(screen: Screen, image: str, adapters: Sequence[str]) -> dict[str, An
         "size": list(screen.image.size),
         "widget": screen.widget,
     }
+    if screen.task is not None:
+        record["task"] = screen.task
     return record
 
 
