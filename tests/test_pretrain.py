@@ -4,6 +4,7 @@ import random
 import re
 from dataclasses import replace
 from itertools import pairwise, product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from pointsman.data.screens.canvas import Canvas, centre
 from pointsman.data.screens.grammar import _AFTER, _BEFORE, every_form, slots
 from pointsman.data.screens.scene import draw_scene
 from pointsman.data.screens.style import draw_style
+from pointsman.data.screens.typefaces import bundled_families
 from pointsman.data.screens.widget import ADAPTERS
-from pointsman.errors import ArtefactError
+from pointsman.errors import ArtefactError, ConfigError
 from pointsman.pocket.pretrain import phrases
 from pointsman.pocket.pretrain.config import TOY
 from pointsman.pocket.pretrain.corpus import Asker, Question, View, reading_order
@@ -363,15 +365,36 @@ def test_symbols_to_repeat_are_never_an_action() -> None:
     digits = {packer.id(digit) for digit in "0123456789"}
     openings = {packer.id(ACTION[0]), packer.id(ACTION[2])}
     seen = set()
-    for _ in range(3000):
+    for _ in range(5000):
         prompt, answer, weights = packer.copy(rng)
         assert len(weights) == len(answer)
         assert answer[-1] == packer.end
         symbols = answer[:-1]
-        assert prompt[-len(packer.tail) - len(symbols) : -len(packer.tail)] == symbols
+        asked = prompt[: -len(packer.tail)]
+        rests = [
+            packer.text(asked[end:])
+            for end in range(len(symbols), len(asked) + 1)
+            if asked[end - len(symbols) : end] == symbols
+        ]
+        # Where it is not the end, it is quoted.
+        assert any(rest == "" or rest[0] in "\"'" for rest in rests)
         assert not any(a in openings and b in digits for a, b in pairwise(symbols))
         seen |= set(symbols)
     assert seen == set(range(len(SPECIAL), SIZE))
+
+
+def test_more_typefaces_are_drawn_from_a_folder(tmp_path: Path) -> None:
+    sans = bundled_families()[0]
+    for weight, path in (("Regular", sans.regular), ("Bold", sans.bold)):
+        (tmp_path / f"Other-{weight}.ttf").write_bytes(path.read_bytes())
+    pictures = []
+    for fonts in ((), (tmp_path,) * 200):
+        settings = replace(TOY, fonts=fonts)
+        chunk = Artist(settings).fill(bytearray(slot_bytes(settings)), 3)
+        pictures.append(chunk.arrays["pixels"].copy())
+    assert not np.array_equal(*pictures)
+    with pytest.raises(ConfigError, match=r"fonts .*: there is no NAME-Regular.ttf in it"):
+        replace(TOY, fonts=(tmp_path / "none",))
 
 
 def test_chunks_are_drawn_from_their_own_seed() -> None:

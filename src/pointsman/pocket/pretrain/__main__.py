@@ -22,8 +22,12 @@ def command(
     runs_left: Annotated[int, typer.Option(help="This run and those to come.")] = 1,
     shape: Annotated[str, typer.Option(help="base, small or toy.")] = "",
     seed: Annotated[int, typer.Option()] = 1,
-    workers: Annotated[int, typer.Option(help="Processes that draw; -1: 13, or none if toy.")] = -1,
+    workers: Annotated[int, typer.Option(help="Processes that draw; -1: 14, or none if toy.")] = -1,
     steps: Annotated[int, typer.Option(help="Stop after so many steps; 0: by the clock.")] = 0,
+    fonts: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder with more typefaces; given twice, drawn twice as often."),
+    ] = None,
     no_compile: Annotated[bool, typer.Option(help="Run eagerly.")] = False,
     toy: Annotated[bool, typer.Option(help="A tiny model for half a minute.")] = False,
 ) -> None:
@@ -35,6 +39,7 @@ def command(
         "steps": steps,
         "runs_left": runs_left,
         "seed": seed,
+        "fonts": tuple(fonts or ()),
     }
     settings = replace(settings, **{name: value for name, value in given.items() if value})
     if workers >= 0:

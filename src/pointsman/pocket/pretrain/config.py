@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pointsman.errors import ConfigError
@@ -105,17 +106,20 @@ class TrainConfig:
     """This run and those that will resume after it; the schedule ends with the last."""
     steps: int = 0
     """Stop after so many steps in all, and let the schedule follow them; 0: the clock decides."""
-    workers: int = 13
-    slots: int = 40
-    chunk_pixels: int = 32 * 640 * 480
-    """Pixels of one chunk of screens: more of them if they are small."""
-    accumulate: int = 4
+    workers: int = 14
+    slots: int = 30
+    chunk_pixels: int = 128 * 640 * 480
+    """Pixels of one chunk of screens: more of them if they are small. A large chunk, since a step
+    of a small one is over before the next kernels are launched."""
+    accumulate: int = 1
     """Chunks, each of another canvas size, for one step."""
     tokens: int = 320
     """Text tokens for each screen, filled with questions."""
     most_characters: int = 1600
-    sheets: float = 0.45
+    sheets: float = 0.4
     """Share of screens with random elements; the others are demo screens."""
+    fonts: tuple[Path, ...] = ()
+    """Folders with more typefaces than the bundled ones, as NAME-Regular.ttf and NAME-Bold.ttf."""
     canvas: tuple[int, int, int, int] = (512, 1280, 400, 800)
     """Least and most width, least and most height."""
     muon_rate: float = 0.02
@@ -125,9 +129,9 @@ class TrainConfig:
     characters_weight: float = 0.5
     log_seconds: float = 10.0
     save_seconds: float = 120.0
-    reserve_seconds: float = 45.0
+    reserve_seconds: float = 35.0
     """Of the budget, for evaluation and the last files."""
-    evaluation_screens: int = 400
+    evaluation_screens: int = 320
     compile: bool = True
 
     def __post_init__(self) -> None:
@@ -138,6 +142,9 @@ class TrainConfig:
                 f"a budget of {self.budget_seconds:g} s leaves no time to train after the "
                 f"{self.reserve_seconds:g} s kept for evaluation and files"
             )
+        for folder in self.fonts:
+            if not any(folder.rglob("*-Regular.ttf")):
+                raise ConfigError(f"fonts {folder}: there is no NAME-Regular.ttf in it")
         if self.workers and self.slots < self.workers + self.accumulate:
             raise ConfigError(f"{self.slots} slots are too few for {self.workers} workers")
 

@@ -15,7 +15,8 @@ from functools import cached_property
 from pointsman.data.screens.calendar_look import ordinal
 from pointsman.data.screens.canvas import Box, centre
 from pointsman.data.screens.counting import RANKS
-from pointsman.data.screens.grammar import Phrases, expand
+from pointsman.data.screens.grammar import Phrases, expand, slots
+from pointsman.data.screens.words import MONTHS
 
 from . import phrases, words
 from .layout import Layout, Text, Thing
@@ -24,11 +25,13 @@ from .phrases import TASKS, phrase
 GRID = 1000
 _LONGEST = 30
 """Characters of a text that is asked about whole."""
+_SHORTEST = ("bare", "sole")
+"""Values of a day that others say as well."""
 _PLURALS = {"switch": "switches"}
 _WEIGHTS = {
     "locate": 24,
     "element": 14,
-    "row": 6,
+    "row": 14,
     "read": 20,
     "rank": 9,
     "rank-label": 2,
@@ -38,7 +41,9 @@ _WEIGHTS = {
     "beside": 5,
     "present": 3,
     "describe": 2,
-    "month": 1.5,
+    "month": 3,
+    "date": 30,
+    "when": 6,
     "count": 2,
     "list": 1.5,
     "copy": 1.5,
@@ -121,6 +126,8 @@ class Asker:
             "row": self._row,
             "describe": self._describe,
             "month": self._month,
+            "date": self._date,
+            "when": self._when,
         }
 
     def ask(self) -> Question | None:
@@ -346,6 +353,29 @@ class Asker:
         if not self._layout.month:
             return None
         return self._made("month", phrases.MONTH, {}, self._layout.month, None)
+
+    def _date(self) -> Question | None:
+        days = [day for day in self._layout.days if self._view.shows(day.box)]
+        if not days:
+            return None
+        day = self._rng.choice(days)
+        values = {slot: value for slot, value in day.values.items() if slot not in _SHORTEST}
+        forms = [form for form in phrases.DATES if slots(form) <= values.keys()]
+        date = expand(self._rng, self._rng.choice(forms)).format_map(values)
+        return self._point("date", phrases.DATE, {"date": date}, day.box)
+
+    def _when(self) -> Question | None:
+        if not self._layout.month:
+            return None
+        name, year = self._layout.month.split(" ")
+        shown = int(year) * 12 + MONTHS.index(name)
+        with_year = self._rng.random() < 0.4
+        # Without a year it is the nearer one of that name.
+        away = self._rng.choice((-1, 1)) * self._rng.randint(1, 18 if with_year else 5)
+        other = shown + away
+        month = MONTHS[other % 12] if self._rng.random() < 0.7 else MONTHS[other % 12][:3]
+        values = {"month": f"{month} {other // 12}" if with_year else month}
+        return self._made("when", phrases.WHEN, values, "later" if away > 0 else "earlier", None)
 
 
 def _holds(outer: Box, inner: Box) -> bool:

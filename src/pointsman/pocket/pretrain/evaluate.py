@@ -68,7 +68,7 @@ def fresh_batches(packer: Packer, settings: TrainConfig) -> Iterator[tuple[Batch
         images, asked, reworded = [], [], []
         for index in range(per_size):
             rng = random.Random(f"{settings.seed}/evaluate/{number}/{index}")
-            layout = draw(rng, size, settings.sheets)
+            layout = draw(rng, size, settings.sheets, settings.fonts)
             asker = Asker(rng, layout, View(size))
             images.append(np.asarray(layout.image))
             asked.append(list(_items(rng, packer, asker, {})))

@@ -14,6 +14,7 @@ import queue
 import random
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,15 +65,17 @@ def canvas_of(size: tuple[int, int]) -> tuple[int, int]:
     return width, height
 
 
-def draw(rng: random.Random, size: tuple[int, int], sheets: float) -> Layout:
+def draw(
+    rng: random.Random, size: tuple[int, int], sheets: float, fonts: Sequence[Path] = ()
+) -> Layout:
     """One screen: with the probability ``sheets`` random elements, else a demo screen."""
     if rng.random() >= sheets:
         adapter, stratum = rng.choice(_SCENES)
         try:
-            return layout_of(draw_scene(rng, adapter, stratum, size))
+            return layout_of(draw_scene(rng, adapter, stratum, size, fonts))
         except ConfigError:  # no room for two widgets
             pass
-    canvas = draw_sheet(rng, size)
+    canvas = draw_sheet(rng, size, fonts)
     return make_layout(canvas.image, canvas.marks, WHAT)
 
 
@@ -115,7 +118,7 @@ class Artist:
 
     def _draw_one(self, rng: random.Random, chunk: Chunk, row: int) -> None:
         arrays, settings = chunk.arrays, self._settings
-        layout = draw(rng, chunk.size, settings.sheets)
+        layout = draw(rng, chunk.size, settings.sheets, settings.fonts)
         view = draw_view(rng, chunk.size)
         packed = self._packer.pack(rng, Asker(rng, layout, view))
         arrays["pixels"][row] = np.asarray(layout.image)

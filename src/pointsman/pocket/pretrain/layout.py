@@ -49,6 +49,14 @@ class Thing:
     owner: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A day of the month that a calendar shows; ``values`` as in ``calendar_look.day_values``."""
+
+    box: Box
+    values: dict[str, str]
+
+
 @dataclass(frozen=True)
 class Layout:
     """A screen and what can be seen on it. Boxes are pixels of the image."""
@@ -62,8 +70,10 @@ class Layout:
     things: tuple[Thing, ...]
     columns: tuple[Thing, ...]
     """Fields of a form in the order of its columns; empty without a form."""
+    days: tuple[Day, ...]
+    """Of the calendar; empty without one."""
     month: str
-    """Of the calendar, where there is exactly one."""
+    """Month and year of the calendar; empty without one."""
     characters: NDArray[np.float32]
     """(M, 3): class, x and y of the middle"""
 
@@ -83,12 +93,12 @@ def make_layout(
         if isinstance(mark, Element)
     ]
     columns: tuple[Thing, ...] = ()
-    months = set()
+    days: tuple[Day, ...] = ()
     for widget in scene.widgets if scene else ():
         if widget.adapter == "claim-window":
             columns = tuple(Thing("field", t.box, t.values["field"]) for t in widget.options)
         elif widget.adapter == "calendar":
-            months |= {f"{t.values['month']} {t.values['year']}" for t in widget.options}
+            days = tuple(Day(target.box, target.values) for target in widget.options)
         else:
             owners = {target.box: target.values["name"] for target in widget.options}
             things = [
@@ -102,7 +112,8 @@ def make_layout(
         words=tuple(word for writing in writings for word in _words(writing)),
         things=tuple(things),
         columns=columns,
-        month=months.pop() if len(months) == 1 else "",
+        days=days,
+        month="{month} {year}".format_map(days[0].values) if days else "",
         characters=_characters(writings),
     )
 

@@ -20,10 +20,12 @@ from transformers import Qwen3VLForConditionalGeneration
 
 from .config import MERGE, PATCH, ModelShape
 from .layout import CHARACTERS
-from .packing import Packer
+from .packing import PADDING, Packer
 
 _PREFIX = -2
 """Segment of the prefix and the image."""
+_LENGTHS = 64
+"""Sequences are padded to multiples of this."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,10 @@ class Network(nn.Module):
     def read(self, seen: Seen, ids: Tensor, segments: Tensor) -> Tensor:
         """Logits (B, T, V) of packed questions about images already seen."""
         language = self.stock.model.language_model
-        batch, start = len(ids), len(self._prefix)
+        batch, start, asked = len(ids), len(self._prefix), ids.shape[1]
+        # Few different lengths, all of them to the liking of fused kernels.
+        spare = -(start + seen.tokens.shape[1] + 1 + asked) % _LENGTHS
+        ids, segments = F.pad(ids, (0, spare)), F.pad(segments, (0, spare), value=PADDING)
         before = self._prefix.expand(batch, -1)
         after = torch.full((batch, 1), self._image_end, device=ids.device)
         embedded = language.embed_tokens(torch.cat([before, after, ids], 1)).to(seen.tokens.dtype)
@@ -129,7 +134,7 @@ class Network(nn.Module):
             if index < len(seen.deepstack):
                 added = states[:, image] + seen.deepstack[index]
                 states = torch.cat([states[:, :start], added, states[:, image.stop :]], 1)
-        return self.logits(language.norm(states[:, image.stop + 1 :]))
+        return self.logits(language.norm(states[:, image.stop + 1 :][:, :asked]))
 
     def logits(self, states: Tensor) -> Tensor:
         # The head is tied to the embedding.

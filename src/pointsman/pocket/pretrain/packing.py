@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from . import phrases
+from . import phrases, words
 from .corpus import Asker, Question
 from .phrases import TASKS, phrase
 from .tokenizer import ACTION, SPECIAL
@@ -106,7 +106,21 @@ class Packer:
         return self.prompt(question.text), [*answer, self.end], [*weights, 0.2]
 
     def copy(self, rng: random.Random) -> tuple[list[int], list[int], list[float]]:
-        """Arbitrary tokens to be repeated; why, says ``tokenizer``."""
+        """Arbitrary tokens or a text to be repeated, alone or quoted within a sentence.
+
+        Why, says ``tokenizer``.
+        """
+        symbols = self._symbols(rng) if rng.random() < 0.7 else self.ids(words.value(rng))
+        answer, counts = [*symbols, self.end], [0.6] * len(symbols) + [0.2]
+        if rng.random() < 0.5:
+            prompt = self.ids(phrase(rng, phrases.COPY, {}) + " ")
+            return prompt + symbols + self.tail, answer, counts
+        before, after = (words.line(rng, rng.randint(0, 5)) for _ in range(2))
+        mark = rng.choice("\"'")
+        prompt = self.ids(f"{phrase(rng, phrases.QUOTED, {})} {before} {mark}")
+        return prompt + symbols + self.ids(f"{mark} {after}") + self.tail, answer, counts
+
+    def _symbols(self, rng: random.Random) -> list[int]:
         first = len(SPECIAL)
         symbols: list[int] = []
         for _ in range(rng.randint(1, 7)):
@@ -116,9 +130,7 @@ class Packer:
             if symbols and symbols[-1] in self._openings and token in self._digits:
                 token = self._action[1]
             symbols.append(token)
-        prompt = self.ids(phrase(rng, phrases.COPY, {}) + " ")
-        answer = [*symbols, self.end]
-        return prompt + symbols + self.tail, answer, [0.6] * len(symbols) + [0.2]
+        return symbols
 
     def pack(self, rng: random.Random, asker: Asker, task: str | None = None) -> Row:
         """Questions, all of one task or of any, until the row is full."""

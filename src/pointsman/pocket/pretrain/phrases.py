@@ -245,12 +245,67 @@ MONTH = Phrases(
         "[Which|What] month and year [does the calendar show|is shown|do you see]?",
     ),
 )
+_DATE = "[{date}|the date {date}|the day {date}]"
+DATE = Phrases(
+    commands=(
+        f"{_FIND} {_DATE} {_SCREEN}",
+        f"[Give|Return|Name] the [{_POINT}|middle|cell] of {_DATE}",
+        f"[Say|Tell me] where {_DATE} [is|stands] {_SCREEN}",
+    ),
+    remarks=(
+        f"Where is {_DATE} {_SCREEN}?",
+        f"Where [can I find|do you see] {_DATE} {_SCREEN}?",
+        f"What is the {_POINT} of {_DATE}?",
+        f"Which [cell|place] is that of {_DATE}?",
+        "[Position|Cell|Middle] of {date}",
+    ),
+)
+DATES = (
+    "{month} {day}",
+    "{month} {ordinal}",
+    "[the|] {ordinal} of {month}",
+    "{day} {month}",
+    "{day}. {month}",
+    "{mon} {day}",
+    "{month} {day}, {year}",
+    "{mon} {day}, {year}",
+    "{day} {month} {year}",
+    "{weekday}, {month} {day}",
+    "{weekday} {day} {month}",
+    "{weekday} the {ordinal}",
+    "{number}/{day}/{year}",
+    "{iso}",
+    "the {ordinal}",
+    "{day}",
+    "the {nth} {weekday} [of the month|of {month}|]",
+    "the {last} day of [the month|{month}]",
+    "the {first} day of [the month|{month}]",
+)
+WHEN = Phrases(
+    commands=(
+        "[Say|Tell me] whether {month} [is|comes|lies] before or after the month [shown|on show]",
+        "Compare {month} [with|to] the month [of the calendar|that is shown]",
+    ),
+    remarks=(
+        "Is {month} [earlier or later|before or after] [than|] [the month shown|this calendar]?",
+        "[Is|Lies] {month} before or after [the month that is shown|this month]?",
+        "{month}, is [that|it] [earlier|later|before|after]?",
+        "Which way [is|lies] {month} from the month [shown|of the calendar]?",
+    ),
+)
 COPY = Phrases(
     commands=(
         "[Repeat|Copy|Say again|Write again|Echo] [these symbols|this|the following|these signs]:",
         "[Repeat|Copy] exactly:",
     ),
     remarks=("[The same again|Once more|Again]:",),
+)
+QUOTED = Phrases(
+    commands=(
+        "[Repeat|Copy|Say again|Write again] [only|just|] what [is|stands] [quoted|in quotes]:",
+        "[Repeat|Copy|Find] [the quote|the quoted part|the part in quotes]:",
+    ),
+    remarks=("What is [quoted|in quotes] [here|]:", "Which part is [quoted|in quotes]:"),
 )
 
 WORDINGS = {
@@ -269,7 +324,9 @@ WORDINGS = {
     "row": (OWNED,),
     "describe": (DESCRIBE,),
     "month": (MONTH,),
-    "copy": (COPY,),
+    "date": (DATE,),
+    "when": (WHEN,),
+    "copy": (COPY, QUOTED),
 }
 """By task; the order gives each task its number."""
 TASKS = tuple(WORDINGS)

@@ -6,8 +6,9 @@ They show no calendar, form or list in particular: whatever a text says, whereve
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 from pointsman.data.screens.canvas import Canvas, mix, readable_on
 from pointsman.data.screens.page import Page, picture
@@ -18,11 +19,11 @@ from . import words
 WHAT = "a page of texts and controls"
 
 
-def draw_sheet(rng: random.Random, size: tuple[int, int]) -> Canvas:
+def draw_sheet(rng: random.Random, size: tuple[int, int], fonts: Sequence[Path] = ()) -> Canvas:
     """Blocks of controls in one to three columns, until each column is full."""
     width, height = size
     growth = min(width / 640, height / 448) ** rng.choice((0.0, 0.5, 1.0))
-    style = draw_style(rng, max(0.6, rng.uniform(0.62, 1.3) * growth))
+    style = draw_style(rng, max(0.6, rng.uniform(0.62, 1.3) * growth), fonts)
     canvas = Canvas(width, height, style.ground)
     top = _bar(canvas, rng, style) if rng.random() < 0.3 else rng.uniform(4, 30)
     columns = rng.choice((1, 1, 2, 2, 3))

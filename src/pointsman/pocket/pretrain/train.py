@@ -91,6 +91,8 @@ class Trainer:
         self._cold_start = 0 if self._optimiser.has_momentum else self.progress.step
         if is_cuda:
             torch.set_float32_matmul_precision("high")
+            # It makes a plan for each new shape, half a second each, and every canvas is one.
+            torch.backends.cuda.enable_cudnn_sdp(False)
             if settings.compile:
                 self._network.compile_layers()
 
