@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -6,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,19 +15,32 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from conftest import ADAPTERS, make_adapter, make_base
-from pointsman.adapters import AdapterSettings, attach, load_base_with_loras, train_adapter
+from conftest import ADAPTERS, make_adapter, make_base, make_image
+from pointsman.adapters import (
+    NOTE,
+    WEIGHTS,
+    AdapterSettings,
+    _ByLength,
+    _workers,
+    attach,
+    load_base_with_loras,
+    train_adapter,
+)
 from pointsman.base import Base, load_base
 from pointsman.data.dataset import Dataset
 from pointsman.errors import (
     ArtefactError,
     ConfigError,
+    ImageError,
     LabelError,
     MismatchError,
     SampleError,
 )
-from pointsman.features import load_prompt
-from pointsman.sample import RoutingSample, user_turn
+from pointsman.features import Progress, load_prompt
+from pointsman.sample import RoutingSample, Turn, user_turn
+
+# Python 3.12 and later warn of any fork beside threads; the workers use none of them.
+FORKS = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 
 
 @pytest.fixture
@@ -77,6 +92,19 @@ def test_trained_adapter_is_a_plain_peft_folder(
     PeftModel.from_pretrained(other, str(out), adapter_name="calendar")
 
 
+def test_gradients_stop_at_the_first_adapted_layer(
+    fresh: Base, tiny_data: Dataset, tmp_path: Path
+) -> None:
+    samples = [s for s in tiny_data.splits["train"] if s.adapter == "calendar"][:2]
+    language, seen = fresh.core.language_model, []
+    for module in (language.rotary_emb, *language.layers):
+        module.register_forward_pre_hook(lambda _, args: seen.append(args[0].requires_grad))
+    train_adapter(
+        "calendar", samples, fresh, tmp_path / "out", AdapterSettings(rank=2, layers_from=2)
+    )
+    assert seen == [False, False, False, False, True]
+
+
 def test_training_lowers_the_loss_of_its_answers(
     fresh: Base, tiny_data: Dataset, tmp_path: Path
 ) -> None:
@@ -118,6 +146,98 @@ def test_killed_training_goes_on(
     assert steps == sorted(set(steps)), "a step was trained twice or lost"
     assert checkpoint >= 50
     assert not (out / "checkpoints").exists()
+
+
+@FORKS
+def test_workers_change_no_byte_and_end(
+    tiny_base_folder: Path, tiny_data: Dataset, tmp_path: Path
+) -> None:
+    samples = [s for s in tiny_data.splits["train"] if s.adapter == "calendar"]
+    settings = AdapterSettings(batch_size=2, rank=2, epochs=3)
+    written = []
+    for workers in (0, 2):
+        out = tmp_path / str(workers)
+        base = load_base(str(tiny_base_folder))
+        train_adapter("calendar", samples, base, out, settings, workers=workers)
+        written.append([(out / name).read_bytes() for name in (WEIGHTS, NOTE)])
+    assert written[0] == written[1]
+    assert not multiprocessing.active_children()
+
+
+@FORKS
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stopped_training_ends_with_the_bytes_of_a_whole_one(
+    tiny_base_folder: Path, tiny_data: Dataset, tmp_path: Path, workers: int
+) -> None:
+    samples = [s for s in tiny_data.splits["train"] if s.adapter == "calendar"]
+    settings = AdapterSettings(batch_size=2, rank=2, epochs=3, save_every=2)
+
+    def stop(done: int, total: int) -> None:
+        if done == total // 2 + 2:
+            raise KeyboardInterrupt
+
+    def run(out: Path, progress: Progress | None = None) -> Path:
+        base = load_base(str(tiny_base_folder))
+        return train_adapter(
+            "calendar", samples, base, out, settings, progress=progress, workers=workers
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "stopped", stop)
+    assert not multiprocessing.active_children()
+    assert list((tmp_path / "stopped/checkpoints").glob("checkpoint-*"))
+    stopped, whole = run(tmp_path / "stopped"), run(tmp_path / "whole")
+    assert (stopped / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+    assert not multiprocessing.active_children()
+
+
+@FORKS
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_image_is_one_line_that_names_it(
+    fresh: Base, tmp_path: Path, workers: int
+) -> None:
+    path = make_image(tmp_path / "a.png", 0)
+    path.write_bytes(path.read_bytes()[:-2000])  # its header says its size, its pixels are cut off
+    turns = (user_turn("Go"), Turn("assistant", ("ok",)))
+    samples = [RoutingSample(turns, (str(path),))]
+    with pytest.raises(ImageError) as raised:
+        train_adapter("calendar", samples, fresh, tmp_path / "out", workers=workers)
+    assert str(raised.value).startswith(f"{path}: the image is corrupt or cut off")
+    assert "\n" not in str(raised.value)
+    assert not multiprocessing.active_children()
+
+
+def test_batches_are_of_like_length_and_random() -> None:
+    lengths = [index * 7 % 40 for index in range(203)]
+    order = _ByLength(lengths, 4, seed=1)
+    epochs = []
+    for epoch in range(2):
+        order.set_epoch(epoch)
+        epochs.append(list(order))
+        assert sorted(epochs[-1]) == list(range(203))
+        assert list(order) == epochs[-1]
+    batches = [[lengths[i] for i in epochs[0][start : start + 4]] for start in range(0, 203, 4)]
+    padding = sum(4 * max(batch) for batch in batches[:-1]) / sum(map(sum, batches[:-1]))
+    assert padding < 1.1  # 1.6 where batches are random
+    assert epochs[0] != epochs[1]
+    firsts = [max(batch) for batch in batches]
+    assert firsts != sorted(firsts)
+
+
+def test_workers_fit_cores_memory_and_batches(fresh: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _workers(fresh, 8, [100] * 800) == 0  # on the CPU
+    monkeypatch.setattr(Base, "device", torch.device("cuda"))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(16))
+    space = SimpleNamespace(free=2**40)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: space)
+    assert _workers(fresh, 8, [100] * 800) == 12
+    assert _workers(fresh, 8, [100] * 20) == 3
+    space.free = 2**26  # the shared memory of a container
+    assert _workers(fresh, 8, [100] * 800) == 6
+    assert _workers(fresh, 64, [450] * 800) == 0
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(1))
+    space.free = 2**40
+    assert _workers(fresh, 8, [100] * 800) == 0
 
 
 def test_an_adapter_is_not_overwritten(fresh: Base, tiny_data: Dataset, copied: Path) -> None:
@@ -236,8 +356,8 @@ def test_adapters_change_answers(
     with torch.inference_mode():
         for name in base.model.peft_config:
             base.model.set_adapter(name, inference_mode=True)
-            logits.append(base.model(**encoded).logits[0, -1])
+            logits.append(base.model(**base.model_inputs(encoded)).logits[0, -1])
         with base.model.disable_adapter():
-            logits.append(base.model(**encoded).logits[0, -1])
+            logits.append(base.model(**base.model_inputs(encoded)).logits[0, -1])
     for index, row in enumerate(logits):
         assert not any(torch.allclose(row, other, atol=1e-3) for other in logits[:index])

@@ -1,11 +1,13 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
 
 from pointsman.base import IGNORED, Base, Prompt, fingerprint_of, load_base
 from pointsman.errors import ArtefactError, ConfigError, MismatchError, SampleError
@@ -32,11 +34,14 @@ def test_trunk_gives_what_the_next_layer_reads(tiny_base: Base) -> None:
         for module in (*language.layers, language.norm)
     ]
     with torch.inference_mode():
-        tiny_base.core(**encoded)
+        tiny_base.core(**tiny_base.model_inputs(encoded))
         for hook in hooks:
             hook.remove()
         for depth in range(1, tiny_base.depth + 1):
-            assert torch.equal(tiny_base.trunk(depth)(**encoded).last_hidden_state, read[depth])
+            assert torch.equal(
+                tiny_base.trunk(depth)(**tiny_base.model_inputs(encoded)).last_hidden_state,
+                read[depth],
+            )
 
 
 def test_trunk_leaves_the_base_whole(tiny_base: Base) -> None:
@@ -50,13 +55,52 @@ def test_trunk_refuses_a_layer_that_is_not_there(tiny_base: Base, depth: int) ->
         tiny_base.trunk(depth)
 
 
-def test_image_features_stand_in_for_pixels(tiny_base: Base) -> None:
+def test_features_are_those_of_the_pixels(tiny_base: Base) -> None:
     encoded = tiny_base.encode([prompt("Compare", (64, 64), (96, 32)), prompt("Go", (32, 32))])
-    inputs = {key: value for key, value in encoded.items() if key != "pixel_values"}
     with torch.inference_mode():
-        features = tiny_base.image_features(encoded)
-        shared = tiny_base.core(**inputs, mm_encoder_outputs=features).last_hidden_state
-        assert torch.equal(shared, tiny_base.core(**encoded).last_hidden_state)
+        stock = tiny_base.core(**tiny_base.stock_inputs(encoded)).last_hidden_state
+        ours = tiny_base.core(**tiny_base.model_inputs(encoded)).last_hidden_state
+    # The stock model sends all images through the tower at once.
+    assert torch.allclose(ours, stock, atol=1e-5)
+
+
+def test_a_library_that_would_not_see_the_images_is_refused(
+    tiny_base_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is transformers 5.17: it passes over ``mm_encoder_outputs`` in silence."""
+
+    def forward(self: Any, input_ids: Any = None, **_: Any) -> None: ...
+
+    monkeypatch.setattr(Qwen3VLModel, "forward", forward)
+    with pytest.raises(ConfigError, match=r"does not take the features of images; install 5\.23"):
+        load_base(str(tiny_base_folder))
+
+
+def test_an_image_goes_through_the_tower_once(tiny_base: Base) -> None:
+    seen = []
+    hook = tiny_base.core.visual.register_forward_hook(lambda *_: seen.append(1))
+    try:
+        for text in ("Pick day 77", "Pick day 78"):
+            tiny_base.image_features(tiny_base.encode([prompt(text, (160, 64)), prompt("Go")]))
+        assert len(seen) == 1
+        tiny_base.image_features(tiny_base.encode([prompt("Pick day 77", (64, 160))]))
+        assert len(seen) == 2
+    finally:
+        hook.remove()
+
+
+def test_what_serving_saw_can_be_trained_on(tiny_base: Base) -> None:
+    encoded = tiny_base.encode([prompt("Pick day 79", (96, 96))])
+    with torch.inference_mode():
+        tiny_base.image_features(encoded)
+    embeddings = tiny_base.core.get_input_embeddings()
+    embeddings.requires_grad_(True)
+    try:
+        states = tiny_base.core(**tiny_base.model_inputs(encoded)).last_hidden_state
+        states.sum().backward()
+        assert embeddings.weight.grad is not None
+    finally:
+        embeddings.requires_grad_(False).zero_grad()
 
 
 def test_position_zero_is_the_same_for_every_sample(tiny_base: Base) -> None:
@@ -64,7 +108,11 @@ def test_position_zero_is_the_same_for_every_sample(tiny_base: Base) -> None:
     first = []
     for request in (prompt("Pick day 3", (64, 64)), prompt("Submit the claim", (96, 32))):
         with torch.inference_mode():
-            first.append(tiny_base.core(**tiny_base.encode([request])).last_hidden_state[0, 0])
+            first.append(
+                tiny_base.core(
+                    **tiny_base.model_inputs(tiny_base.encode([request]))
+                ).last_hidden_state[0, 0]
+            )
     assert float((first[0] - first[1]).abs().max()) == 0.0
 
 
@@ -75,8 +123,10 @@ def test_padding_does_not_change_a_prompt(tiny_base: Base, side: str) -> None:
     alone = tiny_base.encode([short])
     real = both["attention_mask"][1].bool()
     with torch.inference_mode():
-        padded = tiny_base.core(**both).last_hidden_state[1][real]
-        assert torch.allclose(padded, tiny_base.core(**alone).last_hidden_state[0], atol=1e-4)
+        padded = tiny_base.core(**tiny_base.model_inputs(both)).last_hidden_state[1][real]
+        assert torch.allclose(
+            padded, tiny_base.core(**tiny_base.model_inputs(alone)).last_hidden_state[0], atol=1e-4
+        )
 
 
 def test_user_text_cannot_add_special_tokens(tiny_base: Base) -> None:
@@ -176,7 +226,7 @@ def test_max_pixels_scales_down_and_is_part_of_the_fingerprint(
 ) -> None:
     small = load_base(str(tiny_base_folder), max_pixels=64 * 64)
     big = prompt("Go", (256, 256))
-    assert len(small.encode([big])["pixel_values"]) < len(tiny_base.encode([big])["pixel_values"])
+    assert len(small.encode([big])["patches"]) < len(tiny_base.encode([big])["patches"])
     assert small.fingerprint.image_processor != tiny_base.fingerprint.image_processor
 
 

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
+from conftest import make_image
 from pointsman.adapters import load_base_with_loras
 from pointsman.base import Base, Prompt
 from pointsman.data.dataset import Dataset
@@ -14,8 +16,9 @@ from pointsman.engine import (
     Engine,
     action_point,
     make_prompt,
-    parse_action,
+    parse_actions,
     route_and_generate,
+    typed_text,
 )
 from pointsman.errors import ConfigError, ImageError, LabelError, MismatchError
 from pointsman.features import FeatureRecipe, extract, load_prompt
@@ -37,7 +40,8 @@ def reference(tiny_project: Project) -> Base:
 
 def peft_tokens(base: Base, prompt: Prompt, adapter: str | None, new: int) -> str:
     encoded = base.encode([prompt])
-    inputs = {key: value for key, value in encoded.items() if key != "position_ids"}
+    inputs = base.stock_inputs(encoded)
+    del inputs["position_ids"]
     with torch.inference_mode():
         if adapter is None:
             with base.model.disable_adapter():
@@ -102,12 +106,14 @@ def test_text_and_several_images(tiny_engine: Engine, samples: Sequence[RoutingS
         assert answer.text == alone.text
 
 
-def test_the_vision_tower_runs_once(tiny_engine: Engine, samples: Sequence[RoutingSample]) -> None:
+def test_the_vision_tower_runs_once_for_an_image(tiny_engine: Engine, tmp_path: Path) -> None:
     calls: list[int] = []
     visual = tiny_engine.base.core.visual
     hook = visual.register_forward_hook(lambda *_: calls.append(1))
+    image = make_image(tmp_path / "new.png", seed=997)
     try:
-        tiny_engine.generate(samples[0].images[0], "Pick day 1", max_new_tokens=3)
+        for text in ("Pick day 1", "Pick day 2"):
+            tiny_engine.generate(image, text, max_new_tokens=3)
     finally:
         hook.remove()
     assert len(calls) == 1
@@ -230,27 +236,58 @@ def test_route_and_generate_is_the_engines_own_work(
 
 
 CALL = '<tool_call>\n{{"name": "computer_use", "arguments": {}}}\n</tool_call>'
+CLICK = CALL.format('{"action": "left_click", "coordinate": [411, 412]}')
+TYPE = CALL.format('{"action": "type", "text": "a}b"}')
 
 
 @pytest.mark.parametrize(
-    ("text", "action"),
+    ("text", "actions"),
     [
+        (CLICK, [{"action": "left_click", "coordinate": [411, 412]}]),
         (
-            CALL.format('{"action": "left_click", "coordinate": [411, 412]}'),
-            {"action": "left_click", "coordinate": [411, 412]},
+            f"{CLICK}\n{TYPE}",
+            [{"action": "left_click", "coordinate": [411, 412]}, {"action": "type", "text": "a}b"}],
         ),
-        (
-            "I will click. " + CALL.format('{"action": "type", "text": "a}b"}'),
-            {"action": "type", "text": "a}b"},
-        ),
-        ("no call", None),
-        ("<tool_call>\n{broken}\n</tool_call>", None),
-        (CALL.format("[1, 2]"), None),
-        ("<tool_call>\n[1]\n</tool_call>", None),
+        (f"I will type. {TYPE} Done.", [{"action": "type", "text": "a}b"}]),
+        (CALL.format('{"text": "</tool_call> é \\n"}'), [{"text": "</tool_call> é \n"}]),
+        ("no call", []),
+        # What is broken is left out, and the rest is read.
+        ("<tool_call>\n{broken}\n</tool_call>" + TYPE, [{"action": "type", "text": "a}b"}]),
+        ('<tool_call>\n{"arguments": {' + TYPE, [{"action": "type", "text": "a}b"}]),
+        ('<tool_call>{"arguments": {"text": "cut"}}', []),
+        (CALL.format('{"text": "\\ud800"}'), []),
+        (CALL.format("[1, 2]"), []),
+        ("<tool_call>\n[1]\n</tool_call>", []),
+        ("<tool_call>" + "[" * 100_000, []),
     ],
 )
-def test_parse_action(text: str, action: dict[str, object] | None) -> None:
-    assert parse_action(text) == action
+def test_parse_actions(text: str, actions: list[dict[str, object]]) -> None:
+    assert parse_actions(text) == tuple(actions)
+
+
+@pytest.mark.parametrize(
+    ("actions", "typed"),
+    [
+        ([], None),
+        ([{"action": "left_click"}], None),
+        ([{"action": "left_click"}, {"action": "type", "text": "4711"}], "4711"),
+        ([{"action": "type", "text": "47"}, {"action": "type", "text": "11"}], "4711"),
+        ([{"action": "type", "text": ""}], ""),
+        ([{"action": "type", "text": 5}, {"action": "type"}, {"text": "a"}], None),
+    ],
+)
+def test_typed_text(actions: list[dict[str, object]], typed: str | None) -> None:
+    assert typed_text(actions) == typed
+
+
+def test_an_answer_shows_its_actions(tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Base, "decode", lambda *_: f"{TYPE}{CLICK}\n{CLICK.replace('411', '7')}")
+    [answer] = tiny_engine.generate_batch(
+        [make_prompt(Image.new("RGB", (100, 50)), "Go")], max_new_tokens=1
+    )
+    assert [action.get("action") for action in answer.actions] == ["type", *["left_click"] * 2]
+    assert answer.point == pytest.approx((41.1, 20.6))
+    assert answer.typed == "a}b"
 
 
 @pytest.mark.parametrize(
@@ -261,11 +298,11 @@ def test_parse_action(text: str, action: dict[str, object] | None) -> None:
         ({"coordinate": [1]}, None),
         ({"coordinate": ["a", "b"]}, None),
         ({"action": "wait"}, None),
-        (None, None),
+        ({}, None),
     ],
 )
 def test_action_point_is_in_pixels(
-    action: dict[str, object] | None, point: tuple[float, float] | None
+    action: dict[str, object], point: tuple[float, float] | None
 ) -> None:
     assert action_point(action, (800, 576)) == point
 

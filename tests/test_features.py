@@ -70,7 +70,9 @@ def test_extract_equals_the_naive_full_forward(tiny_base: Base, pooling: str) ->
             batched = extract(tiny_base, encoded, recipe)
             for row, single in enumerate(prompts):
                 alone = tiny_base.encode([single])
-                states = tiny_base.core(**alone, output_hidden_states=True).hidden_states
+                states = tiny_base.core(
+                    **tiny_base.stock_inputs(alone), output_hidden_states=True
+                ).hidden_states
                 for column, depth in enumerate(recipe.layers):
                     state = states[depth][0]
                     if pooling == "last":

@@ -180,7 +180,8 @@ def test_the_exported_base_is_the_trained_network(trained: Path, tmp_path: Path)
         encoded = base.encode([Prompt((Turn("user", (None, text)),), (image,))])
         length = encoded["input_ids"].shape[1]
         room = max(len(item.answer), 8) if item.box else len(item.answer)
-        output = base.model.generate(**encoded, max_new_tokens=room, do_sample=False)
+        inputs = base.stock_inputs(encoded)
+        output = base.model.generate(**inputs, max_new_tokens=room, do_sample=False)
         assert output[0, length:].tolist() == tokens
 
 

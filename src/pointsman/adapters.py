@@ -1,7 +1,10 @@
 """Adapters: loading LoRAs onto one base, and training them."""
 
+import multiprocessing
+import os
 import shutil
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import Sampler, get_worker_info
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
@@ -22,12 +26,14 @@ from pointsman.base import Base, Fingerprint, Prompt, load_base
 from pointsman.errors import ArtefactError, ConfigError, MismatchError, SampleError
 from pointsman.features import Progress
 from pointsman.files import read_object, read_tensors, refuse_other, write_json
-from pointsman.images import load_image
+from pointsman.images import image_size, load_image
 from pointsman.labels import LabelMap, check_name
 from pointsman.sample import RoutingSample
 from pointsman.train import summary_writer
 
 CONFIG, WEIGHTS, NOTE = "adapter_config.json", "adapter_model.safetensors", "pointsman.json"
+MAX_WORKERS = 12
+"""Processes that read images ahead; more than this feeds any accelerator."""
 # LoraConfig has no default targets for Qwen3-VL, and "all-linear" also hits the vision tower.
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -186,6 +192,7 @@ def train_adapter(
     *,
     log_dir: Path | None = None,
     progress: Progress | None = None,
+    workers: int | None = None,
 ) -> Path:
     """Fine-tunes a LoRA on every assistant turn of ``samples`` and writes a plain PEFT folder.
 
@@ -194,11 +201,13 @@ def train_adapter(
     Args:
         base: without adapters; it is left as it was.
         progress: called with (optimiser steps done, steps in all).
+        workers: processes that read images and tokenise ahead of the model; by default as many as
+            pay. They change no byte of the adapter.
 
     Raises:
         ArtefactError: ``out`` already holds an adapter, or cannot be written.
         ConfigError: a layer that the base has not.
-        SampleError: no sample with an answer.
+        SampleError: no sample with an answer, or one that cannot be read.
     """
     check_name(name)
     settings = settings or AdapterSettings()
@@ -212,22 +221,28 @@ def train_adapter(
         raise SampleError(f"adapter {name}: no sample with an assistant turn to train on")
     checkpoints = out / "checkpoints"
     _check_resumable(checkpoints, name, samples, settings, base)
+    lengths = [_estimated_tokens(sample, base) for sample in samples]
+    if workers is None:
+        workers = _workers(base, settings.batch_size, lengths)
     torch.manual_seed(settings.seed)  # decides how the LoRA weights start
     model = get_peft_model(base.model, _lora_config(settings, base))
     callbacks: list[TrainerCallback] = [_Reporter(progress)] if progress else []
     if log_dir is not None:
         callbacks.append(TensorBoardCallback(summary_writer(log_dir)))  # type: ignore[no-untyped-call]
-    trainer = Trainer(
+    trainer = _Trainer(
         model=model,
-        args=_arguments(checkpoints, settings, base),
+        args=_arguments(checkpoints, settings, base, workers),
         train_dataset=_Samples(samples),
         data_collator=lambda batch: _collate(batch, base),
         callbacks=callbacks,
     )
+    trainer.base, trainer.order = base, _ByLength(lengths, settings.batch_size, settings.seed)
     trainer.remove_callback(PrinterCallback)
     last = get_last_checkpoint(str(checkpoints))  # type: ignore[no-untyped-call]
     try:
-        trainer.train(resume_from_checkpoint=last)
+        trainer.train_and_end_workers(last)
+    except SampleError as error:
+        raise _as_raised(error) from None
     except (OSError, SafetensorError) as error:
         raise ArtefactError(
             f"{checkpoints}: cannot be written ({error}); free some space, delete it and run the "
@@ -252,6 +267,63 @@ class _Samples(TorchDataset[RoutingSample]):
         return self.samples[index]
 
 
+class _ByLength(Sampler[int]):
+    """Random batches of samples of like length: little padding, and the same on every run."""
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        chance = torch.Generator().manual_seed(self.seed + self.epoch)
+        order = torch.randperm(len(self.lengths), generator=chance).tolist()
+        reach = 16 * self.batch_size  # sorted all at once, the epochs would share their batches
+        batches: list[list[int]] = []
+        for start in range(0, len(order), reach):
+            near = sorted(order[start : start + reach], key=self.lengths.__getitem__)
+            batches += [near[i : i + self.batch_size] for i in range(0, len(near), self.batch_size)]
+        last = len(batches) - 1  # it may be short, and a loader makes none but the last one short
+        for number in [*torch.randperm(last, generator=chance).tolist(), last]:
+            yield from batches[number]
+
+
+class _Trainer(Trainer):
+    base: Base
+    order: _ByLength
+    loader: Any = None
+
+    def train_and_end_workers(self, checkpoint: str | None) -> None:
+        try:
+            self.train(resume_from_checkpoint=checkpoint)
+        except BaseException as error:
+            # Its frames hold a loader; left to the garbage collector, each worker takes 5 s to end.
+            traceback.clear_frames(error.__traceback__)
+            raise
+        finally:
+            if getattr(self.loader, "_iterator", None) is not None:
+                self.loader._iterator._shutdown_workers()
+
+    def get_train_dataloader(self) -> Any:
+        self.loader = super().get_train_dataloader()
+        return self.loader
+
+    def _get_train_sampler(self, *_: Any) -> Sampler[int]:
+        return self.order
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        # The tower is frozen. On the CPU each image goes through it once, however many samples and
+        # epochs show it; an accelerator has a whole batch done in the time of a few single images.
+        alone = self.base.device.type == "cpu"
+        ready = self.base.model_inputs(inputs) if alone else self.base.stock_inputs(inputs)
+        return super().compute_loss(model, ready, *args, **kwargs)
+
+
 class _Reporter(TrainerCallback):
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -261,9 +333,40 @@ class _Reporter(TrainerCallback):
 
 
 def _collate(batch: list[RoutingSample], base: Base) -> dict[str, Tensor]:
+    if get_worker_info() is not None:  # each has one core, and tokenizers warns of a fork
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
     prompts = [Prompt(s.turns, tuple(load_image(path) for path in s.images)) for s in batch]
     encoded, labels = base.encode_answers(prompts)
     return {**encoded, "labels": labels}  # type: ignore[dict-item]
+
+
+def _estimated_tokens(sample: RoutingSample, base: Base) -> int:
+    merge = int(base.image_processor.merge_size) ** 2
+    sizes = [image_size(Path(image)) for image in sample.images]
+    patches = [base.image_processor.get_number_of_image_patches(h, w) for w, h in sizes]
+    return int(sum(patches)) // merge + sum(len(turn.text) for turn in sample.turns) // 4
+
+
+def _workers(base: Base, batch_size: int, lengths: Sequence[int]) -> int:
+    """Processes to read images ahead of an accelerator.
+
+    None on the CPU, where they would take the model's cores to save a few percent.
+    """
+    if base.device.type != "cuda" or "fork" not in multiprocessing.get_all_start_methods():
+        return 0
+    processor = base.image_processor
+    token_bytes = 3 * int(processor.merge_size * processor.patch_size) ** 2
+    # Batches come through shared memory, two from each worker; containers may have only 64 MB.
+    batch_bytes = batch_size * max(1, *lengths) * token_bytes
+    room = shutil.disk_usage("/dev/shm").free // (4 * batch_bytes)
+    cores = len(os.sched_getaffinity(0))
+    return max(0, min(MAX_WORKERS, cores - 1, room, -(-len(lengths) // batch_size)))
+
+
+def _as_raised(error: SampleError) -> SampleError:
+    """A sample's error as it was raised: a worker's comes with a traceback around its one line."""
+    kind = type(error)
+    return kind(str(error).strip().rpartition(f"{kind.__name__}: ")[2])
 
 
 def _lora_config(settings: AdapterSettings, base: Base) -> LoraConfig:
@@ -280,7 +383,9 @@ def _lora_config(settings: AdapterSettings, base: Base) -> LoraConfig:
     )
 
 
-def _arguments(checkpoints: Path, settings: AdapterSettings, base: Base) -> TrainingArguments:
+def _arguments(
+    checkpoints: Path, settings: AdapterSettings, base: Base, workers: int
+) -> TrainingArguments:
     on_cuda = base.device.type == "cuda"
     return TrainingArguments(
         output_dir=str(checkpoints),
@@ -296,11 +401,23 @@ def _arguments(checkpoints: Path, settings: AdapterSettings, base: Base) -> Trai
         logging_steps=10,
         report_to=[],
         remove_unused_columns=False,
+        dataloader_num_workers=workers,
+        dataloader_persistent_workers=workers > 0,
+        dataloader_prefetch_factor=2 if workers else None,
+        # They inherit the base; none of them touches CUDA, which would not survive the fork.
+        dataloader_multiprocessing_context="fork" if workers else None,
         dataloader_pin_memory=on_cuda,
+        accelerator_config={"non_blocking": on_cuda},
+        logging_nan_inf_filter=False,  # it waits for the device at every step
         use_cpu=base.device.type == "cpu",
         disable_tqdm=True,
-        bf16=on_cuda,
+        bf16=on_cuda or _has_fast_bf16(),
     )
+
+
+def _has_fast_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices several times as fast as float32 ones."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _check_resumable(

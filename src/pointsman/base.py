@@ -6,25 +6,30 @@ only place that picks a device and a dtype.
 """
 
 import copy
+import inspect
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict, cast
 
 import torch
+import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from PIL import Image
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
 from pointsman.errors import ArtefactError, ConfigError, MismatchError, SampleError
 from pointsman.files import digest_file, digest_json, read_object
 from pointsman.sample import Turn, user_turn
+from pointsman.vision import ImageCache, ImageFeatures, digest_of, patches_of, pixel_values
 
 MODEL_TYPE = "qwen3_vl"
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -58,10 +63,12 @@ class Encoded(TypedDict):
     """(B, T) int64, 1 on image tokens"""
     position_ids: Tensor
     """(3, B, T) int64: temporal, height, width"""
-    pixel_values: NotRequired[Tensor]
-    """(P, patch dimension) float"""
+    patches: NotRequired[Tensor]
+    """(P, 3, patch area) uint8; ``vision.pixel_values`` makes what the tower reads of them"""
     image_grid_thw: NotRequired[Tensor]
     """(I, 3) int64, in patches"""
+    image_digests: NotRequired[Tensor]
+    """(I, 2) int64, of each image's content"""
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,7 @@ class Base:
     image_processor: Any
     template: str
     fingerprint: Fingerprint
+    images: ImageCache = field(default_factory=ImageCache, compare=False, repr=False)
 
     @property
     def core(self) -> Any:
@@ -147,9 +155,9 @@ class Base:
             SampleError: a prompt whose images and image places differ in number.
         """
         texts = [self.render(prompt.turns) for prompt in prompts]
-        grids, pixels = self._images(prompts)
+        grids, patches = self._images(prompts)
         rows = [self._tokens(text, grid) for text, grid in zip(texts, grids, strict=True)]
-        batch = self._batch(rows, grids, pixels, padding_side)
+        batch = self._batch(rows, grids, patches, padding_side)
         tensors = cast(dict[str, Tensor], batch)
         return cast(Encoded, {name: value.to(self.device) for name, value in tensors.items()})
 
@@ -161,7 +169,7 @@ class Base:
         Raises:
             SampleError: a conversation without an assistant turn.
         """
-        grids, pixels = self._images(prompts)
+        grids, patches = self._images(prompts)
         rows, labels = [], []
         for prompt, grid in zip(prompts, grids, strict=True):
             tokens: list[int] = []
@@ -174,7 +182,7 @@ class Base:
                 targets += self._targets(ids) if is_answer else [IGNORED] * len(ids)
             rows.append(tokens)
             labels.append(targets)
-        encoded = self._batch(rows, grids, pixels, "right")
+        encoded = self._batch(rows, grids, patches, "right")
         return encoded, _pad(labels, IGNORED, "right")
 
     def render(self, turns: Sequence[Turn], answer_next: bool = True) -> str:
@@ -214,14 +222,55 @@ class Base:
         """Tokens of one answer (T,) as text, special tokens left out."""
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
 
-    def image_features(self, encoded: Encoded) -> dict[str, Any]:
-        """Output of the vision tower, to be passed to the model as ``mm_encoder_outputs``."""
-        if "pixel_values" not in encoded:
+    def model_inputs(
+        self, encoded: Mapping[str, Any], image_features: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """A batch as the stock model takes it.
+
+        Args:
+            image_features: ``image_features(encoded)`` if it is already there.
+        """
+        if image_features is None:
+            image_features = self.image_features(encoded)
+        inputs = {k: v for k, v in encoded.items() if k not in ("patches", "image_digests")}
+        return inputs | {"mm_encoder_outputs": dict(image_features)}
+
+    def stock_inputs(self, encoded: Mapping[str, Any]) -> dict[str, Any]:
+        """A batch with its pixels: the model sends all its images through the tower together."""
+        inputs = {k: v for k, v in encoded.items() if k not in ("patches", "image_digests")}
+        if "patches" in encoded:
+            values = pixel_values(encoded["patches"], self.image_processor, self.dtype)
+            inputs["pixel_values"] = values
+        return inputs
+
+    def image_features(self, encoded: Mapping[str, Any]) -> dict[str, Any]:
+        """Output of the vision tower, to be passed to the model as ``mm_encoder_outputs``.
+
+        Images that were seen before, by their content, do not go through the tower again. Without
+        gradients: nothing of ours trains the tower.
+        """
+        if "patches" not in encoded:
             return {}
-        output = self.core.get_image_features(
-            encoded["pixel_values"], encoded["image_grid_thw"], return_dict=True
-        )
+        grids, digests = encoded["image_grid_thw"], encoded["image_digests"].tolist()
+        splits = torch.split(encoded["patches"], grids.prod(1).tolist())
+        seen = [
+            self.images.get(tuple(digest), partial(self._see, patches, grid))
+            for digest, patches, grid in zip(digests, splits, grids, strict=True)
+        ]
+        taps = range(len(seen[0].deepstack))
+        output: Any = BaseModelOutputWithDeepstackFeatures()
+        output.pooler_output = [image.tokens for image in seen]
+        output.deepstack_features = [[image.deepstack[tap] for image in seen] for tap in taps]
         return {"image": output}
+
+    @torch.inference_mode(False)  # who trains may use what was made while serving
+    @torch.no_grad()
+    def _see(self, patches: Tensor, grid: Tensor) -> ImageFeatures:
+        values = pixel_values(patches, self.image_processor, self.dtype)
+        output = self.core.get_image_features(values, grid[None], return_dict=True)
+        return ImageFeatures(
+            output.pooler_output[0], tuple(f[0] for f in output.deepstack_features)
+        )
 
     def _content(self, part: str | None) -> dict[str, str]:
         if part is None:
@@ -263,18 +312,16 @@ class Base:
         last = len(ids) - ids[::-1].index(end) if end in ids else len(ids)
         return ids[:last] + [IGNORED] * (len(ids) - last)
 
-    def _images(self, prompts: Sequence[Prompt]) -> tuple[list[list[Tensor]], Tensor | None]:
-        """Each prompt's image grids (3,), and the patches of all images together."""
+    def _images(self, prompts: Sequence[Prompt]) -> tuple[list[list[Tensor]], list[Tensor]]:
+        """Each prompt's image grids (3,), and each image's patches (P, 3, patch area)."""
         for prompt in prompts:
             places = sum(part is None for turn in prompt.turns for part in turn.parts)
             if places != len(prompt.images):
                 raise SampleError(f"{len(prompt.images)} images for {places} places in the turns")
         images = [image for prompt in prompts for image in prompt.images]
-        if not images:
-            return [[] for _ in prompts], None
-        features = self.image_processor(images=images, return_tensors="pt")
-        grids = iter(features["image_grid_thw"])
-        return [[next(grids) for _ in p.images] for p in prompts], features["pixel_values"]
+        cuts = [patches_of(image, self.image_processor) for image in images]
+        grids = iter([grid for grid, _ in cuts])
+        return [[next(grids) for _ in p.images] for p in prompts], [cut for _, cut in cuts]
 
     def _tokens(self, text: str, grids: Sequence[Tensor]) -> list[int]:
         """Token ids of ``text``, its image places widened to one token per merged patch."""
@@ -296,7 +343,7 @@ class Base:
         self,
         rows: list[list[int]],
         grids: list[list[Tensor]],
-        pixels: Tensor | None,
+        patches: Sequence[Tensor],
         padding_side: PaddingSide,
     ) -> Encoded:
         longest, most = max(map(len, rows)), int(self.config.text_config.max_position_embeddings)
@@ -318,9 +365,11 @@ class Base:
         batch = Encoded(
             input_ids=ids, attention_mask=mask, mm_token_type_ids=kinds, position_ids=positions
         )
-        if pixels is not None and grid_thw is not None:
-            batch["pixel_values"] = pixels.to(self.dtype)
+        if grid_thw is not None:
+            batch["patches"] = torch.cat(list(patches))
             batch["image_grid_thw"] = grid_thw
+            pairs = zip(patches, flat, strict=True)
+            batch["image_digests"] = torch.stack([digest_of(cut, grid) for cut, grid in pairs])
         return batch
 
 
@@ -343,7 +392,7 @@ def load_base(
 
     Raises:
         ArtefactError: no such checkpoint, or files missing from it.
-        ConfigError: not a Qwen3-VL checkpoint, or no such device.
+        ConfigError: not a Qwen3-VL checkpoint, no such device, or a transformers that is too old.
     """
     folder, commit = _fetch(base_model_id, revision)
     config = read_object(folder / "config.json")
@@ -363,6 +412,7 @@ def load_base(
     tokenizer = _load(folder, AutoTokenizer.from_pretrained)
     template = _load(folder, lambda path: _template(path, tokenizer))
     model = _load(folder, lambda path: _load_model(path, torch_dtype)).to(where)
+    _check_library(model.model)
     base = Base(
         id=base_model_id,
         revision=commit,
@@ -383,6 +433,18 @@ def fingerprint_of(base_model_id: str, revision: str | None = None) -> Fingerpri
     processor = _load(folder, Qwen2VLImageProcessorPil.from_pretrained)
     template = _template(folder, _load(folder, AutoTokenizer.from_pretrained))
     return _fingerprint(folder, read_object(folder / "config.json"), template, processor)
+
+
+def _check_library(core: Any) -> None:
+    """Refuses a transformers whose model passes over ``mm_encoder_outputs`` without a word.
+
+    It would answer without having seen the images.
+    """
+    if "mm_encoder_outputs" not in inspect.signature(type(core).forward).parameters:
+        raise ConfigError(
+            f"transformers {transformers.__version__} does not take the features of images; "
+            "install 5.23 or newer"
+        )
 
 
 def _unwrapped(model: Any) -> Any:

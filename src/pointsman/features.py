@@ -136,11 +136,8 @@ def extract(
 
     # The input of layer d, not the output of layer d-1: DeepStack adds to it in between.
     hooks = [layers[depth].register_forward_pre_hook(keep(depth)) for depth in recipe.layers[:-1]]
-    inputs = {key: value for key, value in encoded.items() if key != "pixel_values"}
-    if image_features is None:
-        image_features = base.image_features(encoded)
     try:
-        output = trunk(**inputs, mm_encoder_outputs=dict(image_features), use_cache=False)
+        output = trunk(**base.model_inputs(encoded, image_features), use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()
