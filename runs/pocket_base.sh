@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Trains the pocket's base from nothing: three runs of 560 seconds on one GPU (made for an H200 and
-# 16 cores), each resuming from the last one's folder, then the export that load_base reads.
+# Trains the pocket's base from nothing: three runs of 560 seconds on one GPU (an H100 and 16 cores
+# see some 900 screens a second), each resuming from the last one's folder, then the export that
+# load_base reads.
 #
 # Usage: runs/pocket_base.sh [WORK_FOLDER]             all of it, here
 #        runs/pocket_base.sh WORK_FOLDER 1|2|3         one run, on whichever machine
@@ -10,7 +11,8 @@
 # Where each run is another machine's, WORK_FOLDER/base-run travels to it and back: seven files,
 # none above 16 MiB. weights-*.safetensors, progress.json and log.jsonl are needed; with
 # optimiser-*.safetensors the momentum is kept, without them it starts anew.
-# Drawing needs the typefaces of 'pointsman[screens]'. PYTHON names the interpreter.
+# Drawing needs the typefaces of 'pointsman[screens]'; FONTS names a folder with more of them, as
+# NAME-Regular.ttf and NAME-Bold.ttf. PYTHON names the interpreter.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(realpath -m "${1:-$root/pocket-out}")
@@ -19,8 +21,15 @@ default=$root/.venv/bin/python
 python=${PYTHON:-$([ -x "$default" ] && echo "$default" || echo python3)}
 # Drawing is one process for each core: none may start threads of its own.
 export PYTHONPATH=$root/src${PYTHONPATH:+:$PYTHONPATH} OMP_NUM_THREADS=1
+# Canvases of all sizes would leave memory in pieces.
+export PYTORCH_ALLOC_CONF=expandable_segments:True
+# Twice: they are few beside the bundled ones.
+fonts=(${FONTS:+--fonts "$FONTS" --fonts "$FONTS"})
 
-run() { "$python" -m pointsman.pocket.pretrain --out "$work/base-run" --seed 1 "$@"; }
+run() {
+    "$python" -m pointsman.pocket.pretrain --out "$work/base-run" --seed 1 \
+        ${fonts[@]+"${fonts[@]}"} "$@"
+}
 export_base() { "$python" -m pointsman.pocket.pretrain.export "$work/base-run" "$work/base"; }
 
 case $what in
