@@ -55,8 +55,10 @@ _OWNERS = {
     "button": "claim-window",
     "row": "provider-select",
 }
-_PER_PHRASING = 4
-_CHANGED = 120
+_PER_PHRASING = 3
+_EVERYONE = 240
+"""Samples of a set that everyone answers"""
+_CHANGED = 80
 """Samples of a source that are changed"""
 Change = Callable[[Image.Image], tuple[Image.Image, tuple[float, float], tuple[float, float]]]
 """An image's successor, the scale of its content (x, y), and where its corner has gone."""
@@ -68,39 +70,46 @@ def main() -> None:
     parser.add_argument("--out", default="pocket", help="name of the results file")
     arguments = parser.parse_args()
     quiet_libraries()
-    result: dict[str, Any] = {"size": package_bytes(), "seconds": seconds()}
+    with pocket_folder() as model:
+        result: dict[str, Any] = {"bytes": sizes_of(model), "seconds": seconds(model)}
     with tempfile.TemporaryDirectory() as folder, Engine.pocket() as engine:
-        for name, samples, field in whole_sets(engine, Path(folder), arguments.samples):
-            with progress(name) as shown:
-                fields = [f for f in (field, "task") if any(f in s.extra for s in samples)]
-                evaluation = evaluate(engine, samples, by=fields, progress=shown)
-            result[name] = summary(evaluation)
-            print(name, json.dumps(result[name]["task"]), file=sys.stderr, flush=True)
-        for name, samples, field in other_sets(engine, Path(folder)):
-            result[name] = known_adapter(engine, samples, field)
-            print(name, json.dumps(result[name]), file=sys.stderr, flush=True)
+        for name, samples in whole_sets(engine, Path(folder), arguments.samples):
+            fields = [f for f in ("stratum", "task") if any(f in s.extra for s in samples)]
+            with progress(f"{name}: routing") as shown:
+                routing = evaluate(engine, samples, by=fields, task=False, progress=shown)
+            # Four answers to each take long: everyone answers some, the right adapter all.
+            with progress(f"{name}: everyone") as shown:
+                everyone = evaluate(engine, samples[:_EVERYONE], by=fields, progress=shown)
+            result[name] = {
+                "routing": summary(routing),
+                "everyone": everyone.to_json()["task"],
+                "right adapter": known_adapter(engine, samples, fields),
+            }
+            print(name, json.dumps(result[name]["everyone"]), file=sys.stderr, flush=True)
+        for name, samples in changed_sets(engine, Path(folder)):
+            result[name] = known_adapter(engine, samples, ["stratum"])
+            print(name, json.dumps(result[name]["all"]), file=sys.stderr, flush=True)
     report(arguments.out, result)
 
 
-Set = tuple[str, Sequence[RoutingSample], str]
-"""A name, samples, and the field that their figures are broken down by."""
+Set = tuple[str, Sequence[RoutingSample]]
 
 
 def whole_sets(engine: Engine, folder: Path, number: int) -> Iterator[Set]:
-    """The sets that everyone answers: routed, right, wrong and no adapter."""
+    """The sets that are routed, and that everyone answers."""
     labels = engine.router.labels
     if SCREENS.is_file():
-        yield "real screens", read_samples_of(SCREENS, labels), "stratum"
+        yield "real screens", read_samples_of(SCREENS, labels)
     else:
         print(f"{SCREENS} is not there: the parts on real screens are left out", file=sys.stderr)
     write_phrasings(folder / "phrasings")
     unseen = read_samples_of(folder / "phrasings" / "samples.jsonl", labels)
-    yield "unseen phrasings", unseen, "stratum"
+    yield "unseen phrasings", unseen
     write_screens(folder / "fresh", number, seed=SEED, per_image=2)
-    yield "fresh", read_samples_of(folder / "fresh" / "samples.jsonl", labels), "stratum"
+    yield "fresh", read_samples_of(folder / "fresh" / "samples.jsonl", labels)
 
 
-def other_sets(engine: Engine, folder: Path) -> Iterator[Set]:
+def changed_sets(engine: Engine, folder: Path) -> Iterator[Set]:
     """The sets that the right adapter answers: changed screens, and controls."""
     sources = {"fresh": folder / "fresh" / "samples.jsonl", "real": SCREENS}
     for source, path in sources.items():
@@ -111,25 +120,25 @@ def other_sets(engine: Engine, folder: Path) -> Iterator[Set]:
         for name, change in changes().items():
             place = folder / f"{source}, {name}"
             changed = [altered(s, change, place / f"{i}.png") for i, s in enumerate(inside)]
-            yield place.name, changed, "stratum"
+            yield place.name, changed
         if source == "real":
-            yield "control: another screen", swapped(inside), "adapter"
+            yield "control: another screen", swapped(inside)
 
 
 def known_adapter(
-    engine: Engine, samples: Sequence[RoutingSample], field: str
+    engine: Engine, samples: Sequence[RoutingSample], fields: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Answers of the right adapter, and routing, by a field; "all" is everything."""
+    """Answers of the right adapter, and routing, by the values of fields; "all" is everything."""
     found: dict[str, list[tuple[bool, bool]]] = {}
-    for start in range(0, len(samples), 8):
-        batch = samples[start : start + 8]
+    inside = [sample for sample in samples if sample.in_scope]
+    for start in range(0, len(inside), 8):
+        batch = inside[start : start + 8]
         prompts = [load_prompt(sample) for sample in batch]
         routes = engine.route_batch(prompts)
         answers = engine.generate_batch(prompts, adapters=[s.adapter for s in batch])
         for sample, route, answer in zip(batch, routes, answers, strict=True):
             pair = is_hit(answer, sample), Prediction(sample, route).correct
-            group = str(sample.adapter if field == "adapter" else sample.extra[field])
-            for key in ("all", group):
+            for key in ("all", *(f"{field}: {sample.extra[field]}" for field in fields)):
                 found.setdefault(key, []).append(pair)
     return {
         key: {
@@ -260,21 +269,23 @@ def target_of(
 
 def summary(evaluation: Evaluation) -> dict[str, Any]:
     everything = evaluation.to_json()
-    return {key: everything[key] for key in ("in_scope", "out_of_scope", "task", "by")}
+    by = {
+        field: {value: {k: group[k] for k in ("n", "accuracy")} for value, group in groups.items()}
+        for field, groups in everything["by"].items()
+    }
+    return {"in_scope": everything["in_scope"], "out_of_scope": everything["out_of_scope"]} | by
 
 
-def package_bytes() -> dict[str, int]:
+def sizes_of(model: Path) -> dict[str, int]:
     """What the shipped folder weighs, by part."""
-    folder = pocket_folder()
-    parts = {"base": folder / "base", "adapters": folder / "adapters", "router": folder / "router"}
     sizes = {
-        name: sum(file.stat().st_size for file in part.rglob("*") if file.is_file())
-        for name, part in parts.items()
+        name: sum(file.stat().st_size for file in (model / name).rglob("*") if file.is_file())
+        for name in ("base", "adapters", "router")
     }
     return sizes | {"total": sum(sizes.values())}
 
 
-def seconds() -> dict[str, float]:
+def seconds(model: Path) -> dict[str, float]:
     """Medians of five processes: to load the engine (imports apart), to answer one screen."""
     script = (
         "import sys, time\n"
@@ -288,7 +299,7 @@ def seconds() -> dict[str, float]:
         "done = time.perf_counter()\n"
         "print(ready - start, done - ready)\n"
     )
-    image = next((pocket_folder().parent / "screens").glob("*.png"))
+    image = next((model.parent / "screens").rglob("*.png"))
     runs = [
         subprocess.run(
             [sys.executable, "-W", "ignore", "-c", script, str(image), "Take the second option"],

@@ -65,6 +65,15 @@ def test_demo_screens_are_routed_and_clicked(pocket: Engine) -> None:
     assert sum(clicks) >= 0.7 * len(clicks)
 
 
+def test_only_the_right_adapter_clicks_right(pocket: Engine) -> None:
+    """The base never saw an instruction: without its adapters, or with wrong ones, it is lost."""
+    with demo_samples() as samples:
+        result = evaluate(pocket, [sample for sample in samples if sample.in_scope])
+    assert result.task is not None and result.task.wrong is not None
+    assert result.task.base <= 0.1
+    assert result.task.wrong <= result.task.oracle - 0.3
+
+
 def test_routing_on_real_screens(pocket: Engine, screens: Path) -> None:
     samples = read_samples(screens / "samples.jsonl", pocket.router.labels)
     result = evaluate(pocket, samples[::4], by=["stratum"], task=False)

@@ -185,6 +185,18 @@ def test_the_exported_base_is_the_trained_network(trained: Path, tmp_path: Path)
         assert output[0, length:].tolist() == tokens
 
 
+def test_training_goes_on_from_an_exported_base(trained: Path, tmp_path: Path) -> None:
+    base = export(trained, tmp_path / "base")
+    train(replace(QUICK, steps=3, base=base), tmp_path / "on")
+    train(replace(QUICK, steps=3), tmp_path / "from-nothing")
+    assert losses(tmp_path / "on")[0] < 0.8 * losses(tmp_path / "from-nothing")[0]
+    with pytest.raises(MismatchError, match="has another shape; choose its --shape"):
+        train(replace(QUICK, shape="small", base=base), tmp_path / "small")
+    (base / "tokenizer.json").write_text("{}")
+    with pytest.raises(MismatchError, match="has another vocabulary"):
+        train(replace(QUICK, base=base), tmp_path / "other")
+
+
 def test_a_trained_folder_is_not_overwritten_by_an_export(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="no such file"):
         export(tmp_path / "nothing", tmp_path / "base")

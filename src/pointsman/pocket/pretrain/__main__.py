@@ -24,6 +24,9 @@ def command(
     seed: Annotated[int, typer.Option()] = 1,
     workers: Annotated[int, typer.Option(help="Processes that draw; -1: 14, or none if toy.")] = -1,
     steps: Annotated[int, typer.Option(help="Stop after so many steps; 0: by the clock.")] = 0,
+    base: Annotated[
+        Path | None, typer.Option(help="Exported base to begin with, in place of random weights.")
+    ] = None,
     fonts: Annotated[
         list[Path] | None,
         typer.Option(help="Folder with more typefaces; given twice, drawn twice as often."),
@@ -39,6 +42,7 @@ def command(
         "steps": steps,
         "runs_left": runs_left,
         "seed": seed,
+        "base": base,
         "fonts": tuple(fonts or ()),
     }
     settings = replace(settings, **{name: value for name, value in given.items() if value})

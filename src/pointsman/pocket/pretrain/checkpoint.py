@@ -23,6 +23,7 @@ from pointsman.files import write_text as write_file
 
 from .network import Network
 from .optimiser import Optimiser
+from .tokenizer import load_tokenizer
 
 PROGRESS = "progress.json"
 LOG = "log.jsonl"
@@ -84,6 +85,17 @@ def load(
         optimiser.load(_read_parts(folder, parts["optimiser"]))
     lines = (folder / LOG).read_text("utf-8").splitlines() if (folder / LOG).is_file() else []
     return Progress(**state, log=[json.loads(line) for line in lines])
+
+
+def load_base_weights(base: Path, network: Network) -> None:
+    """Begins with an exported base. Raises ``ArtefactError`` or ``MismatchError``."""
+    weights = read_tensors(base / "model.safetensors")
+    if (base / "tokenizer.json").read_text("utf-8") != load_tokenizer().to_str():
+        raise MismatchError(f"{base}: has another vocabulary; train a base from nothing")
+    wanted = {f"stock.{name}": tensor for name, tensor in weights.items()}
+    if set(wanted) != {n for n in network.state_dict() if n.startswith("stock.")} - {_TIED}:
+        raise MismatchError(f"{base}: has another shape; choose its --shape")
+    network.load_state_dict({n: tensor.float() for n, tensor in wanted.items()}, strict=False)
 
 
 def has_checkpoint(folder: Path) -> bool:

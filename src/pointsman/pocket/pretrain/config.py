@@ -100,6 +100,8 @@ class TrainConfig:
 
     shape: str = "base"
     seed: int = 1
+    base: Path | None = None
+    """An exported base to begin with; None: random weights."""
     budget_seconds: float = 560.0
     """Of this run, from its start to its last file."""
     runs_left: int = 1

@@ -86,6 +86,8 @@ class Trainer:
             self.progress = checkpoint.load(
                 folder, self._network, self._optimiser, settings.shape, settings.seed
             )
+        elif settings.base is not None:
+            checkpoint.load_base_weights(settings.base, self._network)
         self.progress.runs += 1
         # Without their momentum the first steps of a resumed run would be wild.
         self._cold_start = 0 if self._optimiser.has_momentum else self.progress.step
