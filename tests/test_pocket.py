@@ -69,7 +69,8 @@ def test_only_the_right_adapter_clicks_right(pocket: Engine) -> None:
     """The base never saw an instruction: without its adapters, or with wrong ones, it is lost."""
     with demo_samples() as samples:
         result = evaluate(pocket, [sample for sample in samples if sample.in_scope])
-    assert result.task is not None and result.task.wrong is not None
+    assert result.task is not None
+    assert result.task.wrong is not None
     assert result.task.base <= 0.1
     assert result.task.wrong <= result.task.oracle - 0.3
 
