@@ -15,7 +15,7 @@ adapters="calendar claim-window provider-select"
 if [ "$scale" = toy ]; then
     samples=60 sizes=320x256 per_image=3 from=1 rank=4 layers=1
 else
-    samples=15000 per_image=6 from=2 rank=16 layers=1,2
+    samples=15000 per_image=6 from=2 rank=16 layers=2
     # Small windows: what is learnt on them holds on larger ones, and they take half the time.
     sizes=544x416,576x432,608x448,640x448,640x480,672x480,704x512,736x512,800x576
 fi
