@@ -7,6 +7,7 @@ two alternates from round to round. The figure is the ratio of the median times.
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from pointsman.data.generate import generate
 from pointsman.data.screens import write_screens
 from pointsman.engine import pocket_folder
 from pointsman.features import FeatureRecipe, load_prompt, preprocess
+from pointsman.vision import ImageCache
 
 SAMPLES, ROUNDS = 48, 5
 
@@ -28,7 +30,8 @@ def naive(dataset: Dataset, base: Base, recipe: FeatureRecipe) -> torch.Tensor:
     with torch.inference_mode():
         for samples in dataset.splits.values():
             for sample in samples:
-                output = base.model(**base.encode([load_prompt(sample)]), output_hidden_states=True)
+                inputs = base.stock_inputs(base.encode([load_prompt(sample)]))
+                output = base.model(**inputs, output_hidden_states=True)
                 rows.append(torch.stack([output.hidden_states[k][0, -1] for k in recipe.layers]))
     return torch.stack(rows)
 
@@ -46,11 +49,12 @@ def main() -> None:
         seconds: dict[str, list[float]] = {"naive": [], "preprocess": []}
         for number in range(ROUNDS):
             for what in ("naive", "preprocess") if number % 2 else ("preprocess", "naive"):
+                unseen = replace(base, images=ImageCache())  # no round may know another's images
                 start = time.perf_counter()
                 if what == "naive":
                     slow = naive(dataset, base, recipe)
                 else:
-                    fast = preprocess(dataset, base, folder / f"features{number}", recipe)
+                    fast = preprocess(dataset, unseen, folder / f"features{number}", recipe)
                 seconds[what].append(time.perf_counter() - start)
     together = torch.cat([values for values, _ in fast.splits.values()])
     medians = {what: statistics.median(values) for what, values in seconds.items()}

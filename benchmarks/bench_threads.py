@@ -68,7 +68,8 @@ def main() -> None:
         def naive(prompt: Prompt, adapter: str) -> str:
             base.model.set_adapter(adapter, inference_mode=True)
             encoded = base.encode([prompt])
-            inputs = {key: value for key, value in encoded.items() if key != "position_ids"}
+            inputs = base.stock_inputs(encoded)
+            del inputs["position_ids"]
             with torch.inference_mode():
                 tokens = base.model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)
             return base.decode(tokens[0, encoded["input_ids"].shape[1] :]).strip()
