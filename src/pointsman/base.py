@@ -232,12 +232,11 @@ class Base:
         """
         if image_features is None:
             image_features = self.image_features(encoded)
-        inputs = {k: v for k, v in encoded.items() if k not in ("patches", "image_digests")}
-        return inputs | {"mm_encoder_outputs": dict(image_features)}
+        return _without_images(encoded) | {"mm_encoder_outputs": dict(image_features)}
 
     def stock_inputs(self, encoded: Mapping[str, Any]) -> dict[str, Any]:
         """A batch with its pixels: the model sends all its images through the tower together."""
-        inputs = {k: v for k, v in encoded.items() if k not in ("patches", "image_digests")}
+        inputs = _without_images(encoded)
         if "patches" in encoded:
             values = pixel_values(encoded["patches"], self.image_processor, self.dtype)
             inputs["pixel_values"] = values
@@ -433,6 +432,11 @@ def fingerprint_of(base_model_id: str, revision: str | None = None) -> Fingerpri
     processor = _load(folder, Qwen2VLImageProcessorPil.from_pretrained)
     template = _template(folder, _load(folder, AutoTokenizer.from_pretrained))
     return _fingerprint(folder, read_object(folder / "config.json"), template, processor)
+
+
+def _without_images(encoded: Mapping[str, Any]) -> dict[str, Any]:
+    """What the stock model takes of a batch besides its images."""
+    return {k: v for k, v in encoded.items() if k not in ("patches", "image_digests")}
 
 
 def _check_library(core: Any) -> None:
