@@ -85,13 +85,49 @@ class Stopped:
 
     def run(self) -> None:
         from pointsman.pocket.pretrain.feed import Feed
+        from pointsman.pocket.pretrain.ranks import Ranks
         from pointsman.pocket.pretrain.train import Trainer
 
         with Feed(self._settings) as feed:
-            trainer = Trainer(self._settings, self._folder, time.monotonic())
+            trainer = Trainer(self._settings, self._folder, time.monotonic(), Ranks())
             trainer._has_time = lambda end: trainer.progress.step < self._after  # type: ignore[method-assign]
             trainer.train(feed)
             trainer.save()
+
+
+def test_ranks_train_as_one(tmp_path: Path) -> None:
+    """Two processes: half of the screens each, the same weights at every step."""
+    code = (
+        "import sys, hashlib, torch; from dataclasses import replace; from pathlib import Path\n"
+        "import pointsman.pocket.pretrain.train as module\n"
+        "from pointsman.pocket.pretrain.config import TOY\n"
+        "step = module.Trainer._step\n"
+        "def told(self, *args):\n"
+        "    step(self, *args)\n"
+        "    weights = torch.cat([p.flatten() for p in self._network.parameters()])\n"
+        "    digest = hashlib.sha256(weights.detach().numpy().tobytes()).hexdigest()\n"
+        "    path = Path(sys.argv[1]) / f'digests-{self._ranks.rank}'\n"
+        "    with path.open('a') as file: file.write(digest + chr(10))\n"
+        "module.Trainer._step = told\n"
+        "module.train(replace(TOY, steps=4, evaluation_screens=4), Path(sys.argv[1]) / 'run')\n"
+    )
+    script = tmp_path / "ranks.py"
+    script.write_text(code)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2"]
+    subprocess.run(
+        [*command, str(script), str(tmp_path)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+    )
+    first, second = ((tmp_path / f"digests-{rank}").read_text().split() for rank in (0, 1))
+    assert first == second
+    assert len(set(first)) == 4
+    progress = json.loads((tmp_path / "run" / "progress.json").read_text())
+    alone = train(replace(TOY, steps=8, evaluation_screens=4), tmp_path / "alone")
+    # They draw what one process draws in twice the steps.
+    assert progress["screens"] == alone.screens
 
 
 def test_the_command_survives_a_kill(tmp_path: Path) -> None:

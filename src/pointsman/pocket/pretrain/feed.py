@@ -172,11 +172,16 @@ def slot_bytes(settings: TrainConfig) -> int:
 class Feed:
     """Chunks without end, drawn ahead by worker processes; with none of them, in this process.
 
-    Use as a context manager: leaving it ends the workers.
+    Use as a context manager: leaving it ends the workers. Of ``ranks`` feeds, each draws the
+    chunks that none of the others draws.
     """
 
-    def __init__(self, settings: TrainConfig, first: int = 0) -> None:
+    def __init__(
+        self, settings: TrainConfig, first: int = 0, rank: int = 0, ranks: int = 1
+    ) -> None:
         self._settings = settings
+        at_once = max(1, settings.workers)
+        first, self._stride = first + rank * at_once, ranks * at_once
         self._next = first
         self._workers: list[Any] = []
         if not settings.workers:
@@ -196,7 +201,7 @@ class Feed:
         for slot in range(settings.slots):
             self._free.put(slot)
         for number in range(settings.workers):
-            arguments = (settings, name, first + number, self._free, self._full)
+            arguments = (settings, name, first + number, self._stride, self._free, self._full)
             worker = context.Process(target=_work, args=arguments, daemon=True)
             worker.start()
             self._workers.append(worker)
@@ -219,7 +224,7 @@ class Feed:
         """The next chunk. Give it back with ``release`` once its arrays are copied."""
         if not self._workers:
             chunk = self._artist.fill(self._memory, self._next)
-            self._next += 1
+            self._next += self._stride
             return chunk
         while True:
             try:
@@ -251,8 +256,8 @@ def _chunk_at(
     return Chunk(index, size, arrays_in(view, settings, size, count), slot)
 
 
-def _work(settings: TrainConfig, name: str, first: int, free: Any, full: Any) -> None:
-    """A worker: every ``workers``-th chunk from ``first`` on, until its parent is gone."""
+def _work(settings: TrainConfig, name: str, first: int, stride: int, free: Any, full: Any) -> None:
+    """A worker: every ``stride``-th chunk from ``first`` on, until its parent is gone."""
     parent = os.getppid()
     with Path(name).open("r+b") as file:
         memory = mmap.mmap(file.fileno(), 0)
@@ -267,7 +272,7 @@ def _work(settings: TrainConfig, name: str, first: int, free: Any, full: Any) ->
         view = memoryview(memory)[slot * room : (slot + 1) * room]
         chunk = artist.fill(view, index)
         full.put((slot, index, chunk.size, len(chunk.arrays["ids"])))
-        index += settings.workers
+        index += stride
 
 
 def _memory_folder(size: int) -> str | None:

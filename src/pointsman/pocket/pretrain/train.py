@@ -29,6 +29,7 @@ from .network import Network
 from .optimiser import Optimiser, rate_share
 from .packing import Packer
 from .phrases import TASKS
+from .ranks import Ranks
 from .tokenizer import ACTION, load_tokenizer
 
 CURVES = "curves.png"
@@ -71,13 +72,13 @@ class Meter:
 class Trainer:
     """The network under training, and how far it is."""
 
-    def __init__(self, settings: TrainConfig, folder: Path, started: float) -> None:
+    def __init__(self, settings: TrainConfig, folder: Path, started: float, ranks: Ranks) -> None:
         torch.manual_seed(settings.seed)
         self._settings = settings
         self._folder = folder
         self._started = started
-        is_cuda = torch.cuda.is_available()
-        self._device = torch.device("cuda" if is_cuda else "cpu")
+        self._ranks = ranks
+        self._device = ranks.device
         self._packer = Packer(load_tokenizer(), settings.tokens)
         self._network = Network(SHAPES[settings.shape], self._packer).to(self._device)
         self._optimiser = Optimiser(self._network, settings.muon_rate, settings.adam_rate)
@@ -89,9 +90,10 @@ class Trainer:
         elif settings.base is not None:
             checkpoint.load_base_weights(settings.base, self._network)
         self.progress.runs += 1
+        self._uncounted = 0  # screens of this rank's last step
         # Without their momentum the first steps of a resumed run would be wild.
         self._cold_start = 0 if self._optimiser.has_momentum else self.progress.step
-        if is_cuda:
+        if self._device.type == "cuda":
             torch.set_float32_matmul_precision("high")
             # It makes a plan for each new shape, half a second each, and every canvas is one.
             torch.backends.cuda.enable_cudnn_sdp(False)
@@ -129,8 +131,14 @@ class Trainer:
         meter, in_flight = Meter(self._device), deque[Any]()
         done, saved = progress.seconds, time.monotonic()
         begun, end = 0.0, self._started + settings.budget_seconds - settings.reserve_seconds
-        while self._has_time(end):
-            share = self._share(done, begun, end)
+        while True:
+            share, goes_on, screens = self._ranks.agree(
+                self._share(done, begun, end), self._has_time(end), self._uncounted
+            )
+            meter.screens += screens
+            progress.screens += screens
+            if not goes_on:
+                break
             self._step(chunks, meter, share)
             if not begun:  # the first step compiles
                 begun = time.monotonic()
@@ -140,7 +148,7 @@ class Trainer:
             if now - meter.since > settings.log_seconds:
                 self._log(meter, share)
                 meter = Meter(self._device)
-            if now - saved > settings.save_seconds:
+            if self._ranks.leads and now - saved > settings.save_seconds:
                 self.save()
                 saved = time.monotonic()
         chunks.close()
@@ -169,15 +177,16 @@ class Trainer:
         return share
 
     def _step(self, chunks: Iterator[Loaded], meter: Meter, share: float) -> None:
+        self._uncounted = 0
         for _ in range(self._settings.accumulate):
             before = time.monotonic()
             chunk = next(chunks)
             meter.waited += time.monotonic() - before
             self._accumulate(chunk, meter)
-            meter.screens += chunk.count
-            self.progress.screens += chunk.count
+            self._uncounted += chunk.count
             # Workers hand over out of order: the next run begins behind the last.
             self.progress.chunks = max(self.progress.chunks, chunk.index + 1)
+        self._ranks.average(self._network.parameters())
         self._optimiser.step(share)
         self.progress.step += 1
 
@@ -225,7 +234,8 @@ class Trainer:
 
     def _say(self, line: dict[str, Any]) -> None:
         self.progress.log.append(line)
-        note(json.dumps(line))
+        if self._ranks.leads:
+            note(json.dumps(line))
 
 
 def answer_loss(logits: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
@@ -268,16 +278,21 @@ def right_by_task(logits: Tensor, tensors: dict[str, Tensor]) -> tuple[Tensor, T
 def train(settings: TrainConfig, folder: Path, started: float | None = None) -> Progress:
     """One run. ``started`` (of ``time.monotonic``) is when its budget began.
 
+    Under ``torchrun`` its ranks train together, each with ``settings.workers`` of its own.
+
     Raises:
         ArtefactError, MismatchError: the folder's checkpoint is broken or of another training.
     """
     started = time.monotonic() if started is None else started
     first = checkpoint.chunks_done(folder)
+    ranks = Ranks()
     # Workers take seconds to start: before the network is built.
-    with Feed(settings, first) as feed:
-        trainer = Trainer(settings, folder, started)
+    with Feed(settings, first, ranks.rank, ranks.count) as feed:
+        trainer = Trainer(settings, folder, started, ranks)
         trainer.train(feed)
-    trainer.save()  # evaluation may be cut off
-    trainer.evaluate()
-    trainer.save()
+    ranks.close()
+    if ranks.leads:
+        trainer.save()  # evaluation may be cut off
+        trainer.evaluate()
+        trainer.save()
     return trainer.progress
