@@ -362,6 +362,12 @@ def data_screens(
     sizes: Annotated[
         str | None, typer.Option(help="640x448,800x576,…; by default any from 512x400 to 1280x800.")
     ] = None,
+    vary: Annotated[
+        bool, typer.Option("--vary", help="Scale, pad, invert or compress a share of the pictures.")
+    ] = False,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that draw; the bytes are the same for any number.")
+    ] = 0,
     seed: Seed = 0,
 ) -> None:
     """Draw demo screens for the three demo adapters, with ground-truth boxes."""
@@ -375,6 +381,8 @@ def data_screens(
             out_of_scope=out_of_scope,
             per_image=per_image,
             sizes=_sizes(sizes),
+            vary=vary,
+            workers=workers,
             progress=lambda done: report(done, n),
         )
     console.say(f"{out / 'samples.jsonl'}: {n} samples")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ from pointsman.sample import to_jsonl
 from .questions import Question, ask_about
 from .scene import ONE_WIDGET, Scene, draw_scene
 from .screen import Screen, make_screen
+from .vary import vary as vary_picture
 from .widget import ADAPTERS
+from .workers import in_order
 
 OUT_OF_SCOPE = "out-of-scope"
 SMALLEST = (320, 256)
@@ -36,6 +40,8 @@ def write_screens(
     out_of_scope: float = 0.2,
     per_image: int = 1,
     sizes: Sequence[tuple[int, int]] | None = None,
+    vary: bool = False,
+    workers: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Writes `n` samples: images, `samples.jsonl`, and `ADAPTER.jsonl` of each adapter's own.
@@ -46,10 +52,13 @@ def write_screens(
     a row share a picture and differ in what is asked, and often in the adapter it takes. Images
     that exist are kept, so an interrupted run continues; `samples.jsonl` is written last, and
     `screens.json`, the settings, first.
+    `vary` scales, pads, inverts or compresses a share of the pictures. With 2 or more `workers`,
+    that many processes draw; the bytes are the same. They are spawned: a script that asks for them
+    does so under `if __name__ == "__main__":`.
     `progress` is called with the number of samples done.
     """
-    _check(n, adapters, out_of_scope, per_image, sizes)
-    settings = {
+    _check(n, adapters, out_of_scope, per_image, sizes, workers)
+    settings: dict[str, Any] = {
         "drawing": _DRAWING,
         "seed": seed,
         "adapters": list(adapters),
@@ -57,19 +66,26 @@ def write_screens(
         "per_image": per_image,
         "sizes": [list(size) for size in sizes] if sizes else None,
     }
+    if vary:  # only then: folders from before there were variations stay comparable
+        settings["vary"] = True
     _claim_folder(out, settings)
-    images = out / "images"
-    records = []
-    for start in range(0, n, per_image):
-        count = min(per_image, n - start)
-        rng = random.Random(f"{seed}/{start}")
-        screens = _draw_group(rng, adapters, out_of_scope, per_image, sizes)[:count]
-        name = f"{start:06d}.png"
-        if not (images / name).exists():
-            write_bytes(images / name, _png(screens[0].image))
-        records += [record_of(screen, f"images/{name}", adapters) for screen in screens]
-        if progress is not None:
-            progress(start + count)
+    write_group = partial(
+        _write_group,
+        images=out / "images",
+        n=n,
+        seed=seed,
+        adapters=tuple(adapters),
+        out_of_scope=out_of_scope,
+        per_image=per_image,
+        sizes=sizes,
+        vary=vary,
+    )
+    records: list[dict[str, Any]] = []
+    with closing(in_order(write_group, range(0, n, per_image), workers)) as groups:
+        for group in groups:
+            records += group
+            if progress is not None:
+                progress(len(records))
     for adapter in (*adapters, None):
         chosen = [_unlabelled(record) for record in records if record["adapter"] == adapter]
         write_text(out / f"{adapter or OUT_OF_SCOPE}.jsonl", to_jsonl(chosen))
@@ -82,6 +98,7 @@ def _check(
     out_of_scope: float,
     per_image: int,
     sizes: Sequence[tuple[int, int]] | None,
+    workers: int,
 ) -> None:
     faults = [f"adapter {name!r} cannot be drawn" for name in adapters if name not in ADAPTERS]
     if not adapters or len(set(adapters)) < len(adapters):
@@ -90,6 +107,8 @@ def _check(
         faults.append(f"n is {n}, must be 0 or more")
     if per_image < 1:
         faults.append(f"per_image is {per_image}, must be 1 or more")
+    if workers < 0:
+        faults.append(f"workers is {workers}, must be 0 or more")
     if not 0 <= out_of_scope <= 1:
         faults.append(f"out_of_scope is {out_of_scope}, must be a share from 0 to 1")
     small = [size for size in sizes or () if size[0] < SMALLEST[0] or size[1] < SMALLEST[1]]
@@ -111,6 +130,29 @@ def _claim_folder(out: Path, settings: dict[str, Any]) -> None:
             f"{out} holds screens of other settings (see {path.name}): "
             "choose another folder, or delete this one"
         )
+
+
+def _write_group(
+    start: int,
+    *,
+    images: Path,
+    n: int,
+    seed: int,
+    adapters: Sequence[str],
+    out_of_scope: float,
+    per_image: int,
+    sizes: Sequence[tuple[int, int]] | None,
+    vary: bool,
+) -> list[dict[str, Any]]:
+    """Writes the picture of the samples from `start` on, unless it exists; gives their records."""
+    rng = random.Random(f"{seed}/{start}")
+    screens = _draw_group(rng, adapters, out_of_scope, per_image, sizes)
+    if vary:
+        screens = vary_picture(rng, screens)
+    name = f"{start:06d}.png"
+    if not (images / name).exists():
+        write_bytes(images / name, _png(screens[0].image))
+    return [record_of(screen, f"images/{name}", adapters) for screen in screens[: n - start]]
 
 
 def _draw_group(

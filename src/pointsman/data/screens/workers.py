@@ -1,0 +1,54 @@
+"""Does in several processes what one could do, in the same order."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from pointsman.errors import PointsmanError
+
+Result = TypeVar("Result")
+# Enough pictures that handing them over costs nothing, few enough to stop soon.
+_LONGEST_CHUNK = 32
+
+
+def in_order(
+    work: Callable[[int], Result], tasks: Sequence[int], workers: int
+) -> Generator[Result, None, None]:
+    """What `work` makes of each task; with fewer than two workers in this process.
+
+    The processes end with the generator: close it (`contextlib.closing`) when leaving early.
+    """
+    if workers < 2:
+        yield from map(work, tasks)
+        return
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _follow_parent)
+    # Some chunks for each worker, so that none waits long for the last one.
+    chunk = max(1, min(_LONGEST_CHUNK, len(tasks) // (workers * 4)))
+    try:
+        yield from pool.map(work, tasks, chunksize=chunk)
+    except BrokenProcessPool:
+        raise PointsmanError(
+            "a process that draws screens ended; its error is printed above, if it had one"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _follow_parent() -> None:
+    """Leaves Ctrl-C to the parent, which lets chunks be finished, and ends if it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
