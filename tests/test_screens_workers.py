@@ -106,13 +106,20 @@ def test_those_who_leave_early_need_not_wait(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no process groups")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_no_process_is_left(tmp_path: Path, how: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("how", "sign"),
+    [
+        (signal.SIGINT, "screens.json"),  # the processes are only starting
+        (signal.SIGINT, "images/*.png"),
+        (signal.SIGKILL, "images/*.png"),
+    ],
+)
+def test_no_process_is_left(tmp_path: Path, how: signal.Signals, sign: str) -> None:
     command = [sys.executable, "-m", "pointsman.cli", "data", "screens", "--workers", "2"]
     command += ["--out", str(tmp_path), "-n", "100000"]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
     try:
-        wait_until(lambda: any(tmp_path.glob("images/*.png")))
+        wait_until(lambda: any(tmp_path.glob(sign)))
         if how == signal.SIGINT:  # as the terminal does: to all of them
             os.killpg(running.pid, how)
         else:

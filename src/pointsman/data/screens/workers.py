@@ -6,9 +6,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
 
 from pointsman.errors import PointsmanError
@@ -32,13 +33,31 @@ def in_order(
     # Some chunks for each worker, so that none waits long for the last one.
     chunk = max(1, min(_LONGEST_CHUNK, len(tasks) // (workers * 4)))
     try:
-        yield from pool.map(work, tasks, chunksize=chunk)
+        with _interrupts_held():
+            results = pool.map(work, tasks, chunksize=chunk)  # starts the processes
+        yield from results
     except BrokenProcessPool:
         raise PointsmanError(
             "a process that draws screens ended; its error is printed above, if it had one"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C comes after the block. Processes started in it inherit that they are not reached.
+
+    Without this those that still import would each print a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _follow_parent() -> None:
