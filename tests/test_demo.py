@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pointsman.answer import Answer
 from pointsman.demo import (
     GREEN,
     INK,
@@ -13,7 +14,6 @@ from pointsman.demo import (
     draw_overlay,
     run_demo,
 )
-from pointsman.engine import Answer
 from pointsman.router import Route
 from pointsman.sample import RoutingSample, Turn, is_inside, user_turn
 

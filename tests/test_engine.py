@@ -9,22 +9,16 @@ from PIL import Image
 
 from conftest import make_image
 from pointsman.adapters import load_base_with_loras
+from pointsman.answer import Answer, action_point, parse_actions, typed_text
 from pointsman.base import Base, Prompt
 from pointsman.data.dataset import Dataset
-from pointsman.engine import (
-    Answer,
-    Engine,
-    action_point,
-    make_prompt,
-    parse_actions,
-    route_and_generate,
-    typed_text,
-)
+from pointsman.engine import Engine
 from pointsman.errors import ConfigError, ImageError, LabelError, MismatchError
 from pointsman.features import FeatureRecipe, extract, load_prompt
 from pointsman.project import Project
 from pointsman.router import Router
 from pointsman.sample import RoutingSample, user_turn
+from pointsman.with_peft import make_prompt, route_and_generate
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +138,17 @@ def test_adapters_leave_no_trace(tiny_engine: Engine, samples: Sequence[RoutingS
     assert not any(p.requires_grad for p in tiny_engine.base.model.parameters())
 
 
+def alike(mine: Answer, theirs: Answer) -> bool:
+    """The same answer; probabilities may be rounded otherwise in another batch."""
+    if (mine.text, mine.adapter) != (theirs.text, theirs.adapter):
+        return False
+    if mine.route is None or theirs.route is None:
+        return mine.route is theirs.route
+    return mine.route.label == theirs.route.label and mine.route.probabilities == pytest.approx(
+        theirs.route.probabilities, abs=1e-5
+    )
+
+
 def test_threads_never_cross(tiny_engine: Engine, samples: Sequence[RoutingSample]) -> None:
     """8 threads, 50 mixed requests each: every answer is the one that serial calls give."""
     names = [*tiny_engine.router.labels, None]
@@ -166,7 +171,7 @@ def test_threads_never_cross(tiny_engine: Engine, samples: Sequence[RoutingSampl
         rng = random.Random(seed)
         for _ in range(25):
             index = rng.randrange(len(requests))
-            if ask(index) != serial[index]:
+            if not all(map(alike, ask(index), serial[index])):
                 wrong.append(index)
             done.append(2)
 
@@ -232,7 +237,7 @@ def test_route_and_generate_is_the_engines_own_work(
 ) -> None:
     prompts = [make_prompt(s.images[0], s.instruction) for s in samples[:3]]
     mine = route_and_generate(reference, tiny_engine.router, prompts, max_new_tokens=4)
-    assert mine == tiny_engine.generate_batch(prompts, max_new_tokens=4)
+    assert all(map(alike, mine, tiny_engine.generate_batch(prompts, max_new_tokens=4)))
 
 
 CALL = '<tool_call>\n{{"name": "computer_use", "arguments": {}}}\n</tool_call>'
@@ -307,11 +312,11 @@ def test_action_point_is_in_pixels(
     assert action_point(action, (800, 576)) == point
 
 
-def test_recipes_of_other_poolings_route_too(
-    tiny_engine: Engine, samples: Sequence[RoutingSample]
+def test_recipes_of_other_poolings_read_too(
+    tiny_base: Base, samples: Sequence[RoutingSample]
 ) -> None:
-    encoded = tiny_engine.base.encode([load_prompt(samples[0])])
+    encoded = tiny_base.encode([load_prompt(samples[0])])
     for pooling in ("mean", "image-mean"):
         recipe = FeatureRecipe((1, 2), pooling)  # type: ignore[arg-type]
-        with torch.inference_mode(), tiny_engine.base.model.disable_adapter():
-            assert extract(tiny_engine.base, encoded, recipe).isfinite().all()
+        with torch.inference_mode():
+            assert extract(tiny_base, encoded, recipe).isfinite().all()

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from conftest import make_base
+from pointsman.answer import Answer
 from pointsman.base import load_base
 from pointsman.data.dataset import Dataset, read_samples_of
-from pointsman.engine import Answer, Engine
+from pointsman.engine import Engine
 from pointsman.errors import ConfigError, ImageError, LabelError, MismatchError, SampleError
 from pointsman.evaluate import Evaluation, Prediction, evaluate, measure, save
 from pointsman.features import load_prompt

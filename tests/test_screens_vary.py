@@ -9,12 +9,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from pointsman.answer import parse_actions
 from pointsman.data.screens import Screen, draw_screens, write_screens
 from pointsman.data.screens.canvas import Box
 from pointsman.data.screens.screen import click, enter
 from pointsman.data.screens.vary import SHARES, padded, vary
 from pointsman.data.screens.widget import ADAPTERS
-from pointsman.engine import parse_actions
 from pointsman.sample import is_inside
 
 SIZE = (640, 448)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from conftest import REPOSITORY
+from pointsman.answer import parse_actions, typed_text
 from pointsman.data.screens import STRATA, Screen, draw_screens
 from pointsman.data.screens import chatter as chatter_module
 from pointsman.data.screens.calendar_phrases import ARROW_PLAIN, ARROWS
@@ -40,7 +41,6 @@ from pointsman.data.screens.words import (
     WEEKDAYS,
     invented_word,
 )
-from pointsman.engine import parse_actions, typed_text
 
 SIZE = (640, 448)
 HELD_OUT = REPOSITORY / "benchmarks" / "heldout_instructions.json"

@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "ADAPTER_LABELS": "project",
-    "Answer": "engine",
+    "Answer": "answer",
     "Engine": "engine",
     "FeatureRecipe": "features",
     "LabelMap": "labels",
@@ -23,7 +23,7 @@ _HOME = {
     "load_base": "base",
     "load_base_with_loras": "adapters",
     "load_router_head": "router",
-    "route_and_generate": "engine",
+    "route_and_generate": "with_peft",
     "train_router": "train",
 }
 # Not ADAPTER_LABELS: it needs a project file, which `import *` cannot ask for.
@@ -31,10 +31,9 @@ __all__ = sorted(set(_HOME) - {"ADAPTER_LABELS"})
 
 if TYPE_CHECKING:
     from pointsman.adapters import load_base_with_loras as load_base_with_loras
+    from pointsman.answer import Answer as Answer
     from pointsman.base import load_base as load_base
-    from pointsman.engine import Answer as Answer
     from pointsman.engine import Engine as Engine
-    from pointsman.engine import route_and_generate as route_and_generate
     from pointsman.errors import PointsmanError as PointsmanError
     from pointsman.features import FeatureRecipe as FeatureRecipe
     from pointsman.head import build_router_head as build_router_head
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from pointsman.router import load_router_head as load_router_head
     from pointsman.sample import RoutingSample as RoutingSample
     from pointsman.train import train_router as train_router
+    from pointsman.with_peft import route_and_generate as route_and_generate
 
 
 def __getattr__(name: str) -> Any:

@@ -93,8 +93,11 @@ def fetch_adapter(name: str, path: str) -> Path:
     return folder
 
 
-def attach(base: Base, name: str, folder: Path) -> Base:
+def attach(base: Base, name: str, folder: Path, *, onto_nothing: bool = False) -> Base:
     """The base with one more adapter, loaded whole and frozen.
+
+    Args:
+        onto_nothing: the base is a skeleton on the device ``meta``; the adapter's weights are not.
 
     Raises:
         ArtefactError: broken, or its weights do not fill exactly the modules it names.
@@ -109,8 +112,10 @@ def attach(base: Base, name: str, folder: Path) -> Base:
         if isinstance(base.model, PeftModel):
             model = base.model
         else:
-            model = PeftModel(base.model, config, adapter_name=name)
-        result = model.load_adapter(str(folder), name, is_trainable=False)
+            model = PeftModel(base.model, config, adapter_name=name, low_cpu_mem_usage=onto_nothing)
+        result = model.load_adapter(
+            str(folder), name, is_trainable=False, low_cpu_mem_usage=onto_nothing
+        )
     except Exception as error:  # PEFT raises almost anything on a wrong adapter
         reason = (str(error).strip() or type(error).__name__).splitlines()
         detail = next((line.strip() for line in reason if "size mismatch" in line), reason[0])

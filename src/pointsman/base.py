@@ -126,6 +126,13 @@ class Base:
         return int(self.config.text_config.hidden_size)
 
     @property
+    def ends(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        ids = _unwrapped(self.model).generation_config.eos_token_id
+        ids = self.tokenizer.eos_token_id if ids is None else ids
+        return frozenset([ids] if isinstance(ids, int) else ids)
+
+    @property
     def device(self) -> torch.device:
         return torch.device(next(self.model.parameters()).device)
 

@@ -10,8 +10,9 @@ import typer
 from pointsman import __version__, console
 
 if TYPE_CHECKING:
+    from pointsman.answer import Answer
     from pointsman.base import Base as LoadedBase
-    from pointsman.engine import Answer, Engine
+    from pointsman.engine import Engine
     from pointsman.router import Route
 
 app = typer.Typer(
@@ -104,7 +105,7 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Route a request and answer it with its adapter."""
-    from pointsman.engine import make_prompt
+    from pointsman.with_peft import make_prompt
 
     with _engine(config, device=device) as engine:
         named = None if adapter is None else [None if adapter == "base" else adapter]

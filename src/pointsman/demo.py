@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from pointsman.engine import Answer, Engine, make_prompt, pocket_folder
+from pointsman.answer import Answer
+from pointsman.engine import Engine, pocket_folder
 from pointsman.features import Progress
 from pointsman.files import write_bytes, write_text
 from pointsman.images import load_image
@@ -21,6 +22,7 @@ from pointsman.metrics import is_hit
 from pointsman.project import FILE_NAME, load_project
 from pointsman.router import Route
 from pointsman.sample import Box, RoutingSample, is_inside, read_samples
+from pointsman.with_peft import make_prompt
 
 GREEN, RED, INK = (22, 163, 74), (220, 38, 38), (31, 41, 55)
 

@@ -1,79 +1,115 @@
 """Engine: base, adapters and router in memory; routes and generates.
 
-One base serves both: adapters are off while it reads for the router, the vision tower runs once
-for routing and answering together, and the reading stops at the router's layer.
+One thread owns the model. Between two steps it lets requests in and out: each has a slot for its
+keys and values, and a row of the stacked adapters, so that any mix of adapters is one batch.
 """
 
-import json
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import copy
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
 import torch
 from peft import PeftModel
 from torch import Tensor
 
-from pointsman.adapters import load_base_with_loras
+from pointsman.adapters import attach, fetch_adapter, load_base_with_loras
+from pointsman.answer import Answer, make_answer
 from pointsman.base import Base, Encoded, Prompt
-from pointsman.errors import ConfigError
-from pointsman.features import extract
-from pointsman.images import Source, load_image
+from pointsman.errors import ConfigError, SampleError
+from pointsman.features import pool
+from pointsman.forward import Forward, Routing
+from pointsman.images import Source
+from pointsman.plans import Plan, choose_plan
 from pointsman.project import FILE_NAME, Project, load_project
 from pointsman.router import Route, Router
-from pointsman.sample import user_turn
+from pointsman.sampling import Sampler, Sampling
+from pointsman.shelf import Shelf
+from pointsman.stacked import Lora, Stack, lora_of
+from pointsman.stream import Request, Stream
+from pointsman.with_peft import adapter_on, make_prompt, route, route_and_generate
 
-_OPENING, _CLOSING = re.compile(r"<tool_call>\s*"), re.compile(r"\s*</tool_call>")
-_DECODER = json.JSONDecoder()
-COORDINATE_RANGE = 1000
-"""Qwen3-VL writes coordinates from 0 to this, whatever the image's size."""
+SLOTS = 32
+KEPT = 4
+_PREFILL_TOKENS = {"cpu": 4096, "cuda": 16384}
+"""Padded tokens of one prefill; more at once only spill a CPU's caches"""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What an adapter (or the base) said."""
-
-    text: str
-    adapter: str | None
-    """Who answered; None is the base"""
-    actions: tuple[dict[str, Any], ...]
-    """Arguments of the tool calls in the text, in order"""
-    point: tuple[float, float] | None
-    """The coordinate of the first action that has one, in pixels of the first image"""
-    typed: str | None
-    """What the actions type"""
-    route: Route | None
-    """The decision; None where the caller named the adapter"""
 
 
 class Engine:
     """Routes and generates. Thread-safe: callers queue for the one thread that owns the model.
 
     Args:
-        base: with every adapter of the router's label map loaded.
+        base: with every adapter of the router's label map loaded. It is the engine's from now on.
         router: trained on this base.
+        plan: ``in-pass``, ``activated``, ``two-pass`` or ``peft``; by default the best that is
+            exact for the adapters, see ``plans.Plan``.
+        slots: requests that are answered at the same time; others wait.
+        kept: conversations of which only what is new is read, if they go on with the same images.
+        resident: adapters on the device at the same time, by default all; others lie on the host.
+        max_rank: of adapters that ``add_adapter`` may bring; by default the largest there is.
 
     Raises:
         MismatchError: the router belongs to another base.
-        ConfigError: an adapter of the router's label map is not loaded.
+        ConfigError: an adapter of the router's label map is not loaded, or the plan is not exact.
     """
 
-    def __init__(self, base: Base, router: Router) -> None:
+    def __init__(
+        self,
+        base: Base,
+        router: Router,
+        *,
+        plan: str | None = None,
+        slots: int = SLOTS,
+        kept: int = KEPT,
+        resident: int | None = None,
+        max_rank: int | None = None,
+    ) -> None:
         loaded = base.model.peft_config if isinstance(base.model, PeftModel) else {}
         if missing := [name for name in router.labels if name not in loaded]:
             raise ConfigError(
                 f"adapter {missing[0]!r} of the router's label map {router.labels} is not loaded; "
                 "add its path to [adapters]"
             )
-        self.base, self.router = base, router
-        self._owner = ThreadPoolExecutor(1, thread_name_prefix="pointsman-model")
+        if slots < 1 or kept < 0 or (resident is not None and resident < 1):
+            raise ConfigError(
+                f"slots {slots}, kept {kept}, resident {resident}: give 1 or more, kept 0 or more"
+            )
+        loras = [lora_of(base.model, name) for name in router.labels]
+        self.plan: Plan = choose_plan(loras, router.layer, plan)
+        self.router = router
+        self._names = list(router.labels)
+        self._lock = threading.Condition()
+        self._jobs: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._waiting: deque[Request] = deque()
+        self._at_work: dict[int, Request] = {}
+        self._slots = slots
+        self._is_closed = False
+        self.base = base
+        self._forward: Forward | None = None
+        if self.plan.name != "peft":
+            stackable = [lora for lora in loras if isinstance(lora, Lora)]
+            self.base = replace(base, model=base.model.unload())
+            stack = Stack(self.base, stackable, resident=resident, max_rank=max_rank)
+            self._forward = Forward(self.base, stack, slots + kept)
+            self._head = copy.deepcopy(router.head).to(self.base.device)
+            self._invocation = stackable[0].invocation
+        self._shelf = Shelf(range(slots, slots + kept))
+        # What the base's keys alone are kept of can be continued by any adapter.
+        self._any_adapter = self.plan.name == "activated"
+        self._reads_the_end = router.recipe.pooling == "last"
+        self._ends = self.base.ends
+        self._longest = int(self.base.config.text_config.max_position_embeddings)
+        self._owner = threading.Thread(target=self._work, name="pointsman-model", daemon=True)
+        self._owner.start()
         try:
             self._own(self._check)
         except BaseException:
@@ -81,16 +117,20 @@ class Engine:
             raise
 
     @classmethod
-    def from_config(cls, path: str | Path = FILE_NAME, *, device: str | None = None) -> Self:
-        """Loads everything that a project file names.
+    def from_config(
+        cls, path: str | Path = FILE_NAME, *, device: str | None = None, **options: Any
+    ) -> Self:
+        """Loads everything that a project file names; ``options`` are those of ``Engine``.
 
         Raises:
             PointsmanError: whatever is missing, broken or does not belong together.
         """
-        return cls.from_project(load_project(Path(path)), str(path), device=device)
+        return cls.from_project(load_project(Path(path)), str(path), device=device, **options)
 
     @classmethod
-    def from_project(cls, project: Project, where: str, *, device: str | None = None) -> Self:
+    def from_project(
+        cls, project: Project, where: str, *, device: str | None = None, **options: Any
+    ) -> Self:
         """Loads everything that a project names; ``where`` is its name in errors."""
         if project.router is None:
             raise ConfigError(f'{where}: needs router = "folder"; train one: `pointsman train`')
@@ -108,13 +148,18 @@ class Engine:
             device=device,
             max_pixels=project.max_pixels,
         )
-        return cls(base, router)
+        return cls(base, router, **options)
 
     @classmethod
-    def pocket(cls, *, device: str | None = None) -> Self:
+    def pocket(cls, *, device: str | None = None, **options: Any) -> Self:
         """Loads the embedded pocket model: a tiny base, three adapters and a router."""
         with pocket_folder() as folder:
-            return cls.from_config(folder / FILE_NAME, device=device)
+            return cls.from_config(folder / FILE_NAME, device=device, **options)
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names of all adapters: the router's in label order, then those added."""
+        return tuple(self._names)
 
     def route(self, image: Source | None, text: str) -> Route:
         """The decision for one request. Raises ``SampleError`` on a bad image."""
@@ -124,10 +169,17 @@ class Engine:
         """Decisions for several requests, in one padded batch."""
         return self._own(lambda: route(self.base, self.router, prompts)[0])
 
-    def generate(self, image: Source | None, text: str, *, max_new_tokens: int = 256) -> Answer:
+    def generate(
+        self,
+        image: Source | None,
+        text: str,
+        *,
+        max_new_tokens: int = 256,
+        sampling: Sampling | None = None,
+    ) -> Answer:
         """Routes one request and answers it. Raises ``SampleError`` on a bad image."""
         prompt = make_prompt(image, text)
-        return self.generate_batch([prompt], max_new_tokens=max_new_tokens)[0]
+        return self.submit(prompt, max_new_tokens=max_new_tokens, sampling=sampling).result()
 
     def generate_batch(
         self,
@@ -135,6 +187,7 @@ class Engine:
         *,
         adapters: Sequence[str | None] | None = None,
         max_new_tokens: int = 256,
+        sampling: Sampling | None = None,
     ) -> list[Answer]:
         """Answers several requests, each with its own adapter.
 
@@ -144,18 +197,69 @@ class Engine:
         Raises:
             LabelError: an adapter that the engine has not.
         """
-        for name in adapters or ():
-            if name is not None:
-                self.router.labels.label(name)
-        return self._own(
-            lambda: route_and_generate(
-                self.base, self.router, prompts, adapters=adapters, max_new_tokens=max_new_tokens
-            )
-        )
+        if adapters is not None and len(adapters) != len(prompts):
+            raise ConfigError(f"{len(adapters)} adapters for {len(prompts)} prompts; give as many")
+        named = [None] * len(prompts) if adapters is None else list(adapters)
+        requests = [
+            self._request(prompt, name, adapters is None, max_new_tokens, sampling)
+            for prompt, name in zip(prompts, named, strict=True)
+        ]
+        self._enqueue(requests)
+        return [request.stream.result() for request in requests]
+
+    def submit(
+        self,
+        prompt: Prompt,
+        *,
+        adapter: str | None = None,
+        routed: bool = True,
+        max_new_tokens: int = 256,
+        sampling: Sampling | None = None,
+    ) -> Stream:
+        """Queues one request; the stream gives its text as it comes.
+
+        Args:
+            adapter: who answers, in place of the router's choice.
+            routed: False with no ``adapter``: the base answers.
+
+        Raises:
+            LabelError: an adapter that the engine has not.
+        """
+        is_routed = routed and adapter is None
+        request = self._request(prompt, adapter, is_routed, max_new_tokens, sampling)
+        self._enqueue([request])
+        return request.stream
+
+    def add_adapter(self, name: str, path: str) -> None:
+        """Loads one more adapter, to be named by callers; requests at work go on.
+
+        The router knows nothing of it: extend the router for that.
+
+        Raises:
+            ArtefactError, MismatchError: it is missing, broken or made for another base.
+            ConfigError: it cannot be stacked, or its rank is above ``max_rank``.
+        """
+        folder = fetch_adapter(name, path)
+        self._own(lambda: self._add(name, folder))
+
+    def remove_adapter(self, name: str) -> None:
+        """Forgets an adapter that ``add_adapter`` brought.
+
+        Raises:
+            ConfigError: it is of the router's label map, or answering at the moment.
+            LabelError: there is no such adapter.
+        """
+        self._check_name(name)
+        if name in self.router.labels.names:
+            raise ConfigError(f"adapter {name!r} is of the router's label map; it must stay")
+        self._own(lambda: self._remove(name))
 
     def close(self) -> None:
         """Lets queued requests finish and ends the model's thread."""
-        self._owner.shutdown()
+        with self._lock:
+            self._is_closed = True
+            self._lock.notify_all()
+        self._owner.join()
 
     def __enter__(self) -> Self:
         return self
@@ -168,125 +272,398 @@ class Engine:
     ) -> None:
         self.close()
 
-    def _check(self) -> None:
-        with _adapter(self.base, None):
-            self.router.check_base(self.base)
+    def _request(
+        self,
+        prompt: Prompt,
+        adapter: str | None,
+        routed: bool,
+        max_new_tokens: int,
+        sampling: Sampling | None,
+    ) -> Request:
+        sampling = sampling or Sampling()
+        if adapter is not None:
+            self._check_name(adapter)
+        if self._forward is None and not sampling.is_plain:
+            raise ConfigError(f"plan peft ({self.plan.why}) answers greedily; leave sampling out")
+        if max_new_tokens < 1:
+            raise ConfigError(f"max_new_tokens is {max_new_tokens}; give 1 or more")
+        return Request(prompt, adapter, routed, max_new_tokens, sampling)
+
+    def _check_name(self, name: str) -> None:
+        if name not in self._names:
+            self.router.labels.label(name)  # raises, naming what there is
+
+    def _enqueue(self, requests: Sequence[Request]) -> None:
+        with self._lock:
+            if self._is_closed:
+                raise ConfigError("the engine is closed; make a new one")
+            self._waiting.extend(requests)
+            self._lock.notify_all()
 
     def _own(self, work: Callable[[], T]) -> T:
-        """Runs ``work`` on the model's thread: active adapters are state of the shared model."""
-        return self._owner.submit(work).result()
+        """Runs ``work`` on the model's thread, between two steps."""
+        future: Future[T] = Future()
+        with self._lock:
+            if self._is_closed:
+                raise ConfigError("the engine is closed; make a new one")
+            self._jobs.append((work, future))
+            self._lock.notify_all()
+        return future.result()
 
+    # All below runs on the model's thread.
 
-def make_prompt(image: Source | None, text: str) -> Prompt:
-    """One user turn with at most one image. Raises ``ImageError``."""
-    images = () if image is None else (load_image(image),)
-    return Prompt((user_turn(text, len(images)),), images)
+    @property
+    def _model(self) -> Forward:
+        assert self._forward is not None
+        return self._forward
 
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                while not (self._jobs or self._waiting or self._at_work or self._is_closed):
+                    self._lock.wait()
+                if not (self._jobs or self._waiting or self._at_work):
+                    return
+                jobs = list(self._jobs)
+                self._jobs.clear()
+            for work, future in jobs:
+                try:
+                    future.set_result(work())
+                except BaseException as error:
+                    future.set_exception(error)
+            if self._forward is None:
+                self._answer_with_peft()
+                continue
+            self._admit()
+            self._step()
 
-def route(
-    base: Base, router: Router, prompts: Sequence[Prompt]
-) -> tuple[list[Route], Encoded, dict[str, Any]]:
-    """Decisions for a batch, and what answering it can use again: its tokens and image features.
+    def _check(self) -> None:
+        with adapter_on(self.base, None):
+            self.router.check_base(self.base)
 
-    Adapters are off. Not thread-safe: call it from the thread that owns the model.
-    """
-    with torch.inference_mode(), _adapter(base, None):
-        encoded = base.encode(prompts, padding_side="left")
-        image_features = base.image_features(encoded)
-        features = extract(base, encoded, router.recipe, image_features)[:, 0]
-    return router.routes(features), encoded, image_features
+    def _add(self, name: str, folder: Path) -> None:
+        if name in self._names:
+            raise ConfigError(f"adapter {name!r} is there already; remove it or choose a name")
+        if self._forward is None:
+            self.base = attach(self.base, name, folder)
+        else:
+            lora = _read_lora(self.base, name, folder)
+            if isinstance(lora, str) or lora.invocation != self._invocation:
+                reason = lora if isinstance(lora, str) else "other tokens invoke it"
+                raise ConfigError(
+                    f"adapter {name!r} does not go with plan {self.plan.name} ({reason}); "
+                    "give it an engine of its own"
+                )
+            if self.plan.name == "in-pass" and lora.lowest_layer < self.router.layer:
+                raise ConfigError(
+                    f"adapter {name!r} changes layer {lora.lowest_layer}, below the router's "
+                    f"layer {self.router.layer}; give it an engine with plan two-pass"
+                )
+            self._forward.stack.add(lora)
+        self._names.append(name)
 
+    def _remove(self, name: str) -> None:
+        if self._forward is None:
+            self.base.model.delete_adapter(name)
+        else:
+            self._forward.stack.remove(name)
+        self._names.remove(name)
+        self._shelf.forget(name)
 
-def route_and_generate(
-    base: Base,
-    router: Router,
-    prompts: Sequence[Prompt],
-    *,
-    adapters: Sequence[str | None] | None = None,
-    max_new_tokens: int = 256,
-) -> list[Answer]:
-    """Routes a batch and answers each request greedily with its adapter (abstained: the base).
+    def _take(self, most: int) -> list[Request]:
+        with self._lock:
+            return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
 
-    The vision tower runs once per image. Requests of one adapter are answered together. Not
-    thread-safe: call it from the thread that owns the model, as ``Engine.generate_batch`` does.
+    def _answer_with_peft(self) -> None:
+        groups: dict[tuple[bool, int], list[Request]] = {}
+        for request in self._take(len(self._waiting)):
+            groups.setdefault((request.routed, request.max_new_tokens), []).append(request)
+        for group in groups.values():
+            try:
+                self._answer_group(group)
+            except Exception:  # whose fault it is shows when each is alone
+                for request in group:
+                    with self._failing([request]):
+                        self._answer_group([request])
 
-    Args:
-        base: with the router's adapters loaded, as ``load_base_with_loras`` returns it.
-        adapters: who answers each prompt (None: the base); by default the router decides.
-    """
-    if not prompts:
-        return []
-    if adapters is None:
-        routes, encoded, image_features = route(base, router, prompts)
-        decided: Sequence[Route | None] = routes
-        names = [decision.adapter for decision in routes]
-    else:
-        if len(adapters) != len(prompts):
-            raise ConfigError(f"{len(adapters)} adapters for {len(prompts)} prompts; give as many")
-        decided, names = [None] * len(prompts), list(adapters)
-        with torch.inference_mode(), _adapter(base, None):
-            encoded = base.encode(prompts, padding_side="left")
-            image_features = base.image_features(encoded)
-    answers: dict[int, Answer] = {}
-    for name in dict.fromkeys(names):
-        rows = [row for row, other in enumerate(names) if other == name]
-        batch, shown = _rows(prompts, encoded, image_features, rows)
-        with torch.inference_mode(), _adapter(base, name):
-            tokens = base.model.generate(
-                **batch,
-                mm_encoder_outputs=shown,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                # A checkpoint's own generation config may sample; ours is greedy.
-                temperature=None,
-                top_p=None,
-                top_k=None,
-            )
-        new = tokens[:, batch["input_ids"].shape[1] :]
-        for row, answer in zip(rows, new, strict=True):
-            answers[row] = _answer(base.decode(answer), name, prompts[row], decided[row])
-    return [answers[row] for row in range(len(prompts))]
+    def _answer_group(self, requests: Sequence[Request]) -> None:
+        answers = route_and_generate(
+            self.base,
+            self.router,
+            [request.prompt for request in requests],
+            adapters=None if requests[0].routed else [request.adapter for request in requests],
+            max_new_tokens=requests[0].max_new_tokens,
+        )
+        for request, answer in zip(requests, answers, strict=True):
+            request.stream.decided(answer.route)
+            request.stream.said(answer.text)
+            request.stream.finished(answer)
 
+    def _admit(self) -> None:
+        """Reads the prompts of waiting requests into free slots."""
+        fresh: list[Request] = []
+        for request in self._take(self._slots - len(self._at_work)):
+            with self._failing([request]):
+                if not self._is_ready(request):
+                    continue
+                encoded = self.base.encode([request.prompt])
+                request.ids = encoded["input_ids"][0].tolist()
+                if "image_digests" in encoded:
+                    request.digests = encoded["image_digests"].tolist()
+                image = self.base.config.image_token_id
+                request.shown = (
+                    len(request.ids) - request.ids[::-1].index(image) if image in request.ids else 0
+                )
+                request.tail = self._tail_of(request.ids)
+                if not self._continue(request, encoded):
+                    fresh.append(request)
+        for batch in self._batches(fresh):
+            with self._failing(batch):
+                self._read(batch)
 
-def parse_actions(text: str) -> tuple[dict[str, Any], ...]:
-    """The ``arguments`` of every tool call in an answer, in order.
+    def _is_ready(self, request: Request) -> bool:
+        """Whether a request can be begun now; else it is finished, or waits on."""
+        if request.stream.is_cancelled:
+            self._finish(request)
+            return False
+        if request.routed or request.adapter is None or request.row is not None:
+            return True
+        request.row = self._model.stack.acquire(request.adapter)
+        if request.row is None:  # every row answers somebody
+            self._put_back(request)
+        return request.row is not None
 
-    What is not a whole call (cut short, no JSON, no Unicode, no arguments) is left out.
-    """
-    actions, place = [], 0
-    while opening := _OPENING.search(text, place):
-        place = opening.end()
+    def _batches(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
+        """Requests of like length, so that little of a prefill is padding."""
+        most = _PREFILL_TOKENS.get(self.base.device.type, _PREFILL_TOKENS["cuda"])
+        batch: list[Request] = []
+        for request in sorted(requests, key=lambda request: (request.tail, len(request.ids))):
+            is_other = bool(batch) and batch[0].tail != request.tail
+            if is_other or (batch and (len(batch) + 1) * len(request.ids) > most):
+                yield batch
+                batch = []
+            batch.append(request)
+        if batch:
+            yield batch
+
+    def _read(self, requests: Sequence[Request]) -> None:
+        """Reads whole prompts into slots."""
+        encoded = self.base.encode([request.prompt for request in requests])
+        with torch.inference_mode():
+            features = self.base.image_features(encoded)
+        for request in requests:
+            self._take_slot(request)
+        named = self._rows(requests)
+
+        def choose(rows: Tensor) -> Tensor:
+            return torch.where(named < 0, rows, named)
+
+        self._begin(requests, encoded, features, choose, lambda r: r.adapter)
+
+    def _begin(
+        self,
+        requests: Sequence[Request],
+        encoded: Encoded,
+        features: dict[str, Any],
+        choose: Callable[[Tensor], Tensor],
+        answerer: Callable[[Request], str | None],
+        known: int = 0,
+    ) -> None:
+        """One prefill, what was decided on the way, and the first token of each request.
+
+        Args:
+            choose: who answers (B,), as rows, from those of the router's decisions.
+            answerer: whose row that was, once a request's decision is known.
+        """
+        decided: list[Tensor] = []
+
+        def decide(states: Tensor, batch: Encoded) -> Tensor:
+            features = pool(states, batch, self.router.recipe.pooling)
+            decided.append(self._head(features.float()))
+            labels = self.router.labels_of(decided[0])
+            return choose(self._model.stack.rows_of(labels))
+
+        routed = any(request.routed for request in requests)
+        routing = Routing(self.router.layer, decide, again=self.plan.name == "two-pass")
+        logits = self._model.prefill(
+            encoded,
+            features,
+            [request.slot for request in requests],
+            None if routed else self._rows(requests),
+            routing if routed else None,
+            tail=requests[0].tail,
+            known=known,
+        )
+        tokens = self._draw(requests, logits)
+        if routed:
+            self._decided(requests, decided[0])
+        wrong = [r for r in requests if routed and not self._has_row(r, answerer(r))]
+        self._say([(r, t) for r, t in zip(requests, tokens, strict=True) if r not in wrong])
+        for request in wrong:  # its adapter was not on the device, or the slot was another's
+            self._give_slot_back(request)
+            self._put_back(request)
+
+    def _decided(self, requests: Sequence[Request], logits: Tensor) -> None:
+        """Reads the router's decisions back."""
+        for request, decision in zip(requests, self.router.routes_of(logits), strict=True):
+            if request.routed:
+                request.route, request.adapter = decision, decision.adapter
+                request.stream.decided(decision)
+
+    def _has_row(self, request: Request, answered: str | None) -> bool:
+        """Whether a request that was routed just now was read with its adapter's row."""
+        if not request.routed:
+            return True
+        request.routed = False
+        was_there = request.adapter is None or self._model.stack.is_resident(request.adapter)
+        if request.adapter is not None and was_there:
+            request.row = self._model.stack.acquire(request.adapter)
+        return was_there and answered == request.adapter
+
+    def _continue(self, request: Request, encoded: Encoded) -> bool:
+        """Reads only what is new of a conversation whose earlier turns are kept, if they are."""
+        if request.routed and (self.plan.name == "two-pass" or not self._reads_the_end):
+            return False
+        found = self._shelf.find(request, self._any_adapter)
+        if found is None:
+            return False
+        place, known, adapter = found
+        row = self._model.stack.zero
+        if not self._any_adapter and adapter is not None:
+            if not self._model.stack.is_resident(adapter):
+                return False
+            row = self._model.stack.row_of(adapter)
+        self._take_slot(request)
+        self._model.move(place, request.slot, known)
+        named = self._rows([request])
+
+        def choose(rows: Tensor) -> Tensor:
+            if not self._any_adapter:
+                return torch.full_like(rows, row)
+            return torch.where(named < 0, rows, named)
+
+        def answerer(request: Request) -> str | None:
+            return request.adapter if self._any_adapter else adapter
+
+        self._begin([request], encoded, {}, choose, answerer, known)
+        return True
+
+    def _rows(self, requests: Sequence[Request]) -> Tensor:
+        """(B,) rows of requests whose adapter is known, -1 for the others."""
+        zero = self._model.stack.zero
+        rows = [-1 if r.routed else zero if r.row is None else r.row for r in requests]
+        return torch.tensor(rows, device=self.base.device)
+
+    def _tail_of(self, ids: Sequence[int]) -> int:
+        """Last tokens of a prompt on which activated adapters act; 0 for other plans."""
+        if not self._invocation:
+            return 0
+        length = len(self._invocation)
+        for start in range(len(ids) - length, -1, -1):
+            if tuple(ids[start : start + length]) == self._invocation:
+                return len(ids) - start
+        raise SampleError(
+            "a prompt lacks the tokens that invoke the adapters (alora_invocation_tokens "
+            f"{list(self._invocation)}); use the chat template that they were trained with"
+        )
+
+    def _draw(self, requests: Sequence[Request], logits: Tensor) -> list[int]:
+        """The next token of each request, from logits (B, vocabulary); also set for the step."""
+        slots = torch.tensor([r.slot for r in requests], device=logits.device)
+        likeliest = logits.argmax(-1)
+        self._model.tokens[slots] = likeliest
+        tokens: list[int] = likeliest.tolist()
+        for index, request in enumerate(requests):
+            if not request.sampling.is_plain:
+                if request.sampler is None:
+                    request.sampler = Sampler(request.sampling, request.ids)
+                tokens[index] = request.sampler.draw(logits[index])
+                self._model.tokens[request.slot] = tokens[index]
+        return tokens
+
+    def _step(self) -> None:
+        """One more token for everybody at work."""
+        requests = [self._at_work[slot] for slot in sorted(self._at_work)]
+        if not requests:
+            return
+        with self._failing(requests):
+            count = requests[-1].slot + 1
+            longest = max(len(r.ids) + len(r.tokens) for r in requests)
+            logits = self._model.step(count, longest)
+            if len(requests) < count:
+                logits = logits[[request.slot for request in requests]]
+            self._say(zip(requests, self._draw(requests, logits), strict=True))
+
+    def _say(self, said: Iterable[tuple[Request, int]]) -> None:
+        """Takes the next token of each request; those that end give their slots back."""
+        for request, token in said:
+            if request.route is None:
+                request.stream.decided(None)
+            is_end = token in self._ends
+            request.tokens.append(token)
+            room = self._longest - len(request.ids) - len(request.tokens)
+            is_cut = len(request.tokens) >= request.max_new_tokens or room < 1
+            is_last = is_end or is_cut or request.stream.is_cancelled
+            request.show(self.base.decode(torch.tensor(request.tokens)), is_last)
+            if is_last:
+                self._finish(request)
+
+    def _finish(self, request: Request) -> None:
+        text = self.base.decode(torch.tensor(request.tokens, dtype=torch.long))
+        if request.slot >= 0:
+            self._keep(request)
+        self._give_slot_back(request)
+        self._give_row_back(request)
+        answer = make_answer(text, request.adapter, request.prompt, request.route)
+        request.stream.finished(answer)
+
+    def _keep(self, request: Request) -> None:
+        """Puts what was read on the shelf, for the conversation's next turn."""
+        # The last token was said but not read. Activated adapters act on the end of a prompt, so
+        # that only what lies before it is the base's.
+        ids = request.ids + request.tokens[:-1]
+        ids = request.ids[: -request.tail] if request.tail else ids
+        place = self._shelf.put(ids, request.digests, request.adapter)
+        if place is not None:
+            self._model.move(request.slot, place, len(ids))
+
+    def _take_slot(self, request: Request) -> None:
+        request.slot = next(slot for slot in range(self._slots) if slot not in self._at_work)
+        self._at_work[request.slot] = request
+
+    def _give_slot_back(self, request: Request) -> None:
+        if request.slot >= 0:
+            del self._at_work[request.slot]
+            self._model.release(request.slot)
+            request.slot = -1
+
+    def _give_row_back(self, request: Request) -> None:
+        if request.row is not None:
+            self._model.stack.release(request.row)
+            request.row = None
+
+    def _put_back(self, request: Request) -> None:
+        with self._lock:
+            self._waiting.appendleft(request)
+
+    @contextmanager
+    def _failing(self, requests: Sequence[Request]) -> Iterator[None]:
+        """Whatever goes wrong is the requests' own error; the engine goes on."""
         try:
-            call, end = _DECODER.raw_decode(text, place)
-            json.dumps(call, ensure_ascii=False).encode()  # half a surrogate pair is no text
-        except (ValueError, RecursionError):
-            continue
-        if not (closing := _CLOSING.match(text, end)):
-            continue
-        place = closing.end()
-        arguments = call.get("arguments") if isinstance(call, dict) else None
-        if isinstance(arguments, dict):
-            actions.append(arguments)
-    return tuple(actions)
+            yield
+        except Exception as error:
+            for request in requests:
+                self._give_slot_back(request)
+                self._give_row_back(request)
+                request.stream.failed(error)
 
 
-def typed_text(actions: Sequence[Mapping[str, Any]]) -> str | None:
-    """What the actions type, all together; None if they type nothing."""
-    texts = [action.get("text") for action in actions if action.get("action") == "type"]
-    typed = [text for text in texts if isinstance(text, str)]
-    return "".join(typed) if typed else None
-
-
-def action_point(action: Mapping[str, Any], size: tuple[int, int]) -> tuple[float, float] | None:
-    """An action's coordinate in pixels of an image of ``size`` (width, height)."""
-    coordinate = action.get("coordinate")
-    if not isinstance(coordinate, list) or len(coordinate) != 2:
-        return None
-    # A model may write anything here: words, NaN, or a number of 400 digits.
-    if not all(type(v) in (int, float) and 0 <= v <= COORDINATE_RANGE for v in coordinate):
-        return None
-    x, y = (value / COORDINATE_RANGE * side for value, side in zip(coordinate, size, strict=True))
-    return x, y
+def _read_lora(base: Base, name: str, folder: Path) -> Lora | str:
+    """An adapter's weights, read by PEFT onto a skeleton of the base, which has no weights."""
+    with torch.device("meta"):
+        skeleton = type(base.model)(base.model.config)
+    loaded = attach(replace(base, model=skeleton), name, folder, onto_nothing=True)
+    return lora_of(loaded.model, name)
 
 
 @contextmanager
@@ -294,48 +671,3 @@ def pocket_folder() -> Iterator[Path]:
     """The pocket model's files as a folder."""
     with as_file(files("pointsman.pocket") / "model") as folder:
         yield folder
-
-
-@contextmanager
-def _adapter(base: Base, name: str | None) -> Iterator[None]:
-    """One adapter on, or all off, inside the block."""
-    model = base.model
-    if not isinstance(model, PeftModel):
-        yield
-    elif name is not None:
-        # Without inference_mode PEFT would turn gradients on.
-        model.set_adapter(name, inference_mode=True)
-        yield
-    else:
-        try:
-            with model.disable_adapter():
-                yield
-        finally:  # leaving disable_adapter turned gradients on
-            model.set_adapter(model.active_adapter, inference_mode=True)
-
-
-def _rows(
-    prompts: Sequence[Prompt], encoded: Encoded, image_features: dict[str, Any], rows: list[int]
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Some rows of a batch as ``generate`` takes them, and their images' features."""
-    names = ("input_ids", "attention_mask", "mm_token_type_ids")
-    tensors = cast(dict[str, Tensor], encoded)
-    batch = {name: tensors[name][rows] for name in names}
-    owners = [row for row, prompt in enumerate(prompts) for _ in prompt.images]
-    kept = [index for index, owner in enumerate(owners) if owner in set(rows)]
-    if not kept:
-        return batch, {}
-    batch["image_grid_thw"] = tensors["image_grid_thw"][kept]
-    output = image_features["image"]
-    picked = type(output)(
-        pooler_output=[output.pooler_output[index] for index in kept],
-        deepstack_features=[[level[i] for i in kept] for level in output.deepstack_features],
-    )
-    return batch, {"image": picked}
-
-
-def _answer(text: str, adapter: str | None, prompt: Prompt, decision: Route | None) -> Answer:
-    actions = parse_actions(text)
-    click = next((action for action in actions if "coordinate" in action), {})
-    point = action_point(click, prompt.images[0].size) if prompt.images else None
-    return Answer(text.strip(), adapter, actions, point, typed_text(actions), decision)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pointsman.answer import Answer
 from pointsman.base import Base, Prompt
-from pointsman.engine import Answer, Engine, route
+from pointsman.engine import Engine
 from pointsman.errors import ConfigError
 from pointsman.features import Progress, load_prompt
 from pointsman.files import write_bytes, write_json, write_text
@@ -27,6 +28,7 @@ from pointsman.metrics import (
 from pointsman.plots import confusion_png
 from pointsman.router import Route, Router
 from pointsman.sample import RoutingSample, to_jsonl
+from pointsman.with_peft import route
 
 __all__ = ["Evaluation", "Prediction", "evaluate", "measure", "save"]
 

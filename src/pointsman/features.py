@@ -130,7 +130,7 @@ def extract(
 
     def keep(depth: int) -> Callable[..., None]:
         def hook(_: Any, args: tuple[Tensor, ...]) -> None:
-            pooled[depth] = _pool(args[0], encoded, recipe.pooling)
+            pooled[depth] = pool(args[0], encoded, recipe.pooling)
 
         return hook
 
@@ -141,7 +141,7 @@ def extract(
     finally:
         for hook in hooks:
             hook.remove()
-    pooled[recipe.layers[-1]] = _pool(output.last_hidden_state, encoded, recipe.pooling)
+    pooled[recipe.layers[-1]] = pool(output.last_hidden_state, encoded, recipe.pooling)
     return torch.stack([pooled[depth] for depth in recipe.layers], dim=1)
 
 
@@ -254,8 +254,8 @@ def load_prompt(sample: RoutingSample) -> Prompt:
     return Prompt(sample.prompt, tuple(load_image(path) for path in shown))
 
 
-def _pool(hidden: Tensor, encoded: Encoded, pooling: Pooling) -> Tensor:
-    """(B, T, hidden) to (B, hidden)."""
+def pool(hidden: Tensor, encoded: Encoded, pooling: Pooling) -> Tensor:
+    """States (B, T, hidden) of a batch as features (B, hidden)."""
     mask = encoded["attention_mask"]
     if pooling == "last":
         positions = torch.arange(mask.shape[1], device=mask.device)

@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args
 import torch
 from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
 
+from pointsman.answer import Answer, parse_actions, typed_text
 from pointsman.calibrate import expected_calibration_error
-from pointsman.engine import Answer, parse_actions, typed_text
 from pointsman.errors import ConfigError, MismatchError, SampleError
 from pointsman.labels import LabelMap
 from pointsman.router import Route

@@ -104,9 +104,30 @@ class Router:
     def routes(self, features: Tensor) -> list[Route]:
         """Decisions for features (B, hidden) of any dtype and device."""
         with torch.inference_mode():
-            logits = self.head(features.to(self.head.first.weight))
-            probabilities = self.calibration.probabilities(logits).cpu()
-        return [self._route(row) for row in probabilities]
+            return self.routes_of(self.head(features.to(self.head.first.weight)))
+
+    def routes_of(self, logits: Tensor) -> list[Route]:
+        """Decisions for the head's logits (B, labels)."""
+        labels = self.labels_of(logits).tolist()
+        return [
+            Route(
+                label=label,
+                adapter=None if label == OUT_OF_SCOPE else self.labels.names[label],
+                probabilities=dict(zip(self.labels, row, strict=True)),
+                abstained=label == OUT_OF_SCOPE,
+            )
+            for label, row in zip(
+                labels, self.calibration.probabilities(logits).tolist(), strict=True
+            )
+        ]
+
+    def labels_of(self, logits: Tensor) -> Tensor:
+        """Labels (B,) of logits (B, labels), -1 where the router abstains.
+
+        They stay on the logits' device: nothing waits for them.
+        """
+        best = self.calibration.probabilities(logits).max(-1)
+        return best.indices.where(best.values >= self.calibration.threshold, OUT_OF_SCOPE)
 
     def check_base(self, base: Base) -> None:
         """Raises ``MismatchError`` unless ``base`` is the one whose features were trained on.
@@ -183,16 +204,6 @@ class Router:
         if not torch.allclose(replayed, router.probes.logits, rtol=1e-3, atol=1e-3):
             raise MismatchError(f"{path}: the head does not give its probes' logits; train again")
         return router
-
-    def _route(self, probabilities: Tensor) -> Route:
-        best = int(probabilities.argmax())
-        abstained = float(probabilities[best]) < self.calibration.threshold
-        return Route(
-            label=OUT_OF_SCOPE if abstained else best,
-            adapter=None if abstained else self.labels.names[best],
-            probabilities=dict(zip(self.labels, probabilities.tolist(), strict=True)),
-            abstained=abstained,
-        )
 
     def _write(self, path: Path) -> None:
         write_tensors(path / "router.safetensors", self.head.state_dict())

@@ -1,0 +1,230 @@
+"""The forwards of the engine: stock decoder layers over slots, with the stack's adapters.
+
+A prefill reads prompts and, at the router's layer, lets a decision choose each request's row; a
+step makes one token for every slot. Neither waits for the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from pointsman.base import Base, Encoded
+from pointsman.slots import GRAIN, Slots, View, install, reach_bias
+from pointsman.stacked import Stack
+
+Decide = Callable[[Tensor, Encoded], Tensor]
+"""From the states (B, T, hidden) at the router's layer, and the batch, to rows (B,)"""
+
+
+@dataclass(frozen=True)
+class Routing:
+    """How a prefill decides."""
+
+    layer: int
+    decide: Decide
+    again: bool
+    """Whether the layers below are read once more, since adapters change them"""
+
+
+class Forward:
+    """Runs one base with a stack of adapters. Not thread-safe.
+
+    Args:
+        base: without PEFT, its projections replaced by the stack's.
+        slots: requests at work at the same time.
+    """
+
+    def __init__(self, base: Base, stack: Stack, slots: int) -> None:
+        self.base, self.stack = base, stack
+        self._language: Any = base.core.language_model
+        self._head: Any = base.model.lm_head
+        install(base.core)
+        device = base.device
+        self.slots = Slots(base.config.text_config, slots, base.dtype, device)
+        self.tokens = torch.zeros(slots, dtype=torch.long, device=device)
+        """The last token of each slot, not yet read"""
+        self.lengths = torch.zeros(slots, dtype=torch.long, device=device)
+        """Tokens whose keys lie in each slot"""
+        self.positions = torch.zeros(slots, dtype=torch.long, device=device)
+        """Rotary position of each slot's next token"""
+        self.rows = torch.full((slots,), stack.zero, device=device)
+        self.active = torch.zeros(slots, dtype=torch.long, device=device)
+        """1 where a request is at work"""
+
+    @torch.inference_mode()
+    def prefill(
+        self,
+        encoded: Encoded,
+        image_features: dict[str, Any],
+        slots: Sequence[int],
+        rows: Tensor | None,
+        routing: Routing | None = None,
+        *,
+        tail: int = 0,
+        known: int = 0,
+    ) -> Tensor:
+        """Reads B prompts into their slots; logits (B, vocabulary) of what comes next.
+
+        Args:
+            encoded: padded on either side.
+            rows: (B,) of adapters already chosen; None: ``routing`` decides.
+            tail: last tokens on which alone activated adapters act; 0: adapters act on all.
+            known: of a single prompt, first tokens that lie in its slot already, images among them.
+        """
+        encoded = _padded_right(encoded)
+        lengths = encoded["attention_mask"].sum(1)
+        total = encoded["input_ids"].shape[1]
+        if self.slots.reserve(total + 1):
+            self.forget_steps()
+        places = torch.tensor(slots, device=lengths.device)
+        states, deepstack = self._embed(encoded, {} if known else image_features, known)
+        turns = self._rotary(states, encoded["position_ids"][..., known:])
+        view = View(self.slots, places, None)
+        if known:
+            view = self._view(places, torch.full_like(places, known), total - known, total)
+        batch, first = self.stack.batch, 0
+        batch.choose(None)
+        if routing is not None:
+            read = self._layers(states, turns, view, 0, routing.layer, deepstack)
+            rows = routing.decide(read, _from(encoded, known))
+            if not routing.again:
+                states, first = read, routing.layer
+        assert rows is not None
+        batch.choose(None if tail else rows)
+        states = self._layers(states, turns, view, first, None, deepstack)
+        self.lengths[places], self.rows[places] = lengths, rows
+        self.positions[places] = encoded["position_ids"].amax((0, 2)) + 1
+        self.active[places] = 1
+        if tail:
+            last = self._tail(encoded, places, lengths, rows, tail)[:, -1]
+        else:
+            last = states[torch.arange(len(states), device=states.device), lengths - known - 1]
+        self.forget_steps()
+        return self._logits(last)
+
+    @torch.inference_mode()
+    def step(self, count: int, longest: int) -> Tensor:
+        """Reads the last token of the first ``count`` slots; logits (count, vocabulary).
+
+        Args:
+            longest: tokens in the longest of them.
+        """
+        if self.slots.reserve(longest + 1):
+            self.forget_steps()
+        if self.stack.batch.rows is None:
+            self.stack.batch.choose(self.rows[:count])
+        return self._step(count, min(self.slots.length, GRAIN * -(-(longest + 1) // GRAIN)))
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copies a slot's first tokens to another slot."""
+        for table in (*self.slots.keys, *self.slots.values):
+            table[target, :, :length] = table[source, :, :length]
+
+    def forget_steps(self) -> None:
+        """The batch is another one: what was gathered or captured for it is of no use."""
+        self.stack.batch.choose(None)
+
+    def release(self, slot: int) -> None:
+        self.active[slot] = 0
+        self.forget_steps()
+
+    def _step(self, count: int, reach: int) -> Tensor:
+        states = self._language.embed_tokens(self.tokens[:count, None])
+        turns = self._rotary(states, self.positions[None, :count, None].expand(3, -1, -1))
+        view = self._view(None, self.lengths[:count], 1, reach)
+        states = self._layers(states, turns, view, 0, None)
+        self.lengths += self.active
+        self.positions += self.active
+        return self._logits(states[:, -1])
+
+    def _view(self, rows: Tensor | None, start: Tensor, tokens: int, reach: int) -> View:
+        bias = reach_bias(start, tokens, reach, self.base.dtype)
+        return View(self.slots, rows, start, bias, reach)
+
+    def _tail(
+        self, encoded: Encoded, places: Tensor, lengths: Tensor, rows: Tensor, tail: int
+    ) -> Tensor:
+        """Reads the last tokens of every prompt again, with the adapters; states (B, tail, …)."""
+        start = lengths - tail
+        at = start[:, None] + torch.arange(tail, device=start.device)
+        states = self._language.embed_tokens(encoded["input_ids"].gather(1, at))
+        positions = encoded["position_ids"].gather(2, at.expand(3, -1, -1))
+        reach = encoded["input_ids"].shape[1]
+        self.stack.batch.choose(rows)
+        view = self._view(places, start, tail, reach)
+        return self._layers(states, self._rotary(states, positions), view, 0, None)
+
+    def _embed(
+        self, encoded: Encoded, image_features: dict[str, Any], known: int
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """States (B, T, hidden) of prompts with their images, and what DeepStack adds, where."""
+        ids = encoded["input_ids"][:, known:]
+        states = self._language.embed_tokens(ids)
+        if "image" not in image_features:
+            return states, []
+        features = image_features["image"]
+        # Their number is known: the host need not wait for the device to count them.
+        count = sum(len(image) for image in features.pooler_output)
+        where = encoded["mm_token_type_ids"].flatten().nonzero_static(size=count).flatten()
+        states = states.flatten(0, 1)
+        states[where] = torch.cat(list(features.pooler_output)).to(states.dtype)
+        added = [torch.cat(list(level)).to(states.dtype) for level in features.deepstack_features]
+        return states.view(*ids.shape, -1), [(where, level) for level in added]
+
+    def _rotary(self, states: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        turns: tuple[Tensor, Tensor] = self._language.rotary_emb(states, positions)
+        return turns
+
+    def _layers(
+        self,
+        states: Tensor,
+        turns: tuple[Tensor, Tensor],
+        view: View,
+        first: int,
+        last: int | None,
+        deepstack: Sequence[tuple[Tensor, Tensor]] = (),
+    ) -> Tensor:
+        """States (B, T, hidden) through the decoder layers from ``first`` to before ``last``."""
+        layers: nn.ModuleList = self._language.layers
+        stop = len(layers) if last is None else last
+        for index in range(first, stop):
+            states = layers[index](
+                states, position_embeddings=turns, attention_mask=None, view=view
+            )
+            if index < len(deepstack):
+                where, added = deepstack[index]
+                states = states.flatten(0, 1).index_add(0, where, added).view(states.shape)
+        return states
+
+    def _logits(self, states: Tensor) -> Tensor:
+        logits: Tensor = self._head(self._language.norm(states))
+        return logits
+
+
+def _texts(encoded: Encoded) -> dict[str, Tensor]:
+    names = ("input_ids", "attention_mask", "mm_token_type_ids", "position_ids")
+    tensors = cast(dict[str, Tensor], encoded)
+    return {name: tensors[name] for name in names}
+
+
+def _from(encoded: Encoded, known: int) -> Encoded:
+    """The batch without its first tokens."""
+    rest = {name: value[..., known:] for name, value in _texts(encoded).items()}
+    return cast(Encoded, {**encoded, **rest})
+
+
+def _padded_right(encoded: Encoded) -> Encoded:
+    """The batch with every row's padding behind it."""
+    mask = encoded["attention_mask"]
+    length = mask.shape[1]
+    first = mask.argmax(1, keepdim=True)
+    order = (first + torch.arange(length, device=mask.device)) % length
+    moved = {
+        name: value.gather(-1, order.expand(value.shape)) for name, value in _texts(encoded).items()
+    }
+    return cast(Encoded, {**encoded, **moved})

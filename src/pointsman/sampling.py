@@ -1,0 +1,88 @@
+"""Sampling: which of the likely tokens is said, by transformers' own logits processors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import (
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from pointsman.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn; the default is greedy.
+
+    Raises:
+        ConfigError: a value out of its range.
+    """
+
+    temperature: float = 0.0
+    """0: the likeliest token, always"""
+    top_p: float = 1.0
+    """Only the likeliest tokens that together have this probability"""
+    top_k: int = 0
+    """Only so many of the likeliest tokens; 0: all"""
+    repetition_penalty: float = 1.0
+    """Above 1: tokens that were read or said before become less likely (Keskar et al., 2019)"""
+    seed: int | None = None
+    """The same seed draws the same tokens; None: others each time"""
+
+    def __post_init__(self) -> None:
+        wrong = {
+            "temperature": not 0 <= self.temperature < float("inf"),
+            "top_p": not 0 < self.top_p <= 1,
+            "top_k": self.top_k < 0,
+            "repetition_penalty": not 0 < self.repetition_penalty < float("inf"),
+        }
+        for name, is_wrong in wrong.items():
+            if is_wrong:
+                raise ConfigError(f"{name} is {getattr(self, name)}, out of range")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the likeliest token is taken as it is."""
+        return self.temperature == 0 and self.repetition_penalty == 1
+
+
+class Sampler:
+    """Draws the tokens of one answer."""
+
+    def __init__(self, sampling: Sampling, prompt: Sequence[int]) -> None:
+        self._sampling = sampling
+        self._tokens = list(prompt)
+        self._chance: torch.Generator | None = None
+        self._processors = LogitsProcessorList()
+        if sampling.repetition_penalty != 1:
+            penalty = RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty)
+            self._processors.append(penalty)
+        if sampling.temperature:
+            self._processors.append(TemperatureLogitsWarper(sampling.temperature))
+            if sampling.top_k:
+                self._processors.append(TopKLogitsWarper(sampling.top_k))
+            if sampling.top_p < 1:
+                self._processors.append(TopPLogitsWarper(sampling.top_p))
+
+    def draw(self, logits: Tensor) -> int:
+        """The next token, from logits (vocabulary,)."""
+        ids = torch.tensor([self._tokens], device=logits.device)
+        scores: Tensor = self._processors(ids, logits[None].float())  # type: ignore[arg-type]
+        if self._sampling.temperature:
+            if self._chance is None:
+                self._chance = torch.Generator(logits.device)
+                if self._sampling.seed is not None:
+                    self._chance.manual_seed(self._sampling.seed)
+                else:
+                    self._chance.seed()
+            token = int(torch.multinomial(scores.softmax(-1), 1, generator=self._chance))
+        else:
+            token = int(scores.argmax())
+        self._tokens.append(token)
+        return token

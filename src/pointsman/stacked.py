@@ -1,0 +1,428 @@
+"""LoRA weights of all adapters side by side: row = label, chosen for each request of a batch.
+
+For every group of projections that read the same input (q, k and v; gate and up) the adapters'
+matrices are stacked as ``A (rows + 1, members * rank, d_in)`` and, for each member,
+``B (rows + 1, rank, d_out)``, the scale multiplied in. The last row is zero: the base, and who
+abstains. Smaller ranks, absent layers and absent targets are padded with zeros, which is exact.
+
+What cannot be written as two plain matrices for a linear layer of the decoder (DoRA, biases, the
+vision tower, other PEFT kinds) is left to PEFT itself; ``lora_of`` says why.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pointsman.base import Base
+from pointsman.errors import ConfigError, MismatchError
+
+GROUPS = (
+    ("self_attn", ("q_proj", "k_proj", "v_proj")),
+    ("self_attn", ("o_proj",)),
+    ("mlp", ("gate_proj", "up_proj")),
+    ("mlp", ("down_proj",)),
+)
+"""Projections of a decoder layer that read the same input, in the order of their calls."""
+Key = tuple[int, str]
+"""Decoder layer and projection"""
+
+
+@dataclass(frozen=True)
+class Lora:
+    """One adapter's weights: for each projection A (rank, d_in), and B (d_out, rank) scaled."""
+
+    name: str
+    weights: dict[Key, tuple[Tensor, Tensor]]
+    invocation: tuple[int, ...] = ()
+    """Tokens from which on an activated LoRA acts; empty: it acts on all"""
+
+    @property
+    def rank(self) -> int:
+        return max((a.shape[0] for a, _ in self.weights.values()), default=1)
+
+    @property
+    def lowest_layer(self) -> int:
+        """The first decoder layer that it changes."""
+        return min((layer for layer, _ in self.weights), default=0)
+
+
+def lora_of(model: PeftModel, name: str) -> Lora | str:
+    """An adapter's weights as PEFT has loaded them, or why they cannot be stacked."""
+    config: Any = model.peft_config[name]
+    if (reason := _obstacle(config)) is not None:
+        return reason
+    places = _places(model.get_base_model())
+    weights: dict[Key, tuple[Tensor, Tensor]] = {}
+    for path, module in model.get_base_model().named_modules():
+        if not isinstance(module, LoraLayer) or name not in (
+            *module.lora_A,
+            *module.lora_embedding_A,
+        ):
+            continue
+        if path not in places:
+            return f"it changes {path}, which is no projection of the decoder"
+        a, b = module.lora_A[name].weight, module.lora_B[name].weight
+        weights[places[path]] = (a.detach(), b.detach() * module.scaling[name])
+    return Lora(name, weights, tuple(getattr(config, "alora_invocation_tokens", None) or ()))
+
+
+def _obstacle(config: Any) -> str | None:
+    kind = getattr(config.peft_type, "value", str(config.peft_type))
+    if kind != "LORA":
+        return f"it is of PEFT's kind {kind}"
+    plain = {
+        "use_dora": "DoRA",
+        "use_qalora": "QALoRA",
+        "use_bdlora": "BD-LoRA",
+        "arrow_config": "Arrow",
+        "lora_bias": "a bias of its own",
+        "modules_to_save": "whole modules beside its matrices",
+        "trainable_token_indices": "new embeddings of tokens",
+        "target_parameters": "parameters outside linear layers",
+        "layer_replication": "repeated layers",
+    }
+    for option, meaning in plain.items():
+        if getattr(config, option, None):
+            return f"it has {meaning} ({option})"
+    if config.bias != "none":
+        return f"it changes biases (bias={config.bias!r})"
+    return None
+
+
+def _places(model: Any) -> dict[str, Key]:
+    """Path of every projection that can be stacked, to its layer and name."""
+    names = {module: path for path, module in model.named_modules()}
+    return {
+        names[getattr(getattr(layer, part), projection)]: (index, projection)
+        for index, layer in enumerate(model.model.language_model.layers)
+        for part, projections in GROUPS
+        for projection in projections
+    }
+
+
+@dataclass
+class Batch:
+    """Which adapter each request of the batch at work has; all groups of a stack look at it."""
+
+    rows: Tensor | None = None
+    """(B,) int64 on the stack's device; None: the base alone"""
+    is_step: bool = False
+    """One token each, on an accelerator: products that the compiler fuses with the gather"""
+    _only: int | None = None
+    _gathered: dict[int, tuple[Tensor, list[Tensor]]] = field(default_factory=dict)
+
+    def choose(self, rows: Tensor | None) -> None:
+        """Sets the row of each request. ``rows`` may later be filled anew only after ``choose``."""
+        self.rows, self._only = rows, None
+        self._gathered.clear()
+        if rows is not None and rows.device.type == "cpu":  # to look costs nothing there
+            first = int(rows[0])
+            self._only = first if bool((rows == first).all()) else None
+
+
+class Group(nn.Module):
+    """Projections that read the same input, as one product, with the stacked weights of adapters.
+
+    The base's matrices are joined, and its linear layers' weights become views of the joint one.
+    """
+
+    def __init__(self, linears: Sequence[nn.Linear], batch: Batch) -> None:
+        super().__init__()
+        self.sizes = [linear.out_features for linear in linears]
+        weights: list[Tensor] = [linear.weight for linear in linears]
+        biases: list[Tensor] = [linear.bias for linear in linears if linear.bias is not None]
+        self.weight = nn.Parameter(torch.cat(weights), False)
+        # Qwen3-VL has none or all of them.
+        self.bias = nn.Parameter(torch.cat(biases), False) if biases else None
+        self.batch = batch
+        self.a: Tensor | None = None
+        """(rows + 1, members * rank, d_in)"""
+        self.b: list[Tensor] = []
+        """Of each member (rows + 1, rank, d_out)"""
+        self.waiting: tuple[Tensor, ...] = ()
+
+    @property
+    def in_features(self) -> int:
+        return self.weight.shape[1]
+
+    def stack(self, rows: int, rank: int) -> None:
+        """Makes room for so many adapters of at most this rank."""
+        make = self.weight.new_zeros
+        self.a = make(rows + 1, rank * len(self.sizes), self.in_features)
+        self.b = [make(rows + 1, rank, size) for size in self.sizes]
+
+    def write(self, row: int, member: int, a: Tensor, b: Tensor) -> None:
+        """Sets one adapter's A (r, d_in) and scaled B (d_out, r) of one projection."""
+        assert self.a is not None
+        start = member * self.b[0].shape[1]
+        self.a[row, start : start + len(a)] = a.to(self.a)
+        self.b[member][row, : len(a)] = b.mT.to(self.a)
+
+    def clear(self, row: int) -> None:
+        for table in self._tables():
+            table[row] = 0
+
+    def read(self, row: int, member: int) -> tuple[Tensor, Tensor]:
+        """One adapter's A (rank, d_in) and scaled B (d_out, rank), on the host."""
+        assert self.a is not None
+        rank = self.b[0].shape[1]
+        start = member * rank
+        return self.a[row, start : start + rank].cpu(), self.b[member][row].mT.cpu()
+
+    def bytes(self) -> int:
+        return sum(table[0].nbytes for table in self._tables())
+
+    def _tables(self) -> list[Tensor]:
+        return [] if self.a is None else [self.a, *self.b]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(B, T, d_in) to each member's output (B, T, d_out)."""
+        joint = functional.linear(x, self.weight, self.bias)
+        outputs = torch.split(joint, self.sizes, -1)
+        rows, only = self.batch.rows, self.batch._only
+        if self.a is None or rows is None or only == len(self.a) - 1:
+            return outputs
+        rank = self.b[0].shape[1]
+        if self.batch.is_step:
+            # Not gathered first: the compiler reads each row's weights where they lie.
+            t = (x * self.a[rows]).sum(-1)
+            return tuple(
+                output + (t[:, i * rank : (i + 1) * rank, None] * b[rows]).sum(1, keepdim=True)
+                for i, (output, b) in enumerate(zip(outputs, self.b, strict=True))
+            )
+        if only is not None:
+            parts = torch.split(functional.linear(x, self.a[only]), rank, -1)
+            return tuple(
+                output + part @ b[only]
+                for output, part, b in zip(outputs, parts, self.b, strict=True)
+            )
+        a, bs = self._gathered(rows)
+        parts = torch.split(torch.bmm(x, a), rank, -1)
+        return tuple(
+            torch.baddbmm(output, part, b)
+            for output, part, b in zip(outputs, parts, bs, strict=True)
+        )
+
+    def _gathered(self, rows: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The batch's own weights, gathered once for all of its steps."""
+        found = self.batch._gathered.get(id(self))
+        if found is None:
+            assert self.a is not None
+            found = self.a[rows].mT, [b[rows] for b in self.b]
+            if rows.device.type == "cpu":  # elsewhere steps do not gather
+                self.batch._gathered[id(self)] = found
+        return found
+
+
+class First(nn.Module):
+    """Stands where a group's first projection stood, and computes all of them."""
+
+    def __init__(self, group: Group) -> None:
+        super().__init__()
+        self.group = group
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: tuple[Tensor, ...] = self.group(x)
+        self.group.waiting = outputs[1:]
+        return outputs[0]
+
+
+class Later(nn.Module):
+    """Stands where another projection of the group stood, which is called after the first."""
+
+    def __init__(self, group: Group, member: int) -> None:
+        super().__init__()
+        # Not a submodule: its weights are the first's.
+        self._group = (group,)
+        self._place, self._is_last = member - 1, member == len(group.sizes) - 1
+
+    def forward(self, _: Tensor) -> Tensor:
+        group = self._group[0]
+        output = group.waiting[self._place]
+        if self._is_last:
+            group.waiting = ()
+        return output
+
+
+class Stack:
+    """Every adapter of a base, in rows; the last ones used stay on the device.
+
+    Args:
+        base: without PEFT; its decoder's projections are replaced.
+        loras: in label order.
+        resident: adapters that fit on the device together; by default all of ``loras``.
+        max_rank: of adapters that may come later; by default the largest of ``loras``.
+
+    Raises:
+        ConfigError: fewer rows than adapters are needed at once.
+    """
+
+    def __init__(
+        self,
+        base: Base,
+        loras: Sequence[Lora],
+        *,
+        resident: int | None = None,
+        max_rank: int | None = None,
+    ) -> None:
+        self.batch = Batch()
+        self.rows = resident or max(1, len(loras))
+        self.rank = max([max_rank or 1, *(lora.rank for lora in loras)])
+        self._groups, self._members = _install(base.core.language_model.layers, self.batch)
+        self._device = base.device
+        self._labels: list[str | None] = []
+        """Name of each label; None where an adapter has gone"""
+        self._row: OrderedDict[str, int] = OrderedDict()
+        """Of resident adapters, the one used last at the end"""
+        self._hosted: dict[str, Lora] = {}
+        self._invocations: dict[str, tuple[int, ...]] = {}
+        self._users = [0] * self.rows
+        self._free = list(range(self.rows))[::-1]
+        self.where = torch.full((0,), self.zero, device=self._device)
+        for lora in loras:
+            self.add(lora)
+
+    @property
+    def zero(self) -> int:
+        """The row of the base."""
+        return self.rows
+
+    @property
+    def adapter_bytes(self) -> int:
+        """What one adapter takes on the device."""
+        return sum(group.bytes() for group in self._groups)
+
+    @property
+    def resident(self) -> tuple[str, ...]:
+        return tuple(self._row)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._row or name in self._hosted
+
+    def add(self, lora: Lora) -> None:
+        """Gives an adapter the next label; others, and requests at work, are left as they are.
+
+        Raises:
+            MismatchError: its shapes do not fit the base.
+            ConfigError: its rank is above the stack's, or its name is taken.
+        """
+        if lora.name in self:
+            raise ConfigError(f"adapter {lora.name!r} is there already; remove it first")
+        if lora.rank > self.rank:
+            raise ConfigError(
+                f"adapter {lora.name!r} has rank {lora.rank} and the stack was made for "
+                f"{self.rank}; give a larger max_rank"
+            )
+        self._check_shapes(lora)
+        self._labels.append(lora.name)
+        self._invocations[lora.name] = lora.invocation
+        self.where = torch.cat([self.where, self.where.new_tensor([self.zero])])
+        if self._free:
+            self._load(lora)
+        else:
+            self._hosted[lora.name] = lora
+
+    def remove(self, name: str) -> None:
+        """Forgets an adapter, whose label is not given again. Raises ``ConfigError`` if in use."""
+        if self._hosted.pop(name, None) is None:
+            if self._users[self._row[name]]:
+                raise ConfigError(f"adapter {name!r} is answering requests; remove it afterwards")
+            self._free_row(name)
+        self._labels[self._labels.index(name)] = None
+
+    def acquire(self, name: str) -> int | None:
+        """An adapter's row, kept for a request until ``release``; None: all rows are in use."""
+        if name not in self._row:
+            if not self._free:
+                idle = next(
+                    (other for other, row in self._row.items() if not self._users[row]), None
+                )
+                if idle is None:
+                    return None
+                self._hosted[idle] = self._read(idle)
+                self._free_row(idle)
+            self._load(self._hosted.pop(name))
+        self._row.move_to_end(name)
+        row = self._row[name]
+        self._users[row] += 1
+        return row
+
+    def is_resident(self, name: str) -> bool:
+        return name in self._row
+
+    def row_of(self, name: str) -> int:
+        """The row of a resident adapter."""
+        return self._row[name]
+
+    def release(self, row: int) -> None:
+        self._users[row] -= 1
+
+    def rows_of(self, labels: Tensor) -> Tensor:
+        """Rows (B,) of labels (B,) on the device; of -1, and of who is not resident, the base's."""
+        found = self.where[labels.clamp(min=0)]
+        return torch.where(labels < 0, self.zero, found)
+
+    def _load(self, lora: Lora) -> None:
+        row = self._free.pop()
+        for key, (a, b) in lora.weights.items():
+            group, member = self._members[key]
+            if group.a is None:  # layers that no adapter changes get no tables
+                group.stack(self.rows, self.rank)
+            group.write(row, member, a, b)
+        self._row[lora.name] = row
+        self.where[self._labels.index(lora.name)] = row
+
+    def _free_row(self, name: str) -> None:
+        row = self._row.pop(name)
+        for group in self._groups:
+            group.clear(row)
+        self.where[self._labels.index(name)] = self.zero
+        self._free.append(row)
+
+    def _read(self, name: str) -> Lora:
+        row = self._row[name]
+        weights = {
+            key: group.read(row, member)
+            for key, (group, member) in self._members.items()
+            if group.a is not None
+        }
+        return Lora(name, weights, self._invocations[name])
+
+    def _check_shapes(self, lora: Lora) -> None:
+        for (layer, projection), (a, b) in lora.weights.items():
+            group, member = self._members.get((layer, projection), (None, 0))
+            fits = group is not None and (a.shape[1], b.shape[0]) == (
+                group.in_features,
+                group.sizes[member],
+            )
+            if not fits:
+                raise MismatchError(
+                    f"adapter {lora.name!r}: its weights for {projection} of layer {layer} do not "
+                    "fit the base; use the base that it was trained on"
+                )
+
+
+def _install(
+    layers: Iterable[Any], batch: Batch
+) -> tuple[list[Group], dict[Key, tuple[Group, int]]]:
+    """Replaces every decoder layer's projections by groups."""
+    groups: list[Group] = []
+    members: dict[Key, tuple[Group, int]] = {}
+    for index, layer in enumerate(layers):
+        for part, projections in GROUPS:
+            parent = getattr(layer, part)
+            group = Group([getattr(parent, name) for name in projections], batch)
+            groups.append(group)
+            for member, name in enumerate(projections):
+                setattr(parent, name, Later(group, member) if member else First(group))
+                members[index, name] = (group, member)
+    return groups, members

@@ -1,0 +1,131 @@
+"""Routing and generating through PEFT and transformers alone: for any adapter, one at a time.
+
+The engine does so where adapters cannot be stacked. One base serves both: adapters are off while
+it reads for the router, the vision tower runs once for routing and answering together, and the
+reading stops at the router's layer.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+
+from pointsman.answer import Answer, make_answer
+from pointsman.base import Base, Encoded, Prompt
+from pointsman.errors import ConfigError
+from pointsman.features import extract
+from pointsman.images import Source, load_image
+from pointsman.router import Route, Router
+from pointsman.sample import user_turn
+
+
+def make_prompt(image: Source | None, text: str) -> Prompt:
+    """One user turn with at most one image. Raises ``ImageError``."""
+    images = () if image is None else (load_image(image),)
+    return Prompt((user_turn(text, len(images)),), images)
+
+
+def route(
+    base: Base, router: Router, prompts: Sequence[Prompt]
+) -> tuple[list[Route], Encoded, dict[str, Any]]:
+    """Decisions for a batch, and what answering it can use again: its tokens and image features.
+
+    Adapters are off. Not thread-safe: call it from the thread that owns the model.
+    """
+    with torch.inference_mode(), adapter_on(base, None):
+        encoded = base.encode(prompts, padding_side="left")
+        image_features = base.image_features(encoded)
+        features = extract(base, encoded, router.recipe, image_features)[:, 0]
+    return router.routes(features), encoded, image_features
+
+
+def route_and_generate(
+    base: Base,
+    router: Router,
+    prompts: Sequence[Prompt],
+    *,
+    adapters: Sequence[str | None] | None = None,
+    max_new_tokens: int = 256,
+) -> list[Answer]:
+    """Routes a batch and answers each request greedily with its adapter (abstained: the base).
+
+    The vision tower runs once per image. Requests of one adapter are answered together. Not
+    thread-safe: call it from the thread that owns the model.
+
+    Args:
+        base: with the router's adapters loaded, as ``load_base_with_loras`` returns it.
+        adapters: who answers each prompt (None: the base); by default the router decides.
+    """
+    if not prompts:
+        return []
+    if adapters is None:
+        routes, encoded, image_features = route(base, router, prompts)
+        decided: Sequence[Route | None] = routes
+        names = [decision.adapter for decision in routes]
+    else:
+        if len(adapters) != len(prompts):
+            raise ConfigError(f"{len(adapters)} adapters for {len(prompts)} prompts; give as many")
+        decided, names = [None] * len(prompts), list(adapters)
+        with torch.inference_mode(), adapter_on(base, None):
+            encoded = base.encode(prompts, padding_side="left")
+            image_features = base.image_features(encoded)
+    answers: dict[int, Answer] = {}
+    for name in dict.fromkeys(names):
+        rows = [row for row, other in enumerate(names) if other == name]
+        batch, shown = _rows(prompts, encoded, image_features, rows)
+        with torch.inference_mode(), adapter_on(base, name):
+            tokens = base.model.generate(
+                **batch,
+                mm_encoder_outputs=shown,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                # A checkpoint's own generation config may sample; ours is greedy.
+                temperature=None,
+                top_p=None,
+                top_k=None,
+            )
+        new = tokens[:, batch["input_ids"].shape[1] :]
+        for row, answer in zip(rows, new, strict=True):
+            answers[row] = make_answer(base.decode(answer), name, prompts[row], decided[row])
+    return [answers[row] for row in range(len(prompts))]
+
+
+@contextmanager
+def adapter_on(base: Base, name: str | None) -> Iterator[None]:
+    """One adapter on, or all off, inside the block."""
+    model = base.model
+    if not isinstance(model, PeftModel):
+        yield
+    elif name is not None:
+        # Without inference_mode PEFT would turn gradients on.
+        model.set_adapter(name, inference_mode=True)
+        yield
+    else:
+        try:
+            with model.disable_adapter():
+                yield
+        finally:  # leaving disable_adapter turned gradients on
+            model.set_adapter(model.active_adapter, inference_mode=True)
+
+
+def _rows(
+    prompts: Sequence[Prompt], encoded: Encoded, image_features: dict[str, Any], rows: list[int]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Some rows of a batch as ``generate`` takes them, and their images' features."""
+    names = ("input_ids", "attention_mask", "mm_token_type_ids")
+    tensors = cast(dict[str, Tensor], encoded)
+    batch = {name: tensors[name][rows] for name in names}
+    owners = [row for row, prompt in enumerate(prompts) for _ in prompt.images]
+    kept = [index for index, owner in enumerate(owners) if owner in set(rows)]
+    if not kept:
+        return batch, {}
+    batch["image_grid_thw"] = tensors["image_grid_thw"][kept]
+    output = image_features["image"]
+    picked = type(output)(
+        pooler_output=[output.pooler_output[index] for index in kept],
+        deepstack_features=[[level[i] for i in kept] for level in output.deepstack_features],
+    )
+    return batch, {"image": picked}
