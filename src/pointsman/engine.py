@@ -317,6 +317,7 @@ class Engine:
         assert self._forward is not None
         return self._forward
 
+    @torch.inference_mode()
     def _work(self) -> None:
         while True:
             with self._lock:
@@ -449,8 +450,7 @@ class Engine:
     def _read(self, requests: Sequence[Request]) -> None:
         """Reads whole prompts into slots."""
         encoded = self.base.encode([request.prompt for request in requests])
-        with torch.inference_mode():
-            features = self.base.image_features(encoded)
+        features = self.base.image_features(encoded)
         for request in requests:
             self._take_slot(request)
         named = self._rows(requests)
