@@ -534,7 +534,7 @@ class Engine:
                 return False
             row = self._model.stack.row_of(adapter)
         self._take_slot(request)
-        self._model.move(place, request.slot, known)
+        self._model.slots.move(place, request.slot, known)
         named = self._rows([request])
 
         def choose(rows: Tensor) -> Tensor:
@@ -625,7 +625,7 @@ class Engine:
         ids = request.ids[: -request.tail] if request.tail else ids
         place = self._shelf.put(ids, request.digests, request.adapter)
         if place is not None:
-            self._model.move(request.slot, place, len(ids))
+            self._model.slots.move(request.slot, place, len(ids))
 
     def _take_slot(self, request: Request) -> None:
         request.slot = next(slot for slot in range(self._slots) if slot not in self._at_work)

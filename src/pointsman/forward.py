@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pointsman.base import Base, Encoded
-from pointsman.slots import GRAIN, Slots, View, install, reach_bias
+from pointsman.slots import GRAIN, Slots, View, reach_bias
 from pointsman.stacked import Stack
 
 Decide = Callable[[Tensor, Encoded], Tensor]
@@ -43,9 +43,8 @@ class Forward:
         self.base, self.stack = base, stack
         self._language: Any = base.core.language_model
         self._head: Any = base.model.lm_head
-        install(base.core)
         device = base.device
-        self.slots = Slots(base.config.text_config, slots, base.dtype, device)
+        self.slots = Slots(base.core, slots)
         self.tokens = torch.zeros(slots, dtype=torch.long, device=device)
         """The last token of each slot, not yet read"""
         self.lengths = torch.zeros(slots, dtype=torch.long, device=device)
@@ -84,7 +83,7 @@ class Forward:
         places = torch.tensor(slots, device=lengths.device)
         states, deepstack = self._embed(encoded, {} if known else image_features, known)
         turns = self._rotary(states, encoded["position_ids"][..., known:])
-        view = View(self.slots, places, None)
+        view = View(places, None)
         if known:
             view = self._view(places, torch.full_like(places, known), total - known, total)
         batch, first = self.stack.batch, 0
@@ -120,11 +119,6 @@ class Forward:
             self.stack.batch.choose(self.rows[:count])
         return self._step(count, min(self.slots.length, GRAIN * -(-(longest + 1) // GRAIN)))
 
-    def move(self, source: int, target: int, length: int) -> None:
-        """Copies a slot's first tokens to another slot."""
-        for table in (*self.slots.keys, *self.slots.values):
-            table[target, :, :length] = table[source, :, :length]
-
     def forget_steps(self) -> None:
         """The batch is another one: what was gathered or captured for it is of no use."""
         self.stack.batch.choose(None)
@@ -144,7 +138,7 @@ class Forward:
 
     def _view(self, rows: Tensor | None, start: Tensor, tokens: int, reach: int) -> View:
         bias = reach_bias(start, tokens, reach, self.base.dtype)
-        return View(self.slots, rows, start, bias, reach)
+        return View(rows, start, bias, reach)
 
     def _tail(
         self, encoded: Encoded, places: Tensor, lengths: Tensor, rows: Tensor, tail: int

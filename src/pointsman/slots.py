@@ -7,6 +7,7 @@ slots it is the stock one, so every other use of the model goes on as before.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,19 +19,24 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "pointsman"
+KEYS, VALUES = "slot_keys", "slot_values"
+"""Attributes of the attention modules"""
 GRAIN = 256
 """Tokens by which the slots' length grows, and in which steps attend."""
 
 
 class Slots:
-    """Keys and values (slots, key heads, length, head size) of every decoder layer."""
+    """Keys and values (slots, key heads, length, head size), held by the attention modules.
 
-    def __init__(self, config: Any, count: int, dtype: torch.dtype, device: torch.device) -> None:
-        self._config, self.count = config, count
-        self._dtype, self._device = dtype, device
+    There they are inputs of a layer like its weights, so that one compiled layer serves all.
+    """
+
+    def __init__(self, core: Any, count: int) -> None:
+        install(core)
+        self._modules = [layer.self_attn for layer in core.language_model.layers]
+        self._config, self.count = core.config.text_config, count
+        self._weight: Tensor = core.language_model.embed_tokens.weight
         self.length = 0
-        self.keys: list[Tensor] = []
-        self.values: list[Tensor] = []
         self.reserve(GRAIN)
 
     def reserve(self, length: int) -> bool:
@@ -39,27 +45,33 @@ class Slots:
             return False
         new = GRAIN * -(-max(length, self.length * 3 // 2) // GRAIN)
         shape = (self.count, self._config.num_key_value_heads, new, self._config.head_dim)
-        for tables in (self.keys, self.values):
-            for layer in range(self._config.num_hidden_layers):
-                table = torch.zeros(shape, dtype=self._dtype, device=self._device)
+        for module in self._modules:
+            for name in (KEYS, VALUES):
+                table = self._weight.new_zeros(shape)
                 if self.length:
-                    table[:, :, : self.length] = tables[layer]
-                    tables[layer] = table
-                else:
-                    tables.append(table)
+                    table[:, :, : self.length] = getattr(module, name)
+                setattr(module, name, table)
         self.length = new
         return True
 
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copies a slot's first tokens to another slot."""
+        for table in self._tables():
+            table[target, :, :length] = table[source, :, :length]
+
     @property
     def bytes(self) -> int:
-        return sum(table.nbytes for table in (*self.keys, *self.values))
+        return sum(table.nbytes for table in self._tables())
+
+    def _tables(self) -> Iterator[Tensor]:
+        for module in self._modules:
+            yield from (getattr(module, KEYS), getattr(module, VALUES))
 
 
 @dataclass
 class View:
     """Where the tokens (B, T) of one forward go, and what they attend to."""
 
-    slots: Slots
     rows: Tensor | None
     """(B,) slots of the requests; None: the first B"""
     start: Tensor | None
@@ -69,24 +81,20 @@ class View:
     reach: int = 0
     """Tokens of a slot that are looked at"""
 
-    def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        """Stores keys and values (B, heads, T, size)."""
-        for tables, new in ((self.slots.keys, keys), (self.slots.values, values)):
-            table = tables[layer]
-            if self.start is None:
-                rows = slice(len(new)) if self.rows is None else self.rows
-                table[rows, :, : new.shape[2]] = new
-                continue
-            batch, steps = (torch.arange(n, device=new.device) for n in (len(new), new.shape[2]))
-            owners = batch if self.rows is None else self.rows
-            places = self.start[:, None] + steps
-            table[owners[:, None], :, places] = new.transpose(1, 2)
+    def write(self, table: Tensor, new: Tensor) -> None:
+        """Stores keys or values (B, heads, T, size)."""
+        batch, _, steps, _ = new.shape
+        if self.start is None:
+            table[slice(batch) if self.rows is None else self.rows, :, :steps] = new
+            return
+        device = new.device
+        owners = torch.arange(batch, device=device) if self.rows is None else self.rows
+        places = self.start[:, None] + torch.arange(steps, device=device)
+        table[owners[:, None], :, places] = new.transpose(1, 2)
 
-    def read(self, layer: int, batch: int) -> tuple[Tensor, Tensor]:
-        """Keys and values (B, heads, reach, size)."""
-        rows = slice(batch) if self.rows is None else self.rows
-        keys, values = self.slots.keys[layer], self.slots.values[layer]
-        return keys[rows, :, : self.reach], values[rows, :, : self.reach]
+    def read(self, table: Tensor, batch: int) -> Tensor:
+        """Keys or values (B, heads, reach, size)."""
+        return table[slice(batch) if self.rows is None else self.rows, :, : self.reach]
 
 
 def reach_bias(start: Tensor, tokens: int, reach: int, dtype: torch.dtype) -> Tensor:
@@ -113,14 +121,16 @@ def slot_attention(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
         return found
-    view.write(module.layer_idx, key, value)
+    keys, values = getattr(module, KEYS), getattr(module, VALUES)
+    view.write(keys, key)
+    view.write(values, value)
     if view.start is None:
         # Padding lies behind every real token: what is causal never sees it.
         output = functional.scaled_dot_product_attention(
             query, key, value, is_causal=True, scale=scaling, enable_gqa=True
         )
         return output.transpose(1, 2).contiguous(), None
-    keys, values = view.read(module.layer_idx, len(query))
+    keys, values = view.read(keys, len(query)), view.read(values, len(query))
     batch, heads, steps, size = query.shape
     # Query heads of one key head together, so that no key is copied.
     grouped = query.reshape(batch, keys.shape[1], -1, size)
