@@ -179,12 +179,13 @@ def test_export_and_adopt(folder: Path) -> None:
 @pytest.mark.usefixtures("flow")
 def test_adapters_train(folder: Path) -> None:
     out = folder / "trained"
-    options = ("--rank=2", "--layers-from=2", "--batch-size=4", "--json")
+    options = ("--rank=2", "--layers-from=2", "--activated", "--batch-size=4", "--json")
     config = ("--config", folder / "pointsman.toml")
     result = succeeds(
         "adapters", "train", "calendar", folder / "data", "--out", out, *config, *options
     )
-    assert json.loads(result.out)["settings"]["layers_from"] == 2
+    settings = json.loads(result.out)["settings"]
+    assert (settings["layers_from"], settings["activated"]) == (2, True)
     assert {file.name for file in out.iterdir()} == {CONFIG, WEIGHTS, NOTE}
 
 

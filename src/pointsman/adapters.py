@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, PeftModelForCausalLM, get_peft_model
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
@@ -22,6 +22,7 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
+from pointsman.activated import invocation_tokens, last_answer_only, one_answer_each
 from pointsman.base import Base, Fingerprint, Prompt, load_base
 from pointsman.errors import ArtefactError, ConfigError, MismatchError, SampleError
 from pointsman.features import Progress
@@ -112,7 +113,11 @@ def attach(base: Base, name: str, folder: Path, *, onto_nothing: bool = False) -
         if isinstance(base.model, PeftModel):
             model = base.model
         else:
-            model = PeftModel(base.model, config, adapter_name=name, low_cpu_mem_usage=onto_nothing)
+            # Whatever the adapter's own task type: only this class finds out where an activated
+            # LoRA begins, and under any other it would never be on.
+            model = PeftModelForCausalLM(
+                base.model, config, adapter_name=name, low_cpu_mem_usage=onto_nothing
+            )
         result = model.load_adapter(
             str(folder), name, is_trainable=False, low_cpu_mem_usage=onto_nothing
         )
@@ -168,6 +173,9 @@ class AdapterSettings:
     alpha: int = 32
     layers_from: int = 0
     """Decoder layers below this are left alone, so that the router can share them."""
+    activated: bool = False
+    """Adapted only from what the chat template puts before an answer (an activated LoRA), so that
+    the whole prompt before it can be shared."""
     epochs: float = 1.0
     batch_size: int = 8
     learning_rate: float = 1e-3
@@ -177,6 +185,8 @@ class AdapterSettings:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
+            if name == "activated":
+                continue
             if name in ("epochs", "learning_rate"):
                 wrong, right = not value > 0, "more than 0"
             elif name == "seed":
@@ -201,6 +211,7 @@ def train_adapter(
 ) -> Path:
     """Fine-tunes a LoRA on every assistant turn of ``samples`` and writes a plain PEFT folder.
 
+    An activated one sees a conversation of several answers once for each of them, cut off there.
     An interrupted run leaves ``out/checkpoints``; the same call goes on from there.
 
     Args:
@@ -211,7 +222,8 @@ def train_adapter(
 
     Raises:
         ArtefactError: ``out`` already holds an adapter, or cannot be written.
-        ConfigError: a layer that the base has not.
+        ConfigError: a layer that the base has not, or an activated LoRA on a base whose chat
+            template has no mark for it.
         SampleError: no sample with an answer, or one that cannot be read.
     """
     check_name(name)
@@ -224,13 +236,16 @@ def train_adapter(
     samples = [sample for sample in samples if sample.answer is not None]
     if not samples:
         raise SampleError(f"adapter {name}: no sample with an assistant turn to train on")
+    if settings.activated:
+        samples = [part for sample in samples for part in one_answer_each(sample)]
+    config = _lora_config(settings, base)
     checkpoints = out / "checkpoints"
     _check_resumable(checkpoints, name, samples, settings, base)
     lengths = [_estimated_tokens(sample, base) for sample in samples]
     if workers is None:
         workers = _workers(base, settings.batch_size, lengths)
     torch.manual_seed(settings.seed)  # decides how the LoRA weights start
-    model = get_peft_model(base.model, _lora_config(settings, base))
+    model = get_peft_model(base.model, config)
     callbacks: list[TrainerCallback] = [_Reporter(progress)] if progress else []
     if log_dir is not None:
         callbacks.append(TensorBoardCallback(summary_writer(log_dir)))  # type: ignore[no-untyped-call]
@@ -238,7 +253,7 @@ def train_adapter(
         model=model,
         args=_arguments(checkpoints, settings, base, workers),
         train_dataset=_Samples(samples),
-        data_collator=lambda batch: _collate(batch, base),
+        data_collator=lambda batch: _collate(batch, base, settings.activated),
         callbacks=callbacks,
     )
     trainer.base, trainer.order = base, _ByLength(lengths, settings.batch_size, settings.seed)
@@ -337,11 +352,13 @@ class _Reporter(TrainerCallback):
         self.progress(state.global_step, state.max_steps)
 
 
-def _collate(batch: list[RoutingSample], base: Base) -> dict[str, Tensor]:
+def _collate(batch: list[RoutingSample], base: Base, activated: bool) -> dict[str, Tensor]:
     if get_worker_info() is not None:  # each has one core, and tokenizers warns of a fork
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
     prompts = [Prompt(s.turns, tuple(load_image(path) for path in s.images)) for s in batch]
     encoded, labels = base.encode_answers(prompts)
+    if activated:
+        labels = last_answer_only(labels)
     return {**encoded, "labels": labels}  # type: ignore[dict-item]
 
 
@@ -382,6 +399,7 @@ def _lora_config(settings: AdapterSettings, base: Base) -> LoraConfig:
         target_modules=list(PROJECTIONS),
         layers_to_transform=list(range(settings.layers_from, base.depth)),
         layers_pattern="layers",
+        alora_invocation_tokens=invocation_tokens(base) if settings.activated else None,
         task_type="CAUSAL_LM",
         base_model_name_or_path=base.id,
         revision=base.revision,

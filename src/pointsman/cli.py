@@ -421,6 +421,10 @@ def adapters_train(
     layers_from: Annotated[
         int, typer.Option(min=0, help="Leave decoder layers below this alone.")
     ] = 0,
+    activated: Annotated[
+        bool,
+        typer.Option("--activated", help="Adapt from the answer's start on only (aLoRA)."),
+    ] = False,
     rank: Annotated[int, typer.Option(min=1)] = 16,
     alpha: Annotated[int, typer.Option(min=1)] = 32,
     epochs: float = 1.0,
@@ -443,6 +447,7 @@ def adapters_train(
         rank=rank,
         alpha=alpha,
         layers_from=layers_from,
+        activated=activated,
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
