@@ -26,7 +26,7 @@ from pointsman.adapters import (
     load_base_with_loras,
     train_adapter,
 )
-from pointsman.base import Base, load_base
+from pointsman.base import Base, Prompt, load_base
 from pointsman.data.dataset import Dataset
 from pointsman.errors import (
     ArtefactError,
@@ -37,6 +37,7 @@ from pointsman.errors import (
     SampleError,
 )
 from pointsman.features import Progress, load_prompt
+from pointsman.images import load_image
 from pointsman.sample import RoutingSample, Turn, user_turn
 
 # Python 3.12 and later warn of any fork beside threads; the workers use none of them.
@@ -209,7 +210,8 @@ def test_a_broken_image_is_one_line_that_names_it(
 
 def test_batches_are_of_like_length_and_random() -> None:
     lengths = [index * 7 % 40 for index in range(203)]
-    order = _ByLength(lengths, 4, seed=1)
+    samples = [RoutingSample((user_turn("Go"),), (f"{i}.png",)) for i in range(203)]
+    order = _ByLength(samples, lengths, 4, seed=1)
     epochs = []
     for epoch in range(2):
         order.set_epoch(epoch)
@@ -222,6 +224,39 @@ def test_batches_are_of_like_length_and_random() -> None:
     assert epochs[0] != epochs[1]
     firsts = [max(batch) for batch in batches]
     assert firsts != sorted(firsts)
+
+
+def test_samples_of_one_picture_stay_together() -> None:
+    samples = [RoutingSample((user_turn("Go"),), (f"{i % 40}.png",)) for i in range(200)]
+    order = list(_ByLength(samples, [7] * 200, 20, seed=1))
+    assert sorted(order) == list(range(200))
+    batches = [order[start : start + 20] for start in range(0, 200, 20)]
+    assert all(len({index % 40 for index in batch}) == 4 for batch in batches)
+
+
+def test_a_picture_is_decoded_and_seen_once_in_a_batch(
+    fresh: Base, tiny_data: Dataset, tmp_path: Path
+) -> None:
+    """Whether the tower sees images one by one or together, the states are the same."""
+    first, second = (load_image(s.images[0]) for s in tiny_data.splits["train"][:2])
+    turns = (user_turn("Go", 1), Turn("assistant", ("ok",)))
+    prompts = [Prompt(turns, (image,)) for image in (first, second, first)]
+    encoded, _ = fresh.encode_answers(prompts)
+    alone = sum(len(fresh.encode([prompt])["patches"]) for prompt in prompts[:2])
+    assert len(encoded["patches"]) == alone
+    assert encoded["image_index"].tolist() == [0, 1, 0]
+    with torch.no_grad():
+        states = [
+            fresh.core(**inputs).last_hidden_state
+            for inputs in (
+                fresh.model_inputs(encoded),
+                fresh.model_inputs(encoded, fresh.image_features_at_once(encoded)),
+                fresh.stock_inputs(encoded),
+            )
+        ]
+    assert torch.allclose(states[0], states[1], atol=1e-5)
+    assert torch.allclose(states[0], states[2], atol=1e-5)
+    assert not torch.allclose(states[0][0], states[0][1], atol=1e-2)
 
 
 def test_workers_fit_cores_memory_and_batches(fresh: Base, monkeypatch: pytest.MonkeyPatch) -> None:

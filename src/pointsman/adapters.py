@@ -256,7 +256,10 @@ def train_adapter(
         data_collator=lambda batch: _collate(batch, base, settings.activated),
         callbacks=callbacks,
     )
-    trainer.base, trainer.order = base, _ByLength(lengths, settings.batch_size, settings.seed)
+    trainer.base, trainer.order = (
+        base,
+        _ByLength(samples, lengths, settings.batch_size, settings.seed),
+    )
     trainer.remove_callback(PrinterCallback)
     last = get_last_checkpoint(str(checkpoints))  # type: ignore[no-untyped-call]
     try:
@@ -288,11 +291,20 @@ class _Samples(TorchDataset[RoutingSample]):
 
 
 class _ByLength(Sampler[int]):
-    """Random batches of samples of like length: little padding, and the same on every run."""
+    """Random batches of samples of like length: little padding, and the same on every run.
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+    Samples of one picture stay together, so that it is decoded and seen once for all of them.
+    """
+
+    def __init__(
+        self, samples: Sequence[RoutingSample], lengths: Sequence[int], batch_size: int, seed: int
+    ) -> None:
         self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
         self.epoch = 0
+        pictures: dict[Any, list[int]] = {}
+        for index, sample in enumerate(samples):
+            pictures.setdefault(sample.images or index, []).append(index)
+        self.pictures = list(pictures.values())
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -302,12 +314,16 @@ class _ByLength(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         chance = torch.Generator().manual_seed(self.seed + self.epoch)
-        order = torch.randperm(len(self.lengths), generator=chance).tolist()
-        reach = 16 * self.batch_size  # sorted all at once, the epochs would share their batches
-        batches: list[list[int]] = []
+        order = torch.randperm(len(self.pictures), generator=chance).tolist()
+        # Sorted all at once, the epochs would share their batches.
+        reach = max(1, 16 * self.batch_size * len(self.pictures) // len(self))
+        indices: list[int] = []
         for start in range(0, len(order), reach):
-            near = sorted(order[start : start + reach], key=self.lengths.__getitem__)
-            batches += [near[i : i + self.batch_size] for i in range(0, len(near), self.batch_size)]
+            near = [self.pictures[place] for place in order[start : start + reach]]
+            near.sort(key=lambda picture: self.lengths[picture[0]])
+            indices += [index for picture in near for index in picture]
+        starts = range(0, len(indices), self.batch_size)
+        batches = [indices[start : start + self.batch_size] for start in starts]
         last = len(batches) - 1  # it may be short, and a loader makes none but the last one short
         for number in [*torch.randperm(last, generator=chance).tolist(), last]:
             yield from batches[number]
@@ -340,7 +356,8 @@ class _Trainer(Trainer):
         # The tower is frozen. On the CPU each image goes through it once, however many samples and
         # epochs show it; an accelerator has a whole batch done in the time of a few single images.
         alone = self.base.device.type == "cpu"
-        ready = self.base.model_inputs(inputs) if alone else self.base.stock_inputs(inputs)
+        features = None if alone else self.base.image_features_at_once(inputs)
+        ready = self.base.model_inputs(inputs, features)
         return super().compute_loss(model, ready, *args, **kwargs)
 
 
@@ -355,7 +372,8 @@ class _Reporter(TrainerCallback):
 def _collate(batch: list[RoutingSample], base: Base, activated: bool) -> dict[str, Tensor]:
     if get_worker_info() is not None:  # each has one core, and tokenizers warns of a fork
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    prompts = [Prompt(s.turns, tuple(load_image(path) for path in s.images)) for s in batch]
+    images = {path: load_image(path) for sample in batch for path in sample.images}
+    prompts = [Prompt(s.turns, tuple(images[path] for path in s.images)) for s in batch]
     encoded, labels = base.encode_answers(prompts)
     if activated:
         labels = last_answer_only(labels)

@@ -53,7 +53,10 @@ class Prompt:
 
 
 class Encoded(TypedDict):
-    """A padded batch of B prompts of T tokens, with I images of P patches in all."""
+    """A padded batch of B prompts of T tokens with I images, U of them different.
+
+    Images are the same where prompts share the ``Image`` object.
+    """
 
     input_ids: Tensor
     """(B, T) int64"""
@@ -64,7 +67,10 @@ class Encoded(TypedDict):
     position_ids: Tensor
     """(3, B, T) int64: temporal, height, width"""
     patches: NotRequired[Tensor]
-    """(P, 3, patch area) uint8; ``vision.pixel_values`` makes what the tower reads of them"""
+    """(P, 3, patch area) uint8 of the different images, in the order in which they first come;
+    ``vision.pixel_values`` makes what the tower reads of them"""
+    image_index: NotRequired[Tensor]
+    """(I,) int64: which of the different images each is"""
     image_grid_thw: NotRequired[Tensor]
     """(I, 3) int64, in patches"""
     image_digests: NotRequired[Tensor]
@@ -245,8 +251,9 @@ class Base:
         """A batch with its pixels: the model sends all its images through the tower together."""
         inputs = _without_images(encoded)
         if "patches" in encoded:
-            values = pixel_values(encoded["patches"], self.image_processor, self.dtype)
-            inputs["pixel_values"] = values
+            cuts = [patches for patches, _, _ in _different_images(encoded)]
+            patches = torch.cat([cuts[index] for index in encoded["image_index"].tolist()])
+            inputs["pixel_values"] = pixel_values(patches, self.image_processor, self.dtype)
         return inputs
 
     def image_features(self, encoded: Mapping[str, Any]) -> dict[str, Any]:
@@ -257,17 +264,26 @@ class Base:
         """
         if "patches" not in encoded:
             return {}
-        grids, digests = encoded["image_grid_thw"], encoded["image_digests"].tolist()
-        splits = torch.split(encoded["patches"], grids.prod(1).tolist())
         seen = [
             self.images.get(tuple(digest), partial(self._see, patches, grid))
-            for digest, patches, grid in zip(digests, splits, grids, strict=True)
+            for patches, grid, digest in _different_images(encoded)
         ]
-        taps = range(len(seen[0].deepstack))
-        output: Any = BaseModelOutputWithDeepstackFeatures()
-        output.pooler_output = [image.tokens for image in seen]
-        output.deepstack_features = [[image.deepstack[tap] for image in seen] for tap in taps]
-        return {"image": output}
+        return _as_encoder_output([seen[index] for index in encoded["image_index"].tolist()])
+
+    @torch.no_grad()
+    def image_features_at_once(self, encoded: Mapping[str, Any]) -> dict[str, Any]:
+        """The same for different images together, as suits an accelerator; none are kept."""
+        if "patches" not in encoded:
+            return {}
+        values = pixel_values(encoded["patches"], self.image_processor, self.dtype)
+        grids = torch.stack([grid for _, grid, _ in _different_images(encoded)])
+        output = self.core.get_image_features(values, grids, return_dict=True)
+        taps = zip(*output.deepstack_features, strict=True)
+        seen = [
+            ImageFeatures(tokens, tuple(deepstack))
+            for tokens, deepstack in zip(output.pooler_output, taps, strict=True)
+        ]
+        return _as_encoder_output([seen[index] for index in encoded["image_index"].tolist()])
 
     @torch.inference_mode(False)  # who trains may use what was made while serving
     @torch.no_grad()
@@ -324,10 +340,13 @@ class Base:
             places = sum(part is None for turn in prompt.turns for part in turn.parts)
             if places != len(prompt.images):
                 raise SampleError(f"{len(prompt.images)} images for {places} places in the turns")
-        images = [image for prompt in prompts for image in prompt.images]
-        cuts = [patches_of(image, self.image_processor) for image in images]
-        grids = iter([grid for grid, _ in cuts])
-        return [[next(grids) for _ in p.images] for p in prompts], [cut for _, cut in cuts]
+        cuts: dict[int, tuple[Tensor, Tensor]] = {}
+        for image in (image for prompt in prompts for image in prompt.images):
+            if id(image) not in cuts:
+                cuts[id(image)] = patches_of(image, self.image_processor)
+        cut = [[cuts[id(image)] for image in prompt.images] for prompt in prompts]
+        grids = [[grid for grid, _ in images] for images in cut]
+        return grids, [patches for images in cut for _, patches in images]
 
     def _tokens(self, text: str, grids: Sequence[Tensor]) -> list[int]:
         """Token ids of ``text``, its image places widened to one token per merged patch."""
@@ -372,10 +391,13 @@ class Base:
             input_ids=ids, attention_mask=mask, mm_token_type_ids=kinds, position_ids=positions
         )
         if grid_thw is not None:
-            batch["patches"] = torch.cat(list(patches))
+            different = {id(cut): (cut, grid) for cut, grid in zip(patches, flat, strict=True)}
+            places = {key: place for place, key in enumerate(different)}
+            index = torch.tensor([places[id(cut)] for cut in patches])
+            digests = torch.stack([digest_of(cut, grid) for cut, grid in different.values()])
+            batch["patches"] = torch.cat([cut for cut, _ in different.values()])
             batch["image_grid_thw"] = grid_thw
-            pairs = zip(patches, flat, strict=True)
-            batch["image_digests"] = torch.stack([digest_of(cut, grid) for cut, grid in pairs])
+            batch["image_index"], batch["image_digests"] = index, digests[index]
         return batch
 
 
@@ -441,9 +463,30 @@ def fingerprint_of(base_model_id: str, revision: str | None = None) -> Fingerpri
     return _fingerprint(folder, read_object(folder / "config.json"), template, processor)
 
 
+_OURS = ("patches", "image_index", "image_digests")
+
+
 def _without_images(encoded: Mapping[str, Any]) -> dict[str, Any]:
     """What the stock model takes of a batch besides its images."""
-    return {k: v for k, v in encoded.items() if k not in ("patches", "image_digests")}
+    return {k: v for k, v in encoded.items() if k not in _OURS}
+
+
+def _different_images(encoded: Mapping[str, Any]) -> list[tuple[Tensor, Tensor, list[int]]]:
+    """Patches (P, 3, patch area), grid (3,) and digest of each of the U different images."""
+    index = encoded["image_index"].tolist()
+    first = [index.index(image) for image in range(max(index) + 1)]
+    grids, digests = encoded["image_grid_thw"][first], encoded["image_digests"][first]
+    cuts = torch.split(encoded["patches"], grids.prod(1).tolist())
+    return list(zip(cuts, grids, digests.tolist(), strict=True))
+
+
+def _as_encoder_output(seen: Sequence[ImageFeatures]) -> dict[str, Any]:
+    """Features of images as the model takes them."""
+    output: Any = BaseModelOutputWithDeepstackFeatures()
+    output.pooler_output = [image.tokens for image in seen]
+    taps = range(len(seen[0].deepstack))
+    output.deepstack_features = [[image.deepstack[tap] for image in seen] for tap in taps]
+    return {"image": output}
 
 
 def _check_library(core: Any) -> None:
