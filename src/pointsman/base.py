@@ -28,6 +28,7 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDe
 
 from pointsman.errors import ArtefactError, ConfigError, MismatchError, SampleError
 from pointsman.files import digest_file, digest_json, read_object
+from pointsman.products import quicken
 from pointsman.sample import Turn, user_turn
 from pointsman.vision import ImageCache, ImageFeatures, digest_of, patches_of, pixel_values
 
@@ -441,6 +442,7 @@ def load_base(
     template = _load(folder, lambda path: _template(path, tokenizer))
     model = _load(folder, lambda path: _load_model(path, torch_dtype)).to(where)
     _check_library(model.model)
+    quicken(model.model.visual)
     base = Base(
         id=base_model_id,
         revision=commit,

@@ -20,10 +20,10 @@ import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pointsman.base import Base
 from pointsman.errors import ConfigError, MismatchError
+from pointsman.products import linear
 
 GROUPS = (
     ("self_attn", ("q_proj", "k_proj", "v_proj")),
@@ -186,7 +186,7 @@ class Group(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, T, d_in) to each member's output (B, T, d_out)."""
-        joint = functional.linear(x, self.weight, self.bias)
+        joint = linear(x, self.weight, self.bias)
         outputs = torch.split(joint, self.sizes, -1)
         rows, only = self.batch.rows, self.batch._only
         if self.a is None or rows is None or only == len(self.a) - 1:
@@ -200,7 +200,7 @@ class Group(nn.Module):
                 for i, (output, b) in enumerate(zip(outputs, self.b, strict=True))
             )
         if only is not None:
-            parts = torch.split(functional.linear(x, self.a[only]), rank, -1)
+            parts = torch.split(linear(x, self.a[only]), rank, -1)
             return tuple(
                 output + part @ b[only]
                 for output, part, b in zip(outputs, parts, self.b, strict=True)
