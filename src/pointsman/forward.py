@@ -17,6 +17,7 @@ from pointsman.base import Base, Encoded
 from pointsman.slots import GRAIN, Slots, View, reach_bias
 from pointsman.stacked import Stack
 
+Compiler = Callable[[Callable[..., Tensor]], Callable[..., Tensor]]
 Decide = Callable[[Tensor, Encoded], Tensor]
 """From the states (B, T, hidden) at the router's layer, and the batch, to rows (B,)"""
 
@@ -37,10 +38,20 @@ class Forward:
     Args:
         base: without PEFT, its projections replaced by the stack's.
         slots: requests at work at the same time.
+        compiler: of a decoder layer, for steps; by default ``torch.compile`` on CUDA, where steps
+            are captured as graphs too, and none elsewhere.
     """
 
-    def __init__(self, base: Base, stack: Stack, slots: int) -> None:
+    def __init__(
+        self, base: Base, stack: Stack, slots: int, compiler: Compiler | None = None
+    ) -> None:
         self.base, self.stack = base, stack
+        self._is_cuda = base.device.type == "cuda"
+        if compiler is None and self._is_cuda:
+            compiler = torch.compile
+        # One layer is compiled, and serves all: their weights are its inputs.
+        self._compiled = compiler(_through) if compiler else None
+        self._graphs: dict[tuple[int, int], tuple[Any, Tensor]] = {}
         self._language: Any = base.core.language_model
         self._head: Any = base.model.lm_head
         device = base.device
@@ -79,7 +90,8 @@ class Forward:
         lengths = encoded["attention_mask"].sum(1)
         total = encoded["input_ids"].shape[1]
         if self.slots.reserve(total + 1):
-            self.forget_steps()
+            self._graphs.clear()
+        self.forget_steps()
         places = torch.tensor(slots, device=lengths.device)
         states, deepstack = self._embed(encoded, {} if known else image_features, known)
         turns = self._rotary(states, encoded["position_ids"][..., known:])
@@ -87,7 +99,6 @@ class Forward:
         if known:
             view = self._view(places, torch.full_like(places, known), total - known, total)
         batch, first = self.stack.batch, 0
-        batch.choose(None)
         if routing is not None:
             read = self._layers(states, turns, view, 0, routing.layer, deepstack)
             rows = routing.decide(read, _from(encoded, known))
@@ -114,24 +125,43 @@ class Forward:
             longest: tokens in the longest of them.
         """
         if self.slots.reserve(longest + 1):
+            self._graphs.clear()
             self.forget_steps()
-        if self.stack.batch.rows is None:
-            self.stack.batch.choose(self.rows[:count])
-        return self._step(count, min(self.slots.length, GRAIN * -(-(longest + 1) // GRAIN)))
+        reach = min(self.slots.length, GRAIN * -(-(longest + 1) // GRAIN))
+        if self._is_cuda:
+            return self._replay(min(_power_of_two(count), len(self.tokens)), reach)[:count]
+        rows = self.stack.batch.rows
+        if rows is None or len(rows) != count:
+            self.stack.batch.choose(self.rows[:count], is_step=self._compiled is not None)
+        return self._step(count, reach)
 
     def forget_steps(self) -> None:
-        """The batch is another one: what was gathered or captured for it is of no use."""
+        """The batch is another one: what was gathered for it is of no use."""
         self.stack.batch.choose(None)
 
     def release(self, slot: int) -> None:
         self.active[slot] = 0
         self.forget_steps()
 
+    def _replay(self, count: int, reach: int) -> Tensor:
+        """A step as a CUDA graph, which is captured when its like first comes."""
+        found = self._graphs.get((count, reach))
+        if found is None:
+            self.stack.batch.choose(self.rows[:count], is_step=True)
+            found = _captured(lambda: self._step(count, reach), (self.lengths, self.positions))
+            self._graphs[count, reach] = found
+            self.forget_steps()
+        graph, logits = found
+        graph.replay()
+        return logits
+
     def _step(self, count: int, reach: int) -> Tensor:
         states = self._language.embed_tokens(self.tokens[:count, None])
         turns = self._rotary(states, self.positions[None, :count, None].expand(3, -1, -1))
         view = self._view(None, self.lengths[:count], 1, reach)
-        states = self._layers(states, turns, view, 0, None)
+        through = self._compiled or _through
+        for layer in self._language.layers:
+            states = through(layer, states, turns, view)
         self.lengths += self.active
         self.positions += self.active
         return self._logits(states[:, -1])
@@ -187,9 +217,7 @@ class Forward:
         layers: nn.ModuleList = self._language.layers
         stop = len(layers) if last is None else last
         for index in range(first, stop):
-            states = layers[index](
-                states, position_embeddings=turns, attention_mask=None, view=view
-            )
+            states = _through(layers[index], states, turns, view)
             if index < len(deepstack):
                 where, added = deepstack[index]
                 states = states.flatten(0, 1).index_add(0, where, added).view(states.shape)
@@ -198,6 +226,32 @@ class Forward:
     def _logits(self, states: Tensor) -> Tensor:
         logits: Tensor = self._head(self._language.norm(states))
         return logits
+
+
+def _through(layer: Any, states: Tensor, turns: tuple[Tensor, Tensor], view: View) -> Tensor:
+    output: Tensor = layer(states, position_embeddings=turns, attention_mask=None, view=view)
+    return output
+
+
+def _captured(step: Callable[[], Tensor], moving: Sequence[Tensor]) -> tuple[Any, Tensor]:
+    """A step as a CUDA graph, and where its logits will be; ``moving`` is what a step counts."""
+    before = [counter.clone() for counter in moving]
+    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):  # compiles, and lets libraries take what they need
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(aside)
+    for counter, value in zip(moving, before, strict=True):
+        counter.copy_(value)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        logits = step()
+    return graph, logits
+
+
+def _power_of_two(number: int) -> int:
+    return 1 << (number - 1).bit_length()
 
 
 def _texts(encoded: Encoded) -> dict[str, Tensor]:

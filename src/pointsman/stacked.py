@@ -116,15 +116,15 @@ class Batch:
     rows: Tensor | None = None
     """(B,) int64 on the stack's device; None: the base alone"""
     is_step: bool = False
-    """One token each, on an accelerator: products that the compiler fuses with the gather"""
+    """One token each, through a compiler, which fuses these products with the gather"""
     _only: int | None = None
     _gathered: dict[int, tuple[Tensor, list[Tensor]]] = field(default_factory=dict)
 
-    def choose(self, rows: Tensor | None) -> None:
-        """Sets the row of each request. ``rows`` may later be filled anew only after ``choose``."""
-        self.rows, self._only = rows, None
+    def choose(self, rows: Tensor | None, is_step: bool = False) -> None:
+        """Sets the row of each request."""
+        self.rows, self.is_step, self._only = rows, is_step, None
         self._gathered.clear()
-        if rows is not None and rows.device.type == "cpu":  # to look costs nothing there
+        if rows is not None and not is_step and rows.device.type == "cpu":  # a look costs nothing
             first = int(rows[0])
             self._only = first if bool((rows == first).all()) else None
 
