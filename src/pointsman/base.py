@@ -443,6 +443,9 @@ def load_base(
     model = _load(folder, lambda path: _load_model(path, torch_dtype)).to(where)
     _check_library(model.model)
     quicken(model.model.visual)
+    if where.type == "cuda":
+        # It makes a plan for each new shape, up to half a second each, and screens have any size.
+        torch.backends.cuda.enable_cudnn_sdp(False)
     base = Base(
         id=base_model_id,
         revision=commit,
