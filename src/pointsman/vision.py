@@ -91,6 +91,10 @@ class ImageCache:
         self._bytes = 0
         self._kept: OrderedDict[_Key, ImageFeatures] = OrderedDict()
 
+    def clear(self) -> None:
+        self._kept.clear()
+        self._bytes = 0
+
     def get(self, key: _Key, make: Callable[[], ImageFeatures]) -> ImageFeatures:
         """The features of the image with this digest, made if they are not here."""
         if key in self._kept:
