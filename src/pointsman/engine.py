@@ -415,7 +415,7 @@ class Engine:
         )
         for request, answer in zip(requests, answers, strict=True):
             request.stream.decided(answer.route)
-            request.stream.said(answer.text)
+            request.show(answer.text, is_last=True)
             request.stream.finished(answer)
 
     def _admit(self) -> None:
@@ -691,9 +691,10 @@ class Engine:
             yield
         except Exception as error:
             for request in requests:
+                request.stream.failed(error)
+            for request in requests:
                 self._give_slot_back(request)
                 self._give_row_back(request)
-                request.stream.failed(error)
 
 
 def _read_lora(base: Base, name: str, folder: Path) -> Lora | str:
