@@ -98,7 +98,7 @@ def attach(base: Base, name: str, folder: Path, *, onto_nothing: bool = False) -
     """The base with one more adapter, loaded whole and frozen.
 
     Args:
-        onto_nothing: the base is a skeleton on the device ``meta``; the adapter's weights are not.
+        onto_nothing: the base is a skeleton that only has shapes; the adapter's weights are real.
 
     Raises:
         ArtefactError: broken, or its weights do not fill exactly the modules it names.

@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 
 import torch
 from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from pointsman.adapters import attach, fetch_adapter, load_base_with_loras
 from pointsman.answer import Answer, make_answer
@@ -317,8 +317,20 @@ class Engine:
         assert self._forward is not None
         return self._forward
 
-    @torch.inference_mode()
     def _work(self) -> None:
+        try:
+            self._serve()
+        except BaseException as error:  # not even failing works: nobody is to wait for ever
+            with self._lock:
+                self._is_closed = True
+                for _, future in self._jobs:
+                    future.set_exception(error)
+                for request in (*self._at_work.values(), *self._waiting):
+                    request.stream.failed(error)
+            raise
+
+    @torch.inference_mode()
+    def _serve(self) -> None:
         while True:
             with self._lock:
                 while not (self._jobs or self._waiting or self._at_work or self._is_closed):
@@ -327,6 +339,8 @@ class Engine:
                     return
                 jobs = list(self._jobs)
                 self._jobs.clear()
+            if jobs and self._forward is not None:
+                self._forward.forget_steps()  # what jobs read, they read with the base alone
             for work, future in jobs:
                 try:
                     future.set_result(work())
@@ -364,6 +378,7 @@ class Engine:
         self._names.append(name)
 
     def _remove(self, name: str) -> None:
+        self._check_name(name)  # two callers may have come with it
         if self._forward is None:
             self.base.model.delete_adapter(name)
         else:
@@ -378,7 +393,10 @@ class Engine:
     def _answer_with_peft(self) -> None:
         groups: dict[tuple[bool, int], list[Request]] = {}
         for request in self._take(len(self._waiting)):
-            groups.setdefault((request.routed, request.max_new_tokens), []).append(request)
+            with self._failing([request]):
+                if not self._is_over(request):
+                    key = request.routed, request.max_new_tokens
+                    groups.setdefault(key, []).append(request)
         for group in groups.values():
             try:
                 self._answer_group(group)
@@ -397,16 +415,20 @@ class Engine:
         )
         for request, answer in zip(requests, answers, strict=True):
             request.stream.decided(answer.route)
-            request.stream.said(answer.text)
+            request.show(answer.text, is_last=True)
             request.stream.finished(answer)
 
     def _admit(self) -> None:
         """Reads the prompts of waiting requests into free slots."""
         fresh: list[Request] = []
-        for request in self._take(self._slots - len(self._at_work)):
+        requests = self._take(self._slots - len(self._at_work))
+        for index, request in enumerate(requests):
             with self._failing([request]):
-                if not self._is_ready(request):
+                if self._is_over(request):
                     continue
+                if not self._gets_row(request):  # and nobody overtakes who waits for one
+                    self._put_back(requests[index:])
+                    break
                 encoded = self.base.encode([request.prompt])
                 request.ids = encoded["input_ids"][0].tolist()
                 if "image_digests" in encoded:
@@ -415,24 +437,27 @@ class Engine:
                 request.shown = (
                     len(request.ids) - request.ids[::-1].index(image) if image in request.ids else 0
                 )
-                request.tail = self._tail_of(request.ids)
+                request.tail = self._tail_of(request)
                 if not self._continue(request, encoded):
                     fresh.append(request)
         for batch in self._batches(fresh):
             with self._failing(batch):
                 self._read(batch)
 
-    def _is_ready(self, request: Request) -> bool:
-        """Whether a request can be begun now; else it is finished, or waits on."""
+    def _is_over(self, request: Request) -> bool:
+        """Whether a request need not be begun: cancelled, or its adapter has gone meanwhile."""
+        if request.adapter is not None:
+            self._check_name(request.adapter)
         if request.stream.is_cancelled:
             self._finish(request)
-            return False
-        if request.routed or request.adapter is None or request.row is not None:
-            return True
-        request.row = self._model.stack.acquire(request.adapter)
-        if request.row is None:  # every row answers somebody
-            self._put_back(request)
-        return request.row is not None
+        return request.stream.is_cancelled
+
+    def _gets_row(self, request: Request) -> bool:
+        """Whether a request's adapter is there; False: every row answers somebody."""
+        if not request.routed and request.adapter is not None:
+            request.row = self._model.stack.acquire(request.adapter)
+            return request.row is not None
+        return True
 
     def _batches(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
         """Requests of like length, so that little of a prefill is padding."""
@@ -494,14 +519,17 @@ class Engine:
             tail=requests[0].tail,
             known=known,
         )
-        tokens = self._draw(requests, logits)
         if routed:
             self._decided(requests, decided[0])
-        wrong = [r for r in requests if routed and not self._has_row(r, answerer(r))]
-        self._say([(r, t) for r, t in zip(requests, tokens, strict=True) if r not in wrong])
-        for request in wrong:  # its adapter was not on the device, or the slot was another's
+        right = [at for at, r in enumerate(requests) if self._has_row(r, answerer(r))]
+        # Of the others the adapter was not on the device, or the slot was another's.
+        wrong = [r for at, r in enumerate(requests) if at not in right]
+        for request in wrong:
             self._give_slot_back(request)
-            self._put_back(request)
+        self._put_back(wrong)
+        if right:
+            logits = logits[right] if wrong else logits
+            self._say(self._draw([requests[at] for at in right], logits))
 
     def _decided(self, requests: Sequence[Request], logits: Tensor) -> None:
         """Reads the router's decisions back."""
@@ -554,11 +582,11 @@ class Engine:
         rows = [-1 if r.routed else zero if r.row is None else r.row for r in requests]
         return torch.tensor(rows, device=self.base.device)
 
-    def _tail_of(self, ids: Sequence[int]) -> int:
-        """Last tokens of a prompt on which activated adapters act; 0 for other plans."""
-        if not self._invocation:
+    def _tail_of(self, request: Request) -> int:
+        """Last tokens of a prompt on which activated adapters act; 0 where none does."""
+        if not self._invocation or (request.adapter is None and not request.routed):
             return 0
-        length = len(self._invocation)
+        ids, length = request.ids, len(self._invocation)
         for start in range(len(ids) - length, -1, -1):
             if tuple(ids[start : start + length]) == self._invocation:
                 return len(ids) - start
@@ -567,19 +595,24 @@ class Engine:
             f"{list(self._invocation)}); use the chat template that they were trained with"
         )
 
-    def _draw(self, requests: Sequence[Request], logits: Tensor) -> list[int]:
-        """The next token of each request, from logits (B, vocabulary); also set for the step."""
+    def _draw(self, requests: Sequence[Request], logits: Tensor) -> list[tuple[Request, int]]:
+        """The next token of each request, from logits (B, vocabulary); also set for the step.
+
+        Who fails at it is left out.
+        """
         slots = torch.tensor([r.slot for r in requests], device=logits.device)
         likeliest = logits.argmax(-1)
         self._model.tokens[slots] = likeliest
-        tokens: list[int] = likeliest.tolist()
-        for index, request in enumerate(requests):
-            if not request.sampling.is_plain:
-                if request.sampler is None:
-                    request.sampler = Sampler(request.sampling, request.ids)
-                tokens[index] = request.sampler.draw(logits[index])
-                self._model.tokens[request.slot] = tokens[index]
-        return tokens
+        drawn: list[tuple[Request, int]] = []
+        for request, token, scores in zip(requests, likeliest.tolist(), logits, strict=True):
+            with self._failing([request]):
+                if not request.sampling.is_plain:
+                    if request.sampler is None:
+                        request.sampler = Sampler(request.sampling, request.ids)
+                    token = request.sampler.draw(scores)
+                    self._model.tokens[request.slot] = token
+                drawn.append((request, token))
+        return drawn
 
     def _step(self) -> None:
         """One more token for everybody at work."""
@@ -592,21 +625,24 @@ class Engine:
             logits = self._model.step(count, longest)
             if len(requests) < count:
                 logits = logits[[request.slot for request in requests]]
-            self._say(zip(requests, self._draw(requests, logits), strict=True))
+            self._say(self._draw(requests, logits))
 
     def _say(self, said: Iterable[tuple[Request, int]]) -> None:
         """Takes the next token of each request; those that end give their slots back."""
         for request, token in said:
-            if request.route is None:
-                request.stream.decided(None)
-            is_end = token in self._ends
-            request.tokens.append(token)
-            room = self._longest - len(request.ids) - len(request.tokens)
-            is_cut = len(request.tokens) >= request.max_new_tokens or room < 1
-            is_last = is_end or is_cut or request.stream.is_cancelled
-            request.show(self.base.decode(torch.tensor(request.tokens)), is_last)
-            if is_last:
-                self._finish(request)
+            with self._failing([request]):
+                self._say_one(request, token)
+
+    def _say_one(self, request: Request, token: int) -> None:
+        if request.route is None:
+            request.stream.decided(None)
+        request.tokens.append(token)
+        room = self._longest - len(request.ids) - len(request.tokens)
+        is_cut = len(request.tokens) >= request.max_new_tokens or room < 1
+        is_last = token in self._ends or is_cut or request.stream.is_cancelled
+        request.show(self.base.decode(torch.tensor(request.tokens)), is_last)
+        if is_last:
+            self._finish(request)
 
     def _finish(self, request: Request) -> None:
         text = self.base.decode(torch.tensor(request.tokens, dtype=torch.long))
@@ -642,9 +678,11 @@ class Engine:
             self._model.stack.release(request.row)
             request.row = None
 
-    def _put_back(self, request: Request) -> None:
+    def _put_back(self, requests: Sequence[Request]) -> None:
+        for request in requests:  # a row that a waiting request kept could be waited for for ever
+            self._give_row_back(request)
         with self._lock:
-            self._waiting.appendleft(request)
+            self._waiting.extendleft(reversed(requests))
 
     @contextmanager
     def _failing(self, requests: Sequence[Request]) -> Iterator[None]:
@@ -653,15 +691,20 @@ class Engine:
             yield
         except Exception as error:
             for request in requests:
+                request.stream.failed(error)
+            for request in requests:
                 self._give_slot_back(request)
                 self._give_row_back(request)
-                request.stream.failed(error)
 
 
 def _read_lora(base: Base, name: str, folder: Path) -> Lora | str:
     """An adapter's weights, read by PEFT onto a skeleton of the base, which has no weights."""
     with torch.device("meta"):
         skeleton = type(base.model)(base.model.config)
+    for module in skeleton.modules():
+        for kind, tensor in list(module.named_parameters(recurse=False)):
+            # Not on meta: PEFT moves an adapter to where its base is.
+            setattr(module, kind, nn.Parameter(torch.zeros(()).expand(tensor.shape), False))
     loaded = attach(replace(base, model=skeleton), name, folder, onto_nothing=True)
     return lora_of(loaded.model, name)
 

@@ -94,6 +94,7 @@ class Forward:
         self.forget_steps()
         places = torch.tensor(slots, device=lengths.device)
         states, deepstack = self._embed(encoded, {} if known else image_features, known)
+        embedded = states
         turns = self._rotary(states, encoded["position_ids"][..., known:])
         view = View(places, None)
         if known:
@@ -111,7 +112,9 @@ class Forward:
         self.positions[places] = encoded["position_ids"].amax((0, 2)) + 1
         self.active[places] = 1
         if tail:
-            last = self._tail(encoded, places, lengths, rows, tail)[:, -1]
+            at = (lengths - tail)[:, None] + torch.arange(tail, device=lengths.device)
+            ends, added = _ends_of(embedded, deepstack, at - known)
+            last = self._tail(encoded, ends, added, places, at, rows)[:, -1]
         else:
             last = states[torch.arange(len(states), device=states.device), lengths - known - 1]
         self.forget_steps()
@@ -171,17 +174,20 @@ class Forward:
         return View(rows, start, bias, reach)
 
     def _tail(
-        self, encoded: Encoded, places: Tensor, lengths: Tensor, rows: Tensor, tail: int
+        self,
+        encoded: Encoded,
+        states: Tensor,
+        deepstack: Sequence[tuple[Tensor, Tensor]],
+        places: Tensor,
+        at: Tensor,
+        rows: Tensor,
     ) -> Tensor:
-        """Reads the last tokens of every prompt again, with the adapters; states (B, tail, …)."""
-        start = lengths - tail
-        at = start[:, None] + torch.arange(tail, device=start.device)
-        states = self._language.embed_tokens(encoded["input_ids"].gather(1, at))
+        """Reads the tokens ``at`` (B, tail) the end of each prompt again, with the adapters."""
         positions = encoded["position_ids"].gather(2, at.expand(3, -1, -1))
         reach = encoded["input_ids"].shape[1]
         self.stack.batch.choose(rows)
-        view = self._view(places, start, tail, reach)
-        return self._layers(states, self._rotary(states, positions), view, 0, None)
+        view = self._view(places, at[:, 0], at.shape[1], reach)
+        return self._layers(states, self._rotary(states, positions), view, 0, None, deepstack)
 
     def _embed(
         self, encoded: Encoded, image_features: dict[str, Any], known: int
@@ -264,6 +270,22 @@ def _from(encoded: Encoded, known: int) -> Encoded:
     """The batch without its first tokens."""
     rest = {name: value[..., known:] for name, value in _texts(encoded).items()}
     return cast(Encoded, {**encoded, **rest})
+
+
+def _ends_of(
+    states: Tensor, deepstack: Sequence[tuple[Tensor, Tensor]], at: Tensor
+) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """Of states (B, T, hidden), and of what DeepStack adds, what lies ``at`` (B, tail)."""
+
+    def pick(values: Tensor) -> Tensor:
+        return values.gather(1, at[..., None].expand(-1, -1, values.shape[-1]))
+
+    where = torch.arange(at.numel(), device=at.device)
+    levels = [
+        torch.zeros_like(states).flatten(0, 1).index_add(0, place, level).view(states.shape)
+        for place, level in deepstack
+    ]
+    return pick(states), [(where, pick(level).flatten(0, 1)) for level in levels]
 
 
 def _padded_right(encoded: Encoded) -> Encoded:

@@ -15,6 +15,8 @@ from transformers import (
 
 from pointsman.errors import ConfigError
 
+_COLDEST = 1e-5
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -25,7 +27,7 @@ class Sampling:
     """
 
     temperature: float = 0.0
-    """0: the likeliest token, always"""
+    """0 (or under 1e-5, which would overflow): the likeliest token, always"""
     top_p: float = 1.0
     """Only the likeliest tokens that together have this probability"""
     top_k: int = 0
@@ -39,17 +41,27 @@ class Sampling:
         wrong = {
             "temperature": not 0 <= self.temperature < float("inf"),
             "top_p": not 0 < self.top_p <= 1,
-            "top_k": self.top_k < 0,
+            "top_k": not isinstance(self.top_k, int) or self.top_k < 0,
             "repetition_penalty": not 0 < self.repetition_penalty < float("inf"),
+            "seed": not _is_seed(self.seed),
         }
         for name, is_wrong in wrong.items():
             if is_wrong:
                 raise ConfigError(f"{name} is {getattr(self, name)}, out of range")
 
     @property
+    def is_greedy(self) -> bool:
+        return self.temperature < _COLDEST
+
+    @property
     def is_plain(self) -> bool:
         """Whether the likeliest token is taken as it is."""
-        return self.temperature == 0 and self.repetition_penalty == 1
+        return self.is_greedy and self.repetition_penalty == 1
+
+
+def _is_seed(seed: object) -> bool:
+    """Whether torch takes it."""
+    return seed is None or (isinstance(seed, int) and -(2**63) <= seed < 2**64)
 
 
 class Sampler:
@@ -63,7 +75,7 @@ class Sampler:
         if sampling.repetition_penalty != 1:
             penalty = RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty)
             self._processors.append(penalty)
-        if sampling.temperature:
+        if not sampling.is_greedy:
             self._processors.append(TemperatureLogitsWarper(sampling.temperature))
             if sampling.top_k:
                 self._processors.append(TopKLogitsWarper(sampling.top_k))
@@ -74,7 +86,7 @@ class Sampler:
         """The next token, from logits (vocabulary,)."""
         ids = torch.tensor([self._tokens], device=logits.device)
         scores: Tensor = self._processors(ids, logits[None].float())  # type: ignore[arg-type]
-        if self._sampling.temperature:
+        if not self._sampling.is_greedy:
             if self._chance is None:
                 self._chance = torch.Generator(logits.device)
                 if self._sampling.seed is not None:

@@ -11,6 +11,9 @@ from itertools import takewhile
 
 from pointsman.stream import Request
 
+_WORTH = 16
+"""Tokens from which on it is worth it: what is continued is not read together with others"""
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -19,6 +22,13 @@ class Kept:
     ids: tuple[int, ...]
     digests: list[list[int]]
     adapter: str | None
+
+    def is_start_of(self, other: "Kept") -> bool:
+        return (
+            self.adapter == other.adapter
+            and self.digests == other.digests[: len(self.digests)]
+            and self.ids == other.ids[: len(self.ids)]
+        )
 
 
 class Shelf:
@@ -32,14 +42,20 @@ class Shelf:
         """The place for the tokens that an adapter has read; None where there is no shelf."""
         if not self._empty and not self._kept:
             return None
+        new = Kept(tuple(ids), digests, adapter)
+        outdone = [place for place, kept in self._kept.items() if kept.is_start_of(new)]
+        for place in outdone:  # earlier turns of the same conversation
+            del self._kept[place]
+            self._empty.append(place)
         place = self._empty.pop() if self._empty else self._kept.popitem(last=False)[0]
-        self._kept[place] = Kept(tuple(ids), digests, adapter)
+        self._kept[place] = new
         return place
 
     def find(self, request: Request, any_adapter: bool) -> tuple[int, int, str | None] | None:
         """The place that holds most of a request's first tokens, how many, and who read them.
 
-        All of its images must be among them. At least one token is left to be read.
+        All of its images must be among them. At least one token is left to be read, and all on
+        which activated adapters act.
         """
         best: tuple[int, int, str | None] | None = None
         for place, kept in self._kept.items():
@@ -48,8 +64,8 @@ class Shelf:
                 continue
             pairs = zip(kept.ids, request.ids, strict=False)
             alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-            known = min(alike, len(request.ids) - 1)
-            if known >= max(request.shown, 1) and (best is None or known > best[1]):
+            known = min(alike, len(request.ids) - max(request.tail, 1))
+            if known >= max(request.shown, _WORTH) and (best is None or known > best[1]):
                 best = place, known, kept.adapter
         return best
 

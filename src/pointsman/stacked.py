@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.variants import ALoraLinearVariant
 from torch import Tensor, nn
 
 from pointsman.base import Base
@@ -54,6 +55,10 @@ class Lora:
         """The first decoder layer that it changes."""
         return min((layer for layer, _ in self.weights), default=0)
 
+    def on_host(self) -> Lora:
+        weights = {key: (a.cpu(), b.cpu()) for key, (a, b) in self.weights.items()}
+        return replace(self, weights=weights)
+
 
 def lora_of(model: PeftModel, name: str) -> Lora | str:
     """An adapter's weights as PEFT has loaded them, or why they cannot be stacked."""
@@ -70,6 +75,9 @@ def lora_of(model: PeftModel, name: str) -> Lora | str:
             continue
         if path not in places:
             return f"it changes {path}, which is no projection of the decoder"
+        variant = module.lora_variant.get(name)
+        if not isinstance(variant, ALoraLinearVariant | None):
+            return f"it is of PEFT's variant {type(variant).__name__}"
         a, b = module.lora_A[name].weight, module.lora_B[name].weight
         weights[places[path]] = (a.detach(), b.detach() * module.scaling[name])
     return Lora(name, weights, tuple(getattr(config, "alora_invocation_tokens", None) or ()))
@@ -176,7 +184,9 @@ class Group(nn.Module):
         assert self.a is not None
         rank = self.b[0].shape[1]
         start = member * rank
-        return self.a[row, start : start + rank].cpu(), self.b[member][row].mT.cpu()
+        a, b = self.a[row, start : start + rank], self.b[member][row].mT
+        # Copies on the CPU too: the row is cleared next.
+        return a.to("cpu", copy=True), b.to("cpu", copy=True)
 
     def bytes(self) -> int:
         return sum(table[0].nbytes for table in self._tables())
@@ -329,7 +339,7 @@ class Stack:
         if self._free:
             self._load(lora)
         else:
-            self._hosted[lora.name] = lora
+            self._hosted[lora.name] = lora.on_host()
 
     def remove(self, name: str) -> None:
         """Forgets an adapter, whose label is not given again. Raises ``ConfigError`` if in use."""

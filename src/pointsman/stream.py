@@ -31,6 +31,7 @@ class Stream:
     def __iter__(self) -> Iterator[str]:
         while (piece := self._pieces.get()) is not None:
             yield piece
+        self._pieces.put(None)  # who iterates again, or beside, ends too
         self._raise()
 
     def route(self, timeout: float | None = None) -> Route | None:
@@ -68,8 +69,9 @@ class Stream:
         self._end()
 
     def failed(self, error: BaseException) -> None:
-        self._error = error
-        self._end()
+        if not self._done.is_set():  # a whole answer stays one
+            self._error = error
+            self._end()
 
     def _end(self) -> None:
         self._done.set()

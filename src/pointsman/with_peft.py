@@ -20,6 +20,7 @@ from pointsman.features import extract
 from pointsman.images import Source, load_image
 from pointsman.router import Route, Router
 from pointsman.sample import user_turn
+from pointsman.vision import pixel_values
 
 
 def make_prompt(image: Source | None, text: str) -> Prompt:
@@ -52,8 +53,8 @@ def route_and_generate(
 ) -> list[Answer]:
     """Routes a batch and answers each request greedily with its adapter (abstained: the base).
 
-    The vision tower runs once per image. Requests of one adapter are answered together. Not
-    thread-safe: call it from the thread that owns the model.
+    The vision tower runs once per image, and again for adapters that change it. Requests of one
+    adapter are answered together. Not thread-safe: call it from the thread that owns the model.
 
     Args:
         base: with the router's adapters loaded, as ``load_base_with_loras`` returns it.
@@ -75,11 +76,16 @@ def route_and_generate(
     answers: dict[int, Answer] = {}
     for name in dict.fromkeys(names):
         rows = [row for row, other in enumerate(names) if other == name]
-        batch, shown = _rows(prompts, encoded, image_features, rows)
+        batch, shown = _rows(prompts, encoded, rows)
+        if name is not None and shown and _changes_the_tower(base, name):
+            patches = torch.split(encoded["patches"], encoded["image_grid_thw"].prod(1).tolist())
+            seen = torch.cat([patches[image] for image in shown])
+            batch["pixel_values"] = pixel_values(seen, base.image_processor, base.dtype)
+        else:
+            batch["mm_encoder_outputs"] = _picked(image_features, shown)
         with torch.inference_mode(), adapter_on(base, name):
             tokens = base.model.generate(
                 **batch,
-                mm_encoder_outputs=shown,
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
                 # A checkpoint's own generation config may sample; ours is greedy.
@@ -111,21 +117,32 @@ def adapter_on(base: Base, name: str | None) -> Iterator[None]:
             model.set_adapter(model.active_adapter, inference_mode=True)
 
 
+def _changes_the_tower(base: Base, name: str) -> bool:
+    """Whether an adapter has parameters in the vision tower."""
+    return any(name in path.split(".") for path, _ in base.core.visual.named_parameters())
+
+
 def _rows(
-    prompts: Sequence[Prompt], encoded: Encoded, image_features: dict[str, Any], rows: list[int]
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Some rows of a batch as ``generate`` takes them, and their images' features."""
+    prompts: Sequence[Prompt], encoded: Encoded, rows: list[int]
+) -> tuple[dict[str, Any], list[int]]:
+    """Some rows of a batch as ``generate`` takes them, and which images are theirs."""
     names = ("input_ids", "attention_mask", "mm_token_type_ids")
     tensors = cast(dict[str, Tensor], encoded)
-    batch = {name: tensors[name][rows] for name in names}
+    batch: dict[str, Any] = {name: tensors[name][rows] for name in names}
     owners = [row for row, prompt in enumerate(prompts) for _ in prompt.images]
     kept = [index for index, owner in enumerate(owners) if owner in set(rows)]
+    if kept:
+        batch["image_grid_thw"] = tensors["image_grid_thw"][kept]
+    return batch, kept
+
+
+def _picked(image_features: dict[str, Any], kept: list[int]) -> dict[str, Any]:
+    """The features of some images."""
     if not kept:
-        return batch, {}
-    batch["image_grid_thw"] = tensors["image_grid_thw"][kept]
+        return {}
     output = image_features["image"]
     picked = type(output)(
         pooler_output=[output.pooler_output[index] for index in kept],
         deepstack_features=[[level[i] for i in kept] for level in output.deepstack_features],
     )
-    return batch, {"image": picked}
+    return {"image": picked}
