@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from common import report
 
-from pointsman.base import Prompt
+from pointsman.base import Prompt, make_prompt
 from pointsman.console import quiet_libraries
 from pointsman.data.screens import draw_screen
-from pointsman.engine import Engine, make_prompt
+from pointsman.engine import Engine
 
 THREADS, REQUESTS, DISTINCT, NEW_TOKENS = 8, 50, 24, 12
 Ask = Callable[[Prompt, str], str]

@@ -12,6 +12,7 @@ from PIL import Image
 from conftest import ADAPTERS, make_adapter
 from pointsman.adapters import load_base_with_loras
 from pointsman.base import Base, Prompt
+from pointsman.batch import Batch
 from pointsman.engine import Engine
 from pointsman.router import Route, Router
 from pointsman.sample import Turn, user_turn
@@ -105,3 +106,9 @@ def counted(engine: Engine) -> Iterator[tuple[list[tuple[int, int]], list[int]]]
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def batch_of(engine: Engine) -> Batch:
+    """What answers an engine's requests, where it is not PEFT."""
+    assert isinstance(engine._way, Batch)
+    return engine._way

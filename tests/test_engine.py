@@ -10,7 +10,7 @@ from PIL import Image
 from conftest import make_image
 from pointsman.adapters import load_base_with_loras
 from pointsman.answer import Answer, action_point, parse_actions, typed_text
-from pointsman.base import Base, Prompt
+from pointsman.base import Base, Prompt, make_prompt
 from pointsman.data.dataset import Dataset
 from pointsman.engine import Engine
 from pointsman.errors import ConfigError, ImageError, LabelError, MismatchError
@@ -18,7 +18,7 @@ from pointsman.features import FeatureRecipe, extract, load_prompt
 from pointsman.project import Project
 from pointsman.router import Router
 from pointsman.sample import RoutingSample, user_turn
-from pointsman.with_peft import make_prompt, route_and_generate
+from pointsman.with_peft import route_and_generate
 
 
 @pytest.fixture(scope="module")

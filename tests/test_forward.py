@@ -11,11 +11,10 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from conftest import make_image
 from pointsman.adapters import load_base_with_loras
-from pointsman.base import Prompt
+from pointsman.base import Prompt, make_prompt
 from pointsman.forward import Compiler, Forward
 from pointsman.project import Project
 from pointsman.stacked import Lora, Stack, lora_of
-from pointsman.with_peft import make_prompt
 
 COUNTS = (3, 3, 2, 3, 1)
 """Requests at work in each step"""

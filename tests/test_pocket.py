@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from pointsman.adapters import load_base_with_loras
-from pointsman.base import fingerprint_of
+from pointsman.base import fingerprint_of, make_prompt
 from pointsman.demo import demo_samples
-from pointsman.engine import Engine, make_prompt, pocket_folder
+from pointsman.engine import Engine, pocket_folder
 from pointsman.evaluate import evaluate
 from pointsman.project import load_project
 from pointsman.router import Router

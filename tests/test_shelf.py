@@ -7,6 +7,7 @@ from conftest import ADAPTERS
 from engines import (
     UPPER,
     ask,
+    batch_of,
     counted,
     go_on,
     make_adapters,
@@ -98,7 +99,7 @@ def length(engine: Engine, prompt: Prompt) -> int:
 
 
 def tail_of(engine: Engine) -> int:
-    return len(engine._invocation)
+    return len(batch_of(engine).stack.invocation)
 
 
 @pytest.mark.parametrize("adapter", ["claim-window", None])
@@ -209,10 +210,10 @@ def test_turns_beside_others_at_work(engines: tuple[Engine, Engine]) -> None:
 
 def test_the_shelf_is_bounded(engines: tuple[Engine, Engine]) -> None:
     keeping, _ = engines
-    size = keeping._model.slots.bytes
+    size = batch_of(keeping).forward.slots.bytes
     prompts = [ask("Pick day 3", seed) for seed in range(260, 266)]
     keeping.generate_batch(prompts, adapters=["calendar"] * 6, max_new_tokens=2)
-    assert keeping._model.slots.bytes == size
+    assert batch_of(keeping).forward.slots.bytes == size
     reused = []
     for prompt in prompts:
         with counted(keeping) as (layers, _):
@@ -225,7 +226,8 @@ def test_what_an_adapter_that_went_has_read_is_forgotten(
     engines: tuple[Engine, Engine], tiny_base_folder: Path, tmp_path: Path
 ) -> None:
     keeping, fresh = engines
-    options = {"alora_invocation_tokens": list(keeping._invocation)} if tail_of(keeping) else {}
+    invocation = list(batch_of(keeping).stack.invocation)
+    options = {"alora_invocation_tokens": invocation} if tail_of(keeping) else {}
     if keeping.plan.name == "in-pass":
         options = {"layers_to_transform": UPPER}  # type: ignore[dict-item]
     others = make_adapters(tiny_base_folder, tmp_path, *[options] * 3)

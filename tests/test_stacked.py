@@ -5,7 +5,7 @@ import torch
 from peft import IA3Config, LoHaConfig, PeftConfig, get_peft_model
 
 from conftest import ADAPTERS, make_adapter
-from engines import MIXED, ask, make_adapters, make_engine, peft_text
+from engines import MIXED, ask, batch_of, make_adapters, make_engine, peft_text
 from pointsman.adapters import PROJECTIONS, load_base_with_loras
 from pointsman.base import Base, load_base
 from pointsman.engine import Engine
@@ -61,7 +61,7 @@ def test_adapters_of_any_shape_answer_as_in_peft(
         assert engine.plan.name == "two-pass"
         named = engine.generate_batch(prompts, adapters=adapters, max_new_tokens=5)
         routed = engine.generate_batch(MIXED, max_new_tokens=5)
-        assert len(engine._model.stack.resident) <= (resident or 3)
+        assert len(batch_of(engine).stack.resident) <= (resident or 3)
     for prompt, adapter, answer in zip(prompts, adapters, named, strict=True):
         assert answer.text == peft_text(reference, prompt, adapter, 5)
     for prompt, answer in zip(MIXED, routed, strict=True):

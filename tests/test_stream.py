@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ADAPTERS
-from engines import MIXED, ask, make_adapters, make_engine, peft_text
+from engines import MIXED, ask, batch_of, make_adapters, make_engine, peft_text
 from pointsman.adapters import load_base_with_loras
 from pointsman.answer import Answer
 from pointsman.base import Prompt
@@ -218,7 +218,7 @@ def test_nobody_waits_for_a_thread_that_has_died(
     engine = make_engine(tiny_base_folder, tiny_adapters, tiny_router, slots=1)
     streams = [engine.submit(MIXED[0], max_new_tokens=2000) for _ in range(2)]
     streams[0].route(20)
-    del engine._model.active
+    del batch_of(engine).forward.active
     for stream in streams:
         with pytest.raises(AttributeError):
             stream.result(20)

@@ -28,6 +28,7 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDe
 
 from pointsman.errors import ArtefactError, ConfigError, MismatchError, SampleError
 from pointsman.files import digest_file, digest_json, read_object
+from pointsman.images import Source, load_image
 from pointsman.products import quicken
 from pointsman.sample import Turn, user_turn
 from pointsman.vision import ImageCache, ImageFeatures, digest_of, patches_of, pixel_values
@@ -51,6 +52,12 @@ class Prompt:
 
     turns: tuple[Turn, ...]
     images: tuple[Image.Image, ...]
+
+
+def make_prompt(image: Source | None, text: str) -> Prompt:
+    """One user turn with at most one image. Raises ``ImageError``."""
+    images = () if image is None else (load_image(image),)
+    return Prompt((user_turn(text, len(images)),), images)
 
 
 class Encoded(TypedDict):
@@ -458,6 +465,29 @@ def load_base(
     )
     _load(folder, lambda _: base.render([user_turn("", 1)]))  # refuses a broken template
     return base
+
+
+def join(batches: Sequence[Encoded]) -> Encoded:
+    """Batches that are padded on the right as one."""
+    if len(batches) == 1:
+        return batches[0]
+    longest = max(batch["input_ids"].shape[1] for batch in batches)
+    joined: dict[str, Tensor] = {}
+    for name in ("input_ids", "attention_mask", "mm_token_type_ids", "position_ids"):
+        values = [cast(dict[str, Tensor], batch)[name] for batch in batches]
+        padded = [nn.functional.pad(value, (0, longest - value.shape[-1])) for value in values]
+        joined[name] = torch.cat(padded, -2)
+    shown = [batch for batch in batches if "patches" in batch]
+    if shown:
+        for name in ("patches", "image_grid_thw", "image_digests"):
+            joined[name] = torch.cat([cast(dict[str, Tensor], batch)[name] for batch in shown])
+        before = 0
+        index: list[Tensor] = []
+        for batch in shown:
+            index.append(batch["image_index"] + before)
+            before += int(batch["image_index"].max()) + 1
+        joined["image_index"] = torch.cat(index)
+    return cast(Encoded, joined)
 
 
 def fingerprint_of(base_model_id: str, revision: str | None = None) -> Fingerprint:

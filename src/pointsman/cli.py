@@ -105,7 +105,7 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Route a request and answer it with its adapter."""
-    from pointsman.with_peft import make_prompt
+    from pointsman.base import make_prompt
 
     with _engine(config, device=device) as engine:
         named = None if adapter is None else [None if adapter == "base" else adapter]

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from pointsman.answer import Answer
+from pointsman.base import make_prompt
 from pointsman.engine import Engine, pocket_folder
 from pointsman.features import Progress
 from pointsman.files import write_bytes, write_text
@@ -22,7 +23,6 @@ from pointsman.metrics import is_hit
 from pointsman.project import FILE_NAME, load_project
 from pointsman.router import Route
 from pointsman.sample import Box, RoutingSample, is_inside, read_samples
-from pointsman.with_peft import make_prompt
 
 GREEN, RED, INK = (22, 163, 74), (220, 38, 38), (31, 41, 55)
 

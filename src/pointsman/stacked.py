@@ -312,6 +312,11 @@ class Stack:
         return sum(group.bytes() for group in self._groups)
 
     @property
+    def invocation(self) -> tuple[int, ...]:
+        """Tokens from which on its adapters act; empty: they act on all, or there are none."""
+        return next(iter(self._invocations.values()), ())
+
+    @property
     def resident(self) -> tuple[str, ...]:
         return tuple(self._row)
 

@@ -1,12 +1,13 @@
 """Streams: the answer to one request as it comes, and the request that it answers."""
 
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event
 
 from pointsman.answer import Answer
-from pointsman.base import Prompt
+from pointsman.base import Encoded, Prompt
 from pointsman.router import Route
 from pointsman.sampling import Sampler, Sampling
 
@@ -98,6 +99,7 @@ class Request:
     slot: int = -1
     row: int | None = None
     """Of the stack, kept until the answer is whole; None: the base's"""
+    encoded: Encoded | None = None
     ids: list[int] = field(default_factory=list)
     """Tokens of the prompt"""
     digests: list[list[int]] = field(default_factory=list)
@@ -118,3 +120,18 @@ class Request:
         if len(text) > self._shown:
             self.stream.said(text[self._shown :])
             self._shown = len(text)
+
+
+@contextmanager
+def failing(
+    requests: Sequence[Request], leave: Callable[[Request], None] | None = None
+) -> Iterator[None]:
+    """Whatever goes wrong is the requests' own error, and they ``leave``; others go on."""
+    try:
+        yield
+    except Exception as error:
+        for request in requests:
+            request.stream.failed(error)
+        for request in requests:
+            if leave is not None:
+                leave(request)

@@ -7,26 +7,21 @@ reading stops at the router's layer.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from peft import PeftModel
 from torch import Tensor
 
+from pointsman.adapters import attach
 from pointsman.answer import Answer, make_answer
 from pointsman.base import Base, Encoded, Prompt
 from pointsman.errors import ConfigError
 from pointsman.features import extract
-from pointsman.images import Source, load_image
 from pointsman.router import Route, Router
-from pointsman.sample import user_turn
+from pointsman.stream import Request, failing
 from pointsman.vision import pixel_values
-
-
-def make_prompt(image: Source | None, text: str) -> Prompt:
-    """One user turn with at most one image. Raises ``ImageError``."""
-    images = () if image is None else (load_image(image),)
-    return Prompt((user_turn(text, len(images)),), images)
 
 
 def route(
@@ -97,6 +92,56 @@ def route_and_generate(
         for row, answer in zip(rows, new, strict=True):
             answers[row] = make_answer(base.decode(answer), name, prompts[row], decided[row])
     return [answers[row] for row in range(len(prompts))]
+
+
+class OneByOne:
+    """Answers requests for any adapters, those of one adapter together.
+
+    Args:
+        base: with the router's adapters loaded.
+    """
+
+    room = 2**31
+
+    def __init__(self, base: Base, router: Router) -> None:
+        self._base, self._router = base, router
+        self.at_work: list[Request] = []
+
+    def rest(self) -> None:
+        """Nothing is left on between two requests."""
+
+    def add(self, name: str, folder: Path) -> None:
+        self._base = attach(self._base, name, folder)
+
+    def remove(self, name: str) -> None:
+        self._base.model.delete_adapter(name)
+
+    def run(self, requests: Sequence[Request]) -> list[Request]:
+        """Answers them all; none is left waiting."""
+        groups: dict[tuple[bool, int], list[Request]] = {}
+        for request in requests:
+            groups.setdefault((request.routed, request.max_new_tokens), []).append(request)
+        for group in groups.values():
+            try:
+                self._answer(group)
+            except Exception:  # whose fault it is shows when each is alone
+                for request in group:
+                    with failing([request]):
+                        self._answer([request])
+        return []
+
+    def _answer(self, requests: Sequence[Request]) -> None:
+        answers = route_and_generate(
+            self._base,
+            self._router,
+            [request.prompt for request in requests],
+            adapters=None if requests[0].routed else [request.adapter for request in requests],
+            max_new_tokens=requests[0].max_new_tokens,
+        )
+        for request, answer in zip(requests, answers, strict=True):
+            request.stream.decided(answer.route)
+            request.show(answer.text, is_last=True)
+            request.stream.finished(answer)
 
 
 @contextmanager
