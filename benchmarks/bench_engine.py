@@ -31,6 +31,7 @@ from transformers import AutoModelForImageTextToText
 from pointsman.adapters import PROJECTIONS
 from pointsman.base import Prompt, load_base, make_prompt
 from pointsman.console import progress, quiet_libraries
+from pointsman.data.screens.screen import draw_screens
 from pointsman.engine import Engine, pocket_folder
 from pointsman.project import Project, load_project
 from pointsman.router import Router
@@ -72,11 +73,15 @@ def main() -> None:
     report(Path(__file__).stem.removeprefix("bench_"), result)
 
 
-def draw(count: int) -> list[Prompt]:
-    """Requests on different screens, adapters in turn."""
+def draw(count: int) -> tuple[list[Prompt], list[Prompt]]:
+    """Requests on different screens, adapters in turn; and another request on each screen."""
     rng = random.Random(17)
-    screens = [draw_screen(rng, NAMES[index % len(NAMES)], "plain", SIZE) for index in range(count)]
-    return [make_prompt(screen.image, screen.instruction) for screen in screens]
+    first, second = [], []
+    for index in range(count):
+        screens = draw_screens(rng, NAMES[index % len(NAMES)], "plain", 2, SIZE)
+        for chosen, screen in zip((first, second), screens, strict=True):
+            chosen.append(make_prompt(screen.image, screen.instruction))
+    return first, second
 
 
 class Stock:
