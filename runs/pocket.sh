@@ -12,12 +12,16 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(realpath -m "${1:-$root/pocket-out}")
 scale=${2:-full}
 adapters="calendar claim-window provider-select"
+sizes=544x416,576x432,608x448,640x448,640x480,672x480,704x512,736x512,768x544,800x576
 if [ "$scale" = toy ]; then
-    samples=60 sizes=320x256 per_image=3 from=1 rank=4 layers=1
+    samples=60 routed=60 sizes=320x256 from=1 layers=1 workers=1
+    training="--rank 4 --alpha 8 --batch-size 16"
 else
-    samples=15000 per_image=6 from=2 rank=16 layers=2
-    # Small windows: what is learnt on them holds on larger ones, and they take half the time.
-    sizes=544x416,576x432,608x448,640x448,640x480,672x480,704x512,736x512,800x576
+    samples=420000 routed=7800 from=2 layers=2 workers=$(nproc)
+    # Large windows too, for what is asked of the adapters; the router needs few of them.
+    all_sizes=$sizes,832x608,864x640,896x560,928x672,960x640,1024x640,1024x768,1088x704,1152x736
+    all_sizes=$all_sizes,1216x768,1280x720,1280x800
+    training="--rank 32 --alpha 64 --batch-size 64 --learning-rate 1.5e-3 --epochs 0.4"
 fi
 export PATH=$root/.venv/bin:$PATH
 
@@ -30,16 +34,27 @@ mkdir -p "$work/model" && cd "$work/model"
 [ -d base ] || cp -r "$work/base" base
 cp "$root/src/pointsman/pocket/model/pointsman.toml" .
 
-pointsman data screens --out "$work/screens" -n $samples --seed 31 --per-image $per_image --sizes $sizes
+# What the adapters learn from, and other screens for the router.
+pointsman data screens --out "$work/screens" -n $samples --seed 31 --per-image 6 --vary \
+    --out-of-scope 0.03 --sizes "${all_sizes:-$sizes}" --workers $workers
+pointsman data screens --out "$work/routed" -n $routed --seed 43 --per-image 6 --vary \
+    --sizes "$sizes" --workers $workers
 for name in $adapters; do
     [ -f adapters/$name/adapter_config.json ] ||
         pointsman adapters train $name "$work/screens/$name.jsonl" --base base \
-            --layers-from $from --rank $rank --alpha $((2 * rank)) --batch-size 16 \
-            --out adapters/$name
+            --layers-from $from $training --out adapters/$name
+    # As the base's own weights: half of the bytes.
+    python - adapters/$name/adapter_model.safetensors <<'PYTHON'
+import sys
+import torch
+from safetensors.torch import load_file, save_file
+tensors = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(sys.argv[1]).items()}
+save_file(tensors, sys.argv[1], {"format": "pt"})
+PYTHON
 done
 pointsman data generate --out "$work/dataset" --config pointsman.toml \
-    $(for name in $adapters; do echo --source $name="$work/screens/$name.jsonl"; done) \
-    --out-of-scope "$work/screens/out-of-scope.jsonl"
+    $(for name in $adapters; do echo --source $name="$work/routed/$name.jsonl"; done) \
+    --out-of-scope "$work/routed/out-of-scope.jsonl"
 pointsman data check "$work/dataset"
 pointsman preprocess "$work/dataset" --base base --layers $layers --out "$work/features"
 pointsman train "$work/features" --out router

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Trains the pocket's base from nothing: three runs of 560 seconds on one GPU (an H100 and 16 cores
-# see some 900 screens a second), each resuming from the last one's folder, then the export that
-# load_base reads.
+# Trains the pocket's base from nothing: three runs of 560 seconds, each resuming from the last
+# one's folder, then the export that load_base reads. An H100 and 16 cores see some 900 screens a
+# second, two of them 1,700.
 #
 # Usage: runs/pocket_base.sh [WORK_FOLDER]             all of it, here
 #        runs/pocket_base.sh WORK_FOLDER 1|2|3         one run, on whichever machine
@@ -26,8 +26,13 @@ export PYTORCH_ALLOC_CONF=expandable_segments:True
 # Twice: they are few beside the bundled ones.
 fonts=(${FONTS:+--fonts "$FONTS" --fonts "$FONTS"})
 
+# All GPUs of this machine train together.
+gpus=$("$python" -c 'import torch; print(torch.cuda.device_count())')
+start=("$python" -m)
+[ "$gpus" -gt 1 ] && start+=(torch.distributed.run --standalone --nproc-per-node "$gpus" -m)
+
 run() {
-    "$python" -m pointsman.pocket.pretrain --out "$work/base-run" --seed 1 \
+    "${start[@]}" pointsman.pocket.pretrain --out "$work/base-run" --seed 1 \
         ${fonts[@]+"${fonts[@]}"} "$@"
 }
 export_base() { "$python" -m pointsman.pocket.pretrain.export "$work/base-run" "$work/base"; }

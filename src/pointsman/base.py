@@ -449,7 +449,7 @@ def load_base(
     template = _load(folder, lambda path: _template(path, tokenizer))
     model = _load(folder, lambda path: _load_model(path, torch_dtype)).to(where)
     _check_library(model.model)
-    quicken(model.model.visual)
+    quicken(model)
     if where.type == "cuda":
         # It makes a plan for each new shape, up to half a second each, and screens have any size.
         torch.backends.cuda.enable_cudnn_sdp(False)

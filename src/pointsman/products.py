@@ -1,4 +1,4 @@
-"""Matrix products on a CPU, and the vision tower's use of them.
+"""Matrix products on a CPU, and a model's use of them.
 
 PyTorch gives float32 products to MKL, which leaves AVX-512 unused on processors not made by Intel;
 the oneDNN in the same build does not, and is three to four times as fast there.
@@ -37,13 +37,14 @@ def _by_onednn(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-def quicken(tower: Any) -> None:
-    """Lets a Qwen3VLVisionModel compute with ``linear``, and patches of still images in half.
+def quicken(model: Any) -> None:
+    """Lets a Qwen3VLForConditionalGeneration compute with ``linear``, and see images in half.
 
     Its modules keep their weights and names.
     """
-    tower.patch_embed.forward = partial(_still_patches, tower.patch_embed)
-    for module in tower.modules():
+    embed = model.model.visual.patch_embed
+    embed.forward = partial(_still_patches, embed)
+    for module in model.modules():
         if isinstance(module, nn.Linear):
             module.forward = partial(_linear_of, module)  # type: ignore[method-assign]
 
