@@ -84,6 +84,7 @@ VARIANTS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=1500, help="to train each adapter on")
+    parser.add_argument("--adapters", default="", help="NAME,NAME,…; by default all")
     parser.add_argument("--evaluate", type=int, default=100, help="fresh ones for each adapter")
     parser.add_argument("--epochs", type=float, default=1.0)
     parser.add_argument("--batch-size", type=int, default=16)
@@ -93,8 +94,9 @@ def main() -> None:
     with pocket_folder() as model:
         router = Router.load(model / "router")
         folder = str(model / "base")
-        training = training_sets(arguments, router)
-        sets = evaluation_sets(arguments, router)
+        names = arguments.adapters.split(",") if arguments.adapters else list(router.labels)
+        training = training_sets(arguments, names)
+        sets = evaluation_sets(arguments, router, names)
         base = load_base(folder)
         variants = {}
         for variant in VARIANTS:
@@ -114,25 +116,29 @@ def main() -> None:
     draw(variants, list(sets))
 
 
-def training_sets(arguments: argparse.Namespace, router: Router) -> dict[str, list[RoutingSample]]:
+def training_sets(
+    arguments: argparse.Namespace, names: Sequence[str]
+) -> dict[str, list[RoutingSample]]:
     """About as many samples for each adapter as asked for."""
-    folder, total = arguments.work / "train", len(router.labels) * arguments.samples
-    write_screens(folder, total, seed=SEED, out_of_scope=0, per_image=6, sizes=SIZES)
-    return {name: read_samples(folder / f"{name}.jsonl", labels=None) for name in router.labels}
+    folder, total = arguments.work / "train", len(names) * arguments.samples
+    write_screens(
+        folder, total, seed=SEED, adapters=names, out_of_scope=0, per_image=6, sizes=SIZES
+    )
+    return {name: read_samples(folder / f"{name}.jsonl", labels=None) for name in names}
 
 
 def evaluation_sets(
-    arguments: argparse.Namespace, router: Router
+    arguments: argparse.Namespace, router: Router, names: Sequence[str]
 ) -> dict[str, list[RoutingSample]]:
     folder, total = arguments.work / "fresh", 3 * len(router.labels) * arguments.evaluate
     write_screens(folder, total, seed=SEED + 1, out_of_scope=0, per_image=2, sizes=SIZES)
     drawn = read_samples_of(folder / "samples.jsonl", router.labels)
-    by_adapter = [[s for s in drawn if s.adapter == name] for name in router.labels]
+    by_adapter = [[s for s in drawn if s.adapter == name] for name in names]
     # Adapters are drawn by chance: three times as many hold enough of each.
     sets = {"fresh": [s for found in by_adapter for s in found[: arguments.evaluate]]}
     if SCREENS.is_file():
         real = read_samples_of(SCREENS, router.labels)
-        sets["real"] = [sample for sample in real if sample.in_scope]
+        sets["real"] = [sample for sample in real if sample.adapter in names]
     else:
         print(f"{SCREENS} is not there: its part is left out", file=sys.stderr)
     return sets

@@ -37,6 +37,10 @@ Base = Annotated[
 Device = Annotated[str | None, typer.Option(help="cuda, cuda:1, mps or cpu; by default the best.")]
 MaxPixels = Annotated[int | None, typer.Option(help="Scale larger images down to this size.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same bytes.")]
+Plan = Annotated[
+    str | None,
+    typer.Option(help="in-pass, activated, two-pass or peft; by default the best that is exact."),
+]
 LogDir = Annotated[Path | None, typer.Option(help="Write TensorBoard curves here.")]
 
 
@@ -101,17 +105,27 @@ def generate(
         str | None, typer.Option(help="Skip routing: an adapter's name, or 'base'.")
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 256,
+    temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Only tokens of this probability together.")] = 1.0,
+    top_k: Annotated[int, typer.Option(help="Only so many tokens; 0: all.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="The same seed draws the same tokens.")] = None,
+    plan: Plan = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Route a request and answer it with its adapter."""
     from pointsman.base import make_prompt
+    from pointsman.sampling import Sampling
 
-    with _engine(config, device=device) as engine:
-        named = None if adapter is None else [None if adapter == "base" else adapter]
-        answer = engine.generate_batch(
-            [make_prompt(image, text)], adapters=named, max_new_tokens=max_new_tokens
-        )[0]
+    sampling = Sampling(temperature=temperature, top_p=top_p, top_k=top_k, seed=seed)
+    with _engine(config, device=device, plan=plan) as engine:
+        answer = engine.submit(
+            make_prompt(image, text),
+            adapter=None if adapter == "base" else adapter,
+            routed=adapter is None,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+        ).result()
     if as_json:
         console.show_json(asdict(answer))
         return
@@ -234,6 +248,7 @@ def evaluate(
     task: Annotated[bool, typer.Option(help="Generate too, where samples have a bbox.")] = True,
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
     out: Annotated[Path | None, typer.Option(help="Write pictures and predictions here.")] = None,
+    plan: Plan = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -241,7 +256,7 @@ def evaluate(
     from pointsman.data.dataset import read_samples_of
     from pointsman.evaluate import evaluate, save
 
-    with _engine(config, router=router, device=device) as engine:
+    with _engine(config, router=router, device=device, plan=plan) as engine:
         samples = read_samples_of(data, engine.router.labels)
         with console.progress("evaluating") as report:
             result = evaluate(
@@ -478,7 +493,11 @@ def main() -> None:
 
 
 def _engine(
-    config: Path | None, *, router: Path | None = None, device: str | None = None
+    config: Path | None,
+    *,
+    router: Path | None = None,
+    device: str | None = None,
+    plan: str | None = None,
 ) -> "Engine":
     from pointsman.engine import Engine, pocket_folder
     from pointsman.project import FILE_NAME, load_project
@@ -492,7 +511,9 @@ def _engine(
         project, where = load_project(config), str(config)
     if router is not None:
         project = replace(project, router=str(router))
-    return Engine.from_project(project, where, device=device)
+    engine = Engine.from_project(project, where, device=device, plan=plan)
+    console.note(f"plan {engine.plan.name}: {engine.plan.why}")
+    return engine
 
 
 def _load_base(
