@@ -1,4 +1,6 @@
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -194,6 +196,15 @@ def test_an_error_of_one_caller_leaves_the_engine_alive(
     with pytest.raises(ConfigError, match="1 adapters for 2 prompts"):
         tiny_engine.generate_batch([load_prompt(samples[0])] * 2, adapters=[None])
     assert tiny_engine.route(samples[0].images[0], "Pick day 3").probabilities
+
+
+def test_an_engine_left_open_ends_with_its_process() -> None:
+    code = (
+        "from pointsman.engine import Engine; from PIL import Image\n"
+        "print(Engine.pocket().generate(Image.new('RGB', (320, 256)), 'Go').text)"
+    )
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True)
+    assert run.returncode == 0, run.stderr.decode()
 
 
 def test_no_prompts_no_answers(tiny_engine: Engine) -> None:

@@ -4,6 +4,7 @@ One thread owns the model: it takes what callers queue, and has it answered in o
 or, where the adapters cannot be stacked, through PEFT (``with_peft``).
 """
 
+import atexit
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -96,6 +97,8 @@ class Engine:
             self._way = Batch(self.base, router, self.plan, stack, slots, kept)
         self._owner = threading.Thread(target=self._work, name="pointsman-model", daemon=True)
         self._owner.start()
+        # A thread that is within the model when the interpreter goes takes the process with it.
+        atexit.register(self.close)
         try:
             self._own(self._check)
         except BaseException:
@@ -246,6 +249,7 @@ class Engine:
             self._is_closed = True
             self._lock.notify_all()
         self._owner.join()
+        atexit.unregister(self.close)
 
     def __enter__(self) -> Self:
         return self
