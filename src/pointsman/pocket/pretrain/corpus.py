@@ -44,6 +44,7 @@ _WEIGHTS = {
     "month": 5,
     "date": 30,
     "when": 18,
+    "order": 5,
     "count": 2,
     "list": 1.5,
     "copy": 1.5,
@@ -128,6 +129,7 @@ class Asker:
             "month": self._month,
             "date": self._date,
             "when": self._when,
+            "order": self._order,
         }
 
     def ask(self) -> Question | None:
@@ -368,14 +370,25 @@ class Asker:
         if not self._layout.month:
             return None
         name, year = self._layout.month.split(" ")
-        shown = int(year) * 12 + MONTHS.index(name)
+        month, answer = self._other_month(int(year) * 12 + MONTHS.index(name))
+        return self._made("when", phrases.WHEN, {"month": month}, answer, None)
+
+    def _order(self) -> Question | None:
+        """As ``when``, of two months in the question: to compare is one skill, to read another."""
+        shown = self._rng.randrange(2018 * 12, 2034 * 12)
+        month, answer = self._other_month(shown)
+        values = {"month": month, "other": f"{MONTHS[shown % 12]} {shown // 12}"}
+        return self._made("order", phrases.ORDER, values, answer, None)
+
+    def _other_month(self, shown: int) -> tuple[str, str]:
+        """A month before or after one, and which of the two it is."""
         with_year = self._rng.random() < 0.4
         # Without a year it is the nearer one of that name.
         away = self._rng.choice((-1, 1)) * self._rng.randint(1, 18 if with_year else 5)
         other = shown + away
         month = MONTHS[other % 12] if self._rng.random() < 0.7 else MONTHS[other % 12][:3]
-        values = {"month": f"{month} {other // 12}" if with_year else month}
-        return self._made("when", phrases.WHEN, values, "later" if away > 0 else "earlier", None)
+        text = f"{month} {other // 12}" if with_year else month
+        return text, "later" if away > 0 else "earlier"
 
 
 def _holds(outer: Box, inner: Box) -> bool:

@@ -293,6 +293,18 @@ WHEN = Phrases(
         "Which way [is|lies] {month} from the month [shown|of the calendar]?",
     ),
 )
+ORDER = Phrases(
+    commands=(
+        "[Say|Tell me] whether {month} [is|comes|lies] before or after {other}",
+        "Compare {month} [with|to] {other}",
+    ),
+    remarks=(
+        "Is {month} [earlier or later|before or after] [than|] {other}?",
+        "[Is|Lies] {month} before or after {other}?",
+        "{month}, is [that|it] [earlier|later|before|after] [than|] {other}?",
+        "Which way [is|lies] {month} from {other}?",
+    ),
+)
 COPY = Phrases(
     commands=(
         "[Repeat|Copy|Say again|Write again|Echo] [these symbols|this|the following|these signs]:",
@@ -326,6 +338,7 @@ WORDINGS = {
     "month": (MONTH,),
     "date": (DATE,),
     "when": (WHEN,),
+    "order": (ORDER,),
     "copy": (COPY, QUOTED),
 }
 """By task; the order gives each task its number."""
