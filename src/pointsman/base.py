@@ -259,10 +259,14 @@ class Base:
         """A batch with its pixels: the model sends all its images through the tower together."""
         inputs = _without_images(encoded)
         if "patches" in encoded:
-            cuts = [patches for patches, _, _ in _different_images(encoded)]
-            patches = torch.cat([cuts[index] for index in encoded["image_index"].tolist()])
-            inputs["pixel_values"] = pixel_values(patches, self.image_processor, self.dtype)
+            inputs["pixel_values"] = self.pixel_values(encoded, encoded["image_index"].tolist())
         return inputs
+
+    def pixel_values(self, encoded: Mapping[str, Any], images: Sequence[int]) -> Tensor:
+        """What the tower reads of some of a batch's different images, together."""
+        cuts = [patches for patches, _, _ in _different_images(encoded)]
+        patches = torch.cat([cuts[image] for image in images])
+        return pixel_values(patches, self.image_processor, self.dtype)
 
     def image_features(self, encoded: Mapping[str, Any]) -> dict[str, Any]:
         """Output of the vision tower, to be passed to the model as ``mm_encoder_outputs``.

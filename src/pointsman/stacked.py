@@ -118,7 +118,7 @@ def _places(model: Any) -> dict[str, Key]:
 
 
 @dataclass
-class Batch:
+class Choice:
     """Which adapter each request of the batch at work has; all groups of a stack look at it."""
 
     rows: Tensor | None = None
@@ -143,7 +143,7 @@ class Group(nn.Module):
     The base's matrices are joined, and its linear layers' weights become views of the joint one.
     """
 
-    def __init__(self, linears: Sequence[nn.Linear], batch: Batch) -> None:
+    def __init__(self, linears: Sequence[nn.Linear], batch: Choice) -> None:
         super().__init__()
         self.sizes = [linear.out_features for linear in linears]
         weights: list[Tensor] = [linear.weight for linear in linears]
@@ -284,7 +284,7 @@ class Stack:
         resident: int | None = None,
         max_rank: int | None = None,
     ) -> None:
-        self.batch = Batch()
+        self.batch = Choice()
         self.rows = resident or max(1, len(loras))
         self.rank = max([max_rank or 1, *(lora.rank for lora in loras)])
         self._groups, self._members = _install(base.core.language_model.layers, self.batch)
@@ -427,7 +427,7 @@ class Stack:
 
 
 def _install(
-    layers: Iterable[Any], batch: Batch
+    layers: Iterable[Any], batch: Choice
 ) -> tuple[list[Group], dict[Key, tuple[Group, int]]]:
     """Replaces every decoder layer's projections by groups."""
     groups: list[Group] = []

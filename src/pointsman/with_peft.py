@@ -21,7 +21,6 @@ from pointsman.errors import ConfigError
 from pointsman.features import extract
 from pointsman.router import Route, Router
 from pointsman.stream import Request, failing
-from pointsman.vision import pixel_values
 
 
 def route(
@@ -73,9 +72,8 @@ def route_and_generate(
         rows = [row for row, other in enumerate(names) if other == name]
         batch, shown = _rows(prompts, encoded, rows)
         if name is not None and shown and _changes_the_tower(base, name):
-            patches = torch.split(encoded["patches"], encoded["image_grid_thw"].prod(1).tolist())
-            seen = torch.cat([patches[image] for image in shown])
-            batch["pixel_values"] = pixel_values(seen, base.image_processor, base.dtype)
+            images = encoded["image_index"][shown].tolist()
+            batch["pixel_values"] = base.pixel_values(encoded, images)
         else:
             batch["mm_encoder_outputs"] = _picked(image_features, shown)
         with torch.inference_mode(), adapter_on(base, name):
