@@ -15,6 +15,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ from typing import Any
 
 import torch
 from common import ROOT, report
+from matplotlib.figure import Figure
 from peft import LoraConfig, PeftModel, get_peft_model
 from PIL import Image
 from transformers import AutoModelForImageTextToText
@@ -62,7 +64,7 @@ def main() -> None:
             stock = Stock(project, engine.router)
             prompts, others = draw(arguments.requests * (arguments.rounds + 1))
             result["answers alike"] = agreement(engine, stock, prompts[:BATCH])
-            result |= against_the_others(engine, stock, prompts, others, arguments)
+            result |= against_the_others(engine, two_pass, stock, prompts, others, arguments)
             result["routing"] = {
                 "in-pass": overhead(engine, prompts, arguments.rounds),
                 "two-pass": overhead(two_pass, prompts, arguments.rounds),
@@ -71,6 +73,7 @@ def main() -> None:
             result["routing"]["activated"] = overhead(engine, prompts, arguments.rounds)
     result["peak bytes"] = {way: measured_peak(way) for way in ("engine", "peft")}
     report(Path(__file__).stem.removeprefix("bench_"), result)
+    draw_latency(result)
 
 
 def draw(count: int) -> tuple[list[Prompt], list[Prompt]]:
@@ -164,6 +167,7 @@ def agreement(engine: Engine, stock: Stock, prompts: Sequence[Prompt]) -> dict[s
 
 def against_the_others(
     engine: Engine,
+    two_pass: Engine,
     stock: Stock,
     prompts: Sequence[Prompt],
     others: Sequence[Prompt],
@@ -174,11 +178,13 @@ def against_the_others(
     stock.know(engine, prompts)
     sequential: dict[str, Way] = {
         "engine": lambda asked: [engine.generate_batch([prompt]) for prompt in asked],
+        "engine, two-pass": lambda asked: [two_pass.generate_batch([p]) for p in asked],
         "original": stock.original,
         "peft": stock.peft,
     }
     together: dict[str, Way] = {
         "engine": engine.generate_batch,
+        "engine, two-pass": two_pass.generate_batch,
         "original": stock.original,
         "peft, mixed": stock.peft_mixed,
     }
@@ -190,6 +196,7 @@ def against_the_others(
             for turn in range(arguments.rounds + 1):
                 asked = prompts[turn * number : (turn + 1) * number]
                 engine.base.images.clear()
+                two_pass.base.images.clear()
                 for way, answer in ways.items():
                     fresh[way].append(seconds(answer, asked))
                 more = others[turn * number : (turn + 1) * number]
@@ -238,6 +245,23 @@ def overhead(engine: Engine, prompts: Sequence[Prompt], rounds: int) -> dict[str
         "routed over named": round(median(fresh), 4),
         "routed over named, on a screen seen before": round(median(seen), 4),
     }
+
+
+def draw_latency(result: dict[str, Any]) -> None:
+    """Time of a request by way, as a share of the original's."""
+    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+    for axes, title in zip(figure.subplots(1, 2), ("one by one", "8 together"), strict=True):
+        ways = result[title]
+        names = sorted(ways, key=lambda way: ways[way]["times as fast as the original"])
+        shares = [1 / ways[way]["times as fast as the original"] for way in names]
+        bars = axes.barh(range(len(names)), shares)
+        axes.bar_label(bars, [f" {share:.0%}" for share in shares], fontsize=8)
+        axes.set_yticks(range(len(names)), [textwrap.fill(name, 18) for name in names], fontsize=8)
+        axes.set_xlim(0, 1.2)
+        axes.set_xticks([])
+        axes.set_title(f"time of a request, {title}", fontsize=9)
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
+    figure.savefig(ROOT / "docs" / "latency.png", dpi=150)
 
 
 def seconds(way: Way, prompts: Sequence[Prompt]) -> float:
