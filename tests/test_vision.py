@@ -9,7 +9,14 @@ from PIL import Image
 
 from pointsman.base import Base, Prompt, load_base
 from pointsman.sample import user_turn
-from pointsman.vision import ImageCache, ImageFeatures, digest_of, patches_of, pixel_values
+from pointsman.vision import (
+    ImageCache,
+    ImageFeatures,
+    digest_of,
+    patches_of,
+    pixel_values,
+    places_of,
+)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -28,6 +35,19 @@ def test_pixels_are_bit_for_bit_those_of_the_image_processor(
     assert torch.equal(encoded["image_grid_thw"], stock["image_grid_thw"])
     ours = pixel_values(encoded["patches"], processor, dtype)
     assert torch.equal(ours, stock["pixel_values"].to(dtype))
+
+
+@pytest.mark.parametrize("size", [(64, 96), (256, 32), (500, 700)])
+def test_the_tower_finds_the_same_places_by_itself(tiny_base: Base, size: tuple[int, int]) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
+    grid, patches = patches_of(Image.fromarray(noise), tiny_base.image_processor)
+    values = pixel_values(patches, tiny_base.image_processor, tiny_base.dtype)
+    see = tiny_base.core.get_image_features
+    with torch.inference_mode():
+        stock = see(values, grid[None], return_dict=True)
+        ours = see(values, grid[None], return_dict=True, **places_of(grid, tiny_base.core.visual))
+    assert torch.equal(ours.pooler_output[0], stock.pooler_output[0])
+    assert torch.equal(ours.deepstack_features[0][0], stock.deepstack_features[0][0])
 
 
 def test_digests_tell_content_and_shape_apart(tiny_base: Base) -> None:

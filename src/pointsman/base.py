@@ -31,7 +31,15 @@ from pointsman.files import digest_file, digest_json, read_object
 from pointsman.images import Source, load_image
 from pointsman.products import quicken
 from pointsman.sample import Turn, user_turn
-from pointsman.vision import ImageCache, ImageFeatures, digest_of, patches_of, pixel_values
+from pointsman.transfer import sent
+from pointsman.vision import (
+    ImageCache,
+    ImageFeatures,
+    digest_of,
+    patches_of,
+    pixel_values,
+    places_of,
+)
 
 MODEL_TYPE = "qwen3_vl"
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -63,7 +71,8 @@ def make_prompt(image: Source | None, text: str) -> Prompt:
 class Encoded(TypedDict):
     """A padded batch of B prompts of T tokens with I images, U of them different.
 
-    Images are the same where prompts share the ``Image`` object.
+    Images are the same where prompts share the ``Image`` object. ``Base.encode`` leaves what tells
+    of images on the host, where it is read, and puts the rest on the base's device.
     """
 
     input_ids: Tensor
@@ -180,7 +189,8 @@ class Base:
         rows = [self._tokens(text, grid) for text, grid in zip(texts, grids, strict=True)]
         batch = self._batch(rows, grids, patches, padding_side)
         tensors = cast(dict[str, Tensor], batch)
-        return cast(Encoded, {name: value.to(self.device) for name, value in tensors.items()})
+        moved = {k: v if k in ON_HOST else sent(v, self.device) for k, v in tensors.items()}
+        return cast(Encoded, moved)
 
     def encode_answers(self, prompts: Sequence[Prompt]) -> tuple[Encoded, Tensor]:
         """Conversations with their answers, and labels (B, T): -100 but on what assistants say.
@@ -260,6 +270,7 @@ class Base:
         inputs = _without_images(encoded)
         if "patches" in encoded:
             inputs["pixel_values"] = self.pixel_values(encoded, encoded["image_index"].tolist())
+            inputs["image_grid_thw"] = inputs["image_grid_thw"].to(self.device)
         return inputs
 
     def pixel_values(self, encoded: Mapping[str, Any], images: Sequence[int]) -> Tensor:
@@ -288,7 +299,7 @@ class Base:
         if "patches" not in encoded:
             return {}
         values = pixel_values(encoded["patches"], self.image_processor, self.dtype)
-        grids = torch.stack([grid for _, grid, _ in _different_images(encoded)])
+        grids = torch.stack([grid for _, grid, _ in _different_images(encoded)]).to(self.device)
         output = self.core.get_image_features(values, grids, return_dict=True)
         taps = zip(*output.deepstack_features, strict=True)
         seen = [
@@ -301,7 +312,8 @@ class Base:
     @torch.no_grad()
     def _see(self, patches: Tensor, grid: Tensor) -> ImageFeatures:
         values = pixel_values(patches, self.image_processor, self.dtype)
-        output = self.core.get_image_features(values, grid[None], return_dict=True)
+        grid, places = grid.cpu(), places_of(grid, self.core.visual)
+        output = self.core.get_image_features(values, grid[None], return_dict=True, **places)
         return ImageFeatures(
             output.pooler_output[0], tuple(f[0] for f in output.deepstack_features)
         )
@@ -503,6 +515,8 @@ def fingerprint_of(base_model_id: str, revision: str | None = None) -> Fingerpri
 
 
 _OURS = ("patches", "image_index", "image_digests")
+ON_HOST = ("image_index", "image_grid_thw", "image_digests")
+"""Of a batch, what ``Base.encode`` leaves on the host"""
 
 
 def _without_images(encoded: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+from transformers.vision_utils import (
+    get_vision_interpolation_indices_and_weights,
+    get_vision_position_ids,
+)
+
+from pointsman.transfer import sent
 
 CACHE_BYTES = 2**30
 """Of features, on the device where the tower is."""
@@ -54,7 +61,7 @@ def pixel_values(patches: Tensor, processor: Any, dtype: torch.dtype) -> Tensor:
     anew in float64, where all that a channel can become is 256 values.
     """
     _, channels, area = patches.shape
-    table = _levels(processor).to(patches.device, dtype).flatten()
+    table = sent(_levels(processor).to(dtype).flatten(), patches.device)
     offsets = 256 * torch.arange(channels, dtype=torch.int32, device=patches.device)
     values = table.index_select(0, (patches.int() + offsets[:, None]).flatten())
     times = processor.temporal_patch_size
@@ -69,6 +76,40 @@ def _levels(processor: Any) -> Tensor:
     if processor.do_normalize:
         values = processor.normalize(values, processor.image_mean, processor.image_std)
     return torch.from_numpy(np.array(values, np.float32)).view(3, 256)
+
+
+def places_of(grid: Tensor, tower: Any) -> dict[str, Any]:
+    """What a Qwen3VLVisionModel would find out of one still image's grid (3,), as it takes it.
+
+    By itself it waits for the device some thirty times to do so, once in each of its blocks.
+    """
+    side, mode = tower.num_grid_per_side, tower.interpolation_mode
+    merge, corners = tower.spatial_merge_size, tower.interpolation_align_corners
+    _, rows, columns = grid.tolist()
+    return dict(_places(rows, columns, side, mode, corners, merge, tower.pos_embed.weight.device))
+
+
+@lru_cache(maxsize=64)
+def _places(
+    rows: int,
+    columns: int,
+    side: int,
+    mode: str,
+    corners: bool,
+    merge: int,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    grid = torch.tensor([[1, rows, columns]])
+    indices, weights = get_vision_interpolation_indices_and_weights(
+        grid, side, mode=mode, align_corners=corners, spatial_merge_size=merge
+    )
+    return {
+        "image_interp_indices": sent(indices, device),
+        "image_interp_weights": sent(weights, device),
+        "image_position_ids": sent(get_vision_position_ids(grid, merge), device),
+        # Where images end: read on the host.
+        "image_cu_seqlens": torch.tensor([0, rows * columns], dtype=torch.int32),
+    }
 
 
 @dataclass(frozen=True)
