@@ -19,13 +19,14 @@ from pointsman.answer import make_answer
 from pointsman.base import Base, Encoded, join
 from pointsman.errors import ConfigError, SampleError
 from pointsman.features import pool
-from pointsman.forward import Forward, Routing
+from pointsman.forward import Forward, Routing, Shape
 from pointsman.plans import Plan
 from pointsman.router import Router
 from pointsman.sampling import Sampler
 from pointsman.shelf import Shelf
 from pointsman.stacked import Lora, Stack, lora_of
 from pointsman.stream import Request, failing
+from pointsman.transfer import sent
 
 _PREFILL_TOKENS = {"cpu": 4096, "cuda": 16384}
 """Padded tokens of one prefill; more at once only spill a CPU's caches"""
@@ -39,13 +40,21 @@ class Batch:
         stack: with the router's adapters as its first labels.
         slots: requests at work at the same time.
         kept: conversations of which only what is new is read.
+        shapes: of compiled prefills, see ``Forward``.
     """
 
     def __init__(
-        self, base: Base, router: Router, plan: Plan, stack: Stack, slots: int, kept: int
+        self,
+        base: Base,
+        router: Router,
+        plan: Plan,
+        stack: Stack,
+        slots: int,
+        kept: int,
+        shapes: Sequence[Shape] = (),
     ) -> None:
         self._base, self._router, self._plan, self.stack = base, router, plan, stack
-        self.forward = Forward(base, stack, slots + kept)
+        self.forward = Forward(base, stack, slots + kept, shapes=shapes)
         self._head = copy.deepcopy(router.head).to(base.device)
         self._shelf = Shelf(range(slots, slots + kept))
         self._slots = slots
@@ -255,7 +264,7 @@ class Batch:
         """(B,) rows of requests whose adapter is known, -1 for the others."""
         zero = self.stack.zero
         rows = [-1 if r.routed else zero if r.row is None else r.row for r in requests]
-        return torch.tensor(rows, device=self._base.device)
+        return sent(torch.tensor(rows), self._base.device)
 
     def _tail_of(self, request: Request) -> int:
         """Last tokens of a prompt on which activated adapters act; 0 where none does."""
@@ -275,7 +284,7 @@ class Batch:
 
         Who fails at it is left out.
         """
-        slots = torch.tensor([r.slot for r in requests], device=logits.device)
+        slots = sent(torch.tensor([r.slot for r in requests]), logits.device)
         likeliest = logits.argmax(-1)
         self.forward.tokens[slots] = likeliest
         drawn: list[tuple[Request, int]] = []
@@ -285,7 +294,7 @@ class Batch:
                     if request.sampler is None:
                         request.sampler = Sampler(request.sampling, request.ids)
                     token = request.sampler.draw(scores)
-                    self.forward.tokens[request.slot] = token
+                    self.forward.tokens[request.slot].fill_(token)
                 drawn.append((request, token))
         return drawn
 

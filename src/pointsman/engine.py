@@ -24,6 +24,7 @@ from pointsman.answer import Answer, make_answer
 from pointsman.base import Base, Prompt, make_prompt
 from pointsman.batch import Batch
 from pointsman.errors import ConfigError
+from pointsman.forward import Shape
 from pointsman.images import Source
 from pointsman.plans import Plan, choose_plan
 from pointsman.project import FILE_NAME, Project, load_project
@@ -51,6 +52,8 @@ class Engine:
         kept: conversations of which only what is new is read, if they go on with the same images.
         resident: adapters on the device at the same time, by default all; others lie on the host.
         max_rank: of adapters that ``add_adapter`` may bring; by default the largest there is.
+        prefill_shapes: (requests, tokens) of prompts that are read together by compiled layers on
+            CUDA, see ``Forward``; each is compiled when its like first comes.
 
     Raises:
         MismatchError: the router belongs to another base.
@@ -67,6 +70,7 @@ class Engine:
         kept: int = KEPT,
         resident: int | None = None,
         max_rank: int | None = None,
+        prefill_shapes: Sequence[Shape] = (),
     ) -> None:
         loaded = base.model.peft_config if isinstance(base.model, PeftModel) else {}
         if missing := [name for name in router.labels if name not in loaded]:
@@ -94,7 +98,7 @@ class Engine:
             self.base = replace(base, model=base.model.unload())
             stackable = [lora for lora in loras if isinstance(lora, Lora)]
             stack = Stack(self.base, stackable, resident=resident, max_rank=max_rank)
-            self._way = Batch(self.base, router, self.plan, stack, slots, kept)
+            self._way = Batch(self.base, router, self.plan, stack, slots, kept, prefill_shapes)
         self._owner = threading.Thread(target=self._work, name="pointsman-model", daemon=True)
         self._owner.start()
         # A thread that is within the model when the interpreter goes takes the process with it.

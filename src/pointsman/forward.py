@@ -12,12 +12,17 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pointsman.base import Base, Encoded
 from pointsman.slots import GRAIN, Slots, View, reach_bias
 from pointsman.stacked import Stack
+from pointsman.transfer import sent
 
-Compiler = Callable[[Callable[..., Tensor]], Callable[..., Tensor]]
+Compiler = Callable[..., Callable[..., Tensor]]
+"""``torch.compile``, or something that takes its options"""
+Shape = tuple[int, int]
+"""Requests and tokens"""
 Decide = Callable[[Tensor, Encoded], Tensor]
 """From the states (B, T, hidden) at the router's layer, and the batch, to rows (B,)"""
 
@@ -40,10 +45,17 @@ class Forward:
         slots: requests at work at the same time.
         compiler: of a decoder layer, for steps; by default ``torch.compile`` on CUDA, where steps
             are captured as graphs too, and none elsewhere.
+        shapes: of prefills that go through compiled layers too, made for each shape. So many
+            requests of more than half and at most so many tokens are padded up to them.
     """
 
     def __init__(
-        self, base: Base, stack: Stack, slots: int, compiler: Compiler | None = None
+        self,
+        base: Base,
+        stack: Stack,
+        slots: int,
+        compiler: Compiler | None = None,
+        shapes: Sequence[Shape] = (),
     ) -> None:
         self.base, self.stack = base, stack
         self._is_cuda = base.device.type == "cuda"
@@ -51,11 +63,19 @@ class Forward:
             compiler = torch.compile
         # One layer is compiled, and serves all: their weights are its inputs.
         self._compiled = compiler(_through) if compiler else None
+        self._read: Callable[..., Tensor] = _read_through
+        self.shapes = sorted(shapes) if compiler else []
+        if compiler and shapes:
+            self._read = compiler(_read_through, dynamic=False)
+            # A layer with adapters, one with none, and one whose requests have none, for each.
+            config: Any = torch._dynamo.config
+            config.recompile_limit = max(config.recompile_limit, 4 * len(shapes))
         self._graphs: dict[tuple[int, int], tuple[Any, Tensor]] = {}
         self._language: Any = base.core.language_model
         self._head: Any = base.model.lm_head
         device = base.device
         self.slots = Slots(base.core, slots)
+        self.slots.reserve(max((tokens for _, tokens in self.shapes), default=0) + 1)
         self.tokens = torch.zeros(slots, dtype=torch.long, device=device)
         """The last token of each slot, not yet read"""
         self.lengths = torch.zeros(slots, dtype=torch.long, device=device)
@@ -88,11 +108,14 @@ class Forward:
         """
         encoded = _padded_right(encoded)
         lengths = encoded["attention_mask"].sum(1)
+        padded = None if known else self._padded(*encoded["input_ids"].shape)
+        encoded = _widened(encoded, padded or 0)
+        through = self._read if padded else _through
         total = encoded["input_ids"].shape[1]
         if self.slots.reserve(total + 1):
             self._graphs.clear()
         self.forget_steps()
-        places = torch.tensor(slots, device=lengths.device)
+        places = sent(torch.tensor(slots), lengths.device)
         states, deepstack = self._embed(encoded, {} if known else image_features, known)
         embedded = states
         turns = self._rotary(states, encoded["position_ids"][..., known:])
@@ -101,16 +124,16 @@ class Forward:
             view = self._view(places, torch.full_like(places, known), total - known, total)
         batch, first = self.stack.batch, 0
         if routing is not None:
-            read = self._layers(states, turns, view, 0, routing.layer, deepstack)
+            read = self._layers(through, states, turns, view, 0, routing.layer, deepstack)
             rows = routing.decide(read, _from(encoded, known))
             if not routing.again:
                 states, first = read, routing.layer
         assert rows is not None
-        batch.choose(None if tail else rows)
-        states = self._layers(states, turns, view, first, None, deepstack)
+        batch.choose(None if tail else rows, is_compiled=padded is not None)
+        states = self._layers(through, states, turns, view, first, None, deepstack)
         self.lengths[places], self.rows[places] = lengths, rows
         self.positions[places] = encoded["position_ids"].amax((0, 2)) + 1
-        self.active[places] = 1
+        self.active.index_fill_(0, places, 1)  # setting it to 1 would wait for the device
         if tail:
             at = (lengths - tail)[:, None] + torch.arange(tail, device=lengths.device)
             ends, added = _ends_of(embedded, deepstack, at - known)
@@ -143,8 +166,12 @@ class Forward:
         self.stack.batch.choose(None)
 
     def release(self, slot: int) -> None:
-        self.active[slot] = 0
+        self.active[slot].zero_()
         self.forget_steps()
+
+    def _padded(self, requests: int, tokens: int) -> int | None:
+        """Tokens of the compiled prefill that is made for such a batch, if there is one."""
+        return next((t for n, t in self.shapes if n == requests and t // 2 < tokens <= t), None)
 
     def _replay(self, count: int, reach: int) -> Tensor:
         """A step as a CUDA graph, which is captured when its like first comes."""
@@ -187,7 +214,8 @@ class Forward:
         reach = encoded["input_ids"].shape[1]
         self.stack.batch.choose(rows)
         view = self._view(places, at[:, 0], at.shape[1], reach)
-        return self._layers(states, self._rotary(states, positions), view, 0, None, deepstack)
+        turns = self._rotary(states, positions)
+        return self._layers(_through, states, turns, view, 0, None, deepstack)
 
     def _embed(
         self, encoded: Encoded, image_features: dict[str, Any], known: int
@@ -212,6 +240,7 @@ class Forward:
 
     def _layers(
         self,
+        through: Callable[..., Tensor],
         states: Tensor,
         turns: tuple[Tensor, Tensor],
         view: View,
@@ -223,7 +252,7 @@ class Forward:
         layers: nn.ModuleList = self._language.layers
         stop = len(layers) if last is None else last
         for index in range(first, stop):
-            states = _through(layers[index], states, turns, view)
+            states = through(layers[index], states, turns, view)
             if index < len(deepstack):
                 where, added = deepstack[index]
                 states = states.flatten(0, 1).index_add(0, where, added).view(states.shape)
@@ -237,6 +266,11 @@ class Forward:
 def _through(layer: Any, states: Tensor, turns: tuple[Tensor, Tensor], view: View) -> Tensor:
     output: Tensor = layer(states, position_embeddings=turns, attention_mask=None, view=view)
     return output
+
+
+def _read_through(layer: Any, states: Tensor, turns: tuple[Tensor, Tensor], view: View) -> Tensor:
+    """The same, for prompts: what is compiled is kept apart by the function that it is made of."""
+    return _through(layer, states, turns, view)
 
 
 def _captured(step: Callable[[], Tensor], moving: Sequence[Tensor]) -> tuple[Any, Tensor]:
@@ -286,6 +320,15 @@ def _ends_of(
         for place, level in deepstack
     ]
     return pick(states), [(where, pick(level).flatten(0, 1)) for level in levels]
+
+
+def _widened(encoded: Encoded, length: int) -> Encoded:
+    """The batch with padding behind it up to so many tokens."""
+    missing = length - encoded["input_ids"].shape[1]
+    if missing <= 0:
+        return encoded
+    wide = {k: functional.pad(value, (0, missing)) for k, value in _texts(encoded).items()}
+    return cast(Encoded, {**encoded, **wide})
 
 
 def _padded_right(encoded: Encoded) -> Encoded:

@@ -39,6 +39,8 @@ class Slots:
         self.length = 0
         self.reserve(GRAIN)
 
+    @torch.inference_mode(False)  # compiled layers would take tensors of that mode for others
+    @torch.no_grad()
     def reserve(self, length: int) -> bool:
         """Makes room for so many tokens in each slot; whether the tensors are other ones now."""
         if length <= self.length:
@@ -50,6 +52,8 @@ class Slots:
                 table = self._weight.new_zeros(shape)
                 if self.length:
                     table[:, :, : self.length] = getattr(module, name)
+                # Compiled prompts are of fixed shapes, but the slots may grow.
+                torch._dynamo.maybe_mark_dynamic(table, 2)
                 setattr(module, name, table)
         self.length = new
         return True

@@ -125,14 +125,18 @@ class Choice:
     """(B,) int64 on the stack's device; None: the base alone"""
     is_step: bool = False
     """One token each, through a compiler, which fuses these products with the gather"""
+    is_compiled: bool = False
+    """Through a compiler, which would make a layer anew for each row that it saw as a number"""
     _only: int | None = None
     _gathered: dict[int, tuple[Tensor, list[Tensor]]] = field(default_factory=dict)
 
-    def choose(self, rows: Tensor | None, is_step: bool = False) -> None:
+    def choose(self, rows: Tensor | None, is_step: bool = False, is_compiled: bool = False) -> None:
         """Sets the row of each request."""
         self.rows, self.is_step, self._only = rows, is_step, None
+        self.is_compiled = is_compiled or is_step
         self._gathered.clear()
-        if rows is not None and not is_step and rows.device.type == "cpu":  # a look costs nothing
+        if rows is not None and not self.is_compiled and rows.device.type == "cpu":
+            # a look costs nothing
             first = int(rows[0])
             self._only = first if bool((rows == first).all()) else None
 
@@ -224,12 +228,13 @@ class Group(nn.Module):
 
     def _gathered(self, rows: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The batch's own weights, gathered once for all of its steps."""
+        assert self.a is not None
+        if self.batch.is_compiled or rows.device.type != "cpu":  # there, steps do not gather
+            return self.a[rows].mT, [b[rows] for b in self.b]
         found = self.batch._gathered.get(id(self))
         if found is None:
-            assert self.a is not None
             found = self.a[rows].mT, [b[rows] for b in self.b]
-            if rows.device.type == "cpu":  # elsewhere steps do not gather
-                self.batch._gathered[id(self)] = found
+            self.batch._gathered[id(self)] = found
         return found
 
 
