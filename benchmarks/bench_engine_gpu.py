@@ -308,8 +308,8 @@ def stock_tower(run: Run, setup: Setup) -> Times:
 
 @contextmanager
 def stock(base: Base) -> Iterator[None]:
-    """The vision tower's modules compute as transformers has them."""
-    modules = [m for m in base.core.visual.modules() if "forward" in vars(m)]
+    """All modules compute as transformers has them."""
+    modules = [m for m in base.model.modules() if "forward" in vars(m)]
     ours = [vars(module).pop("forward") for module in modules]
     try:
         yield

@@ -150,7 +150,7 @@ def make_base(shape: Shape, device: torch.device, dtype: torch.dtype) -> Base:
         torch.set_default_dtype(usual)
     model.generation_config.pad_token_id = 0
     model.generation_config.eos_token_id = None
-    quicken(model.model.visual)
+    quicken(model)
     if device.type == "cuda":
         torch.backends.cuda.enable_cudnn_sdp(False)  # as load_base does
     return Base(

@@ -308,7 +308,8 @@ class Batch:
             longest = max(len(r.ids) + len(r.tokens) for r in requests)
             logits = self.forward.step(count, longest)
             if len(requests) < count:
-                logits = logits[[request.slot for request in requests]]
+                slots = torch.tensor([request.slot for request in requests])
+                logits = logits[sent(slots, logits.device)]
             self._say(self._draw(requests, logits))
 
     def _say(self, said: Iterable[tuple[Request, int]]) -> None:
