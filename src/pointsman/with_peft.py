@@ -175,7 +175,8 @@ def _rows(
     owners = [row for row, prompt in enumerate(prompts) for _ in prompt.images]
     kept = [index for index, owner in enumerate(owners) if owner in set(rows)]
     if kept:
-        batch["image_grid_thw"] = tensors["image_grid_thw"][kept]
+        # An adapter may change the tower, which then works out the grids where it is.
+        batch["image_grid_thw"] = tensors["image_grid_thw"][kept].to(batch["input_ids"].device)
     return batch, kept
 
 
