@@ -14,10 +14,10 @@ scale=${2:-full}
 adapters="calendar claim-window provider-select"
 sizes=544x416,576x432,608x448,640x448,640x480,672x480,704x512,736x512,768x544,800x576
 if [ "$scale" = toy ]; then
-    samples=60 routed=60 sizes=320x256 from=1 layers=1 workers=1
+    samples=60 routed=60 each=3 sizes=320x256 from=1 layers=1 workers=1
     training="--rank 4 --alpha 8 --batch-size 16"
 else
-    samples=420000 routed=7800 from=2 layers=2 workers=$(nproc)
+    samples=420000 routed=7800 each=6 from=2 layers=2 workers=$(nproc)
     # Large windows too, for what is asked of the adapters; the router needs few of them.
     all_sizes=$sizes,832x608,864x640,896x560,928x672,960x640,1024x640,1024x768,1088x704,1152x736
     all_sizes=$all_sizes,1216x768,1280x720,1280x800
@@ -35,9 +35,9 @@ mkdir -p "$work/model" && cd "$work/model"
 cp "$root/src/pointsman/pocket/model/pointsman.toml" .
 
 # What the adapters learn from, and other screens for the router.
-pointsman data screens --out "$work/screens" -n $samples --seed 31 --per-image 6 --vary \
+pointsman data screens --out "$work/screens" -n $samples --seed 31 --per-image $each --vary \
     --out-of-scope 0.03 --sizes "${all_sizes:-$sizes}" --workers $workers
-pointsman data screens --out "$work/routed" -n $routed --seed 43 --per-image 6 --vary \
+pointsman data screens --out "$work/routed" -n $routed --seed 43 --per-image $each --vary \
     --sizes "$sizes" --workers $workers
 for name in $adapters; do
     [ -f adapters/$name/adapter_config.json ] ||

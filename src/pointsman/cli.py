@@ -126,10 +126,12 @@ def generate(
             max_new_tokens=max_new_tokens,
             sampling=sampling,
         ).result()
+        chosen = engine.plan
     if as_json:
         console.show_json(asdict(answer))
         return
     _show_answer(answer)
+    console.say(f"plan {chosen.name}: {chosen.why}")
 
 
 @app.command()
@@ -511,9 +513,7 @@ def _engine(
         project, where = load_project(config), str(config)
     if router is not None:
         project = replace(project, router=str(router))
-    engine = Engine.from_project(project, where, device=device, plan=plan)
-    console.note(f"plan {engine.plan.name}: {engine.plan.why}")
-    return engine
+    return Engine.from_project(project, where, device=device, plan=plan)
 
 
 def _load_base(
