@@ -19,7 +19,7 @@ def curves_png(log: list[dict[str, Any]], title: str) -> bytes:
     losses, shares = figure.subplots(1, 2)
     losses.plot(seconds, [line["loss"] for line in lines], label="answers")
     losses.plot(seconds, [line["characters"] for line in lines], label="characters in patches")
-    losses.set(xlabel="seconds of training", ylabel="loss", ylim=(0, None))
+    losses.set(xlabel="seconds of training", ylabel="loss", yscale="log")
     losses.legend()
     for index, task in enumerate(TASKS):
         points = [

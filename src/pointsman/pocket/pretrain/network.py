@@ -62,7 +62,9 @@ class Network(nn.Module):
         config._attn_implementation = "sdpa"
         self.stock: Any = Qwen3VLForConditionalGeneration(config)
         self.characters = nn.Linear(shape.vision_width, len(CHARACTERS))
-        # Most characters are in no patch: start from there.
+        # Most characters are in no patch: start from there, whatever a base to go on from makes of
+        # patches, or its first steps would undo what it knows.
+        nn.init.zeros_(self.characters.weight)
         nn.init.constant_(self.characters.bias, -4.0)
         self._image_end = packer.image_end
         self.register_buffer("_prefix", torch.tensor(packer.prefix), persistent=False)
