@@ -2,9 +2,10 @@
 
 import multiprocessing
 import os
+import re
 import shutil
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -105,8 +106,10 @@ def attach(base: Base, name: str, folder: Path, *, onto_nothing: bool = False) -
         MismatchError: made for another base.
     """
     check_name(name)
-    _check_origin(base, name, folder)
+    check_origin(base, name, folder)
     state = read_tensors(folder / WEIGHTS)  # refuses a truncated file or a pickle
+    if not onto_nothing:
+        _check_leaves_base_alone(base, name, folder, state)
     try:
         config = PeftConfig.from_pretrained(str(folder))
         config.inference_mode = True
@@ -139,7 +142,11 @@ def attach(base: Base, name: str, folder: Path, *, onto_nothing: bool = False) -
     return replace(base, model=model.requires_grad_(False).eval())
 
 
-def _check_origin(base: Base, name: str, folder: Path) -> None:
+def check_origin(base: Base, name: str, folder: Path) -> None:
+    """Raises ``MismatchError`` if an adapter says that it was made for another base.
+
+    A skeleton's weights are not known, and are not compared.
+    """
     note = folder / NOTE
     mend = "use the base that the adapter was trained on, or train the adapter again"
     mine, theirs = f"adapter {name} ({folder})", f"the base at hand ({base.id})"
@@ -148,13 +155,77 @@ def _check_origin(base: Base, name: str, folder: Path) -> None:
             trained_on = Fingerprint(**read_object(note)["fingerprint"])
         except (KeyError, TypeError):
             raise ArtefactError(f"{note}: does not say which base made the adapter") from None
+        if not base.fingerprint.weights:
+            trained_on = replace(trained_on, weights="")
         trained_on.check_same(base.fingerprint, mine, theirs, mend)
         return
     config = read_object(folder / CONFIG)
     named = str(config.get("base_model_name_or_path") or "")
     both_hub_ids = all(_is_hub_id(value) for value in (named, base.id))
-    if both_hub_ids and named.lower() != base.id.lower():
+    if both_hub_ids and not is_same_model(named, base.id):
         raise MismatchError(f"{mine} was made for {named}, not for {base.id}; {mend}")
+
+
+# What publishers of quantised copies put behind a model's name.
+_QUANTISED = re.compile(r"(-unsloth)?(-bnb)?-(4bit|8bit|fp8|awq|int4|int8|gptq(-int[48])?)$")
+
+
+def is_same_model(named: str, other: str) -> bool:
+    """Whether two Hub ids are one model, or a quantised copy of it to train adapters on."""
+    publishers, models = zip(
+        *(value.lower().rpartition("/")[::2] for value in (named, other)), strict=True
+    )
+    if publishers[0] != publishers[1] and "unsloth" not in publishers:
+        return False
+    return len({_QUANTISED.sub("", model) for model in models}) == 1
+
+
+REWRITING_INITS = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Ways to initialise a LoRA that take what they start with off the base's own weights."""
+
+
+def rewrites_base(config: Mapping[str, Any]) -> str | None:
+    """The initialisation by which loading an adapter would change the base's own weights."""
+    init = str(config.get("init_lora_weights") or "").lower()
+    return init if init.startswith(REWRITING_INITS) else None
+
+
+def base_weights_in(base: Base, config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, str]:
+    """Keys of an adapter that name the base's own weights, to the weights they would replace.
+
+    PEFT copies them onto the base that all adapters and the router share, without a word.
+    """
+    saved = tuple(config.get("modules_to_save") or ())
+    own = {}
+    for path in base.model.state_dict():
+        own[path.removeprefix("base_model.model.").replace(".base_layer.", ".")] = path
+    found = {}
+    for key in keys:
+        path = key.removeprefix("base_model.model.").replace(".base_layer.", ".")
+        if path in own and not any(part in saved for part in path.split(".")):
+            found[key] = own[path]
+    return found
+
+
+def _check_leaves_base_alone(
+    base: Base, name: str, folder: Path, state: Mapping[str, Tensor]
+) -> None:
+    """Raises ``ArtefactError`` if loading would change the base under other adapters' feet."""
+    config = read_object(folder / CONFIG)
+    if (init := rewrites_base(config)) is not None:
+        raise ArtefactError(
+            f"adapter {name}: {folder}: init_lora_weights is {init!r}, which changes the base's "
+            "own weights on loading; save it with PEFT's path_initial_model_for_weight_conversion"
+        )
+    own = base.model.state_dict()
+    for key, path in base_weights_in(base, config, state).items():
+        if own[path].shape != state[key].shape or not torch.equal(
+            own[path].to(state[key]), state[key]
+        ):
+            raise ArtefactError(
+                f"adapter {name}: {folder}: {key} would replace the base's own weights for every "
+                "adapter; merge the adapter into a base of its own, or train it without"
+            )
 
 
 def _is_hub_id(value: str) -> bool:

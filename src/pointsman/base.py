@@ -447,12 +447,7 @@ def load_base(
         ConfigError: not a Qwen3-VL checkpoint, no such device, or a transformers that is too old.
     """
     folder, commit = _fetch(base_model_id, revision)
-    config = read_object(folder / "config.json")
-    if config.get("model_type") != MODEL_TYPE:
-        raise ConfigError(
-            f"{base_model_id}: a checkpoint of type {config.get('model_type')!r}; "
-            f"give one of type {MODEL_TYPE!r} (Qwen3-VL)"
-        )
+    config = _config(folder, base_model_id)
     where = _pick_device(device)
     torch_dtype = getattr(torch, dtype) if dtype else _default_dtype(where)
     image_processor = _load(folder, Qwen2VLImageProcessorPil.from_pretrained)
@@ -481,6 +476,40 @@ def load_base(
     )
     _load(folder, lambda _: base.render([user_turn("", 1)]))  # refuses a broken template
     return base
+
+
+def load_skeleton(base_model_id: str, *, revision: str | None = None) -> Base:
+    """A checkpoint without its weights: modules and shapes, on the meta device.
+
+    No weights are fetched or read, so its fingerprint's ``weights`` is empty.
+
+    Raises:
+        ArtefactError: no such checkpoint, or files missing from it.
+        ConfigError: not a Qwen3-VL checkpoint.
+    """
+    folder, commit = _fetch(base_model_id, revision, weights=False)
+    config = _config(folder, base_model_id)
+    image_processor = _load(folder, Qwen2VLImageProcessorPil.from_pretrained)
+    tokenizer = _load(folder, AutoTokenizer.from_pretrained)
+    template = _load(folder, lambda path: _template(path, tokenizer))
+    with torch.device("meta"):
+        model = _load(
+            folder,
+            lambda path: AutoModelForImageTextToText.from_config(  # type: ignore[no-untyped-call]
+                AutoConfig.from_pretrained(path)
+            ),
+        )
+    fingerprint = _fingerprint(folder, config, template, image_processor, weights=False)
+    return Base(
+        id=base_model_id,
+        revision=commit,
+        folder=folder,
+        model=model.requires_grad_(False).eval(),
+        tokenizer=tokenizer,
+        image_processor=image_processor,
+        template=template,
+        fingerprint=fingerprint,
+    )
 
 
 def join(batches: Sequence[Encoded]) -> Encoded:
@@ -570,7 +599,20 @@ def _pad(rows: list[list[int]], value: int, side: PaddingSide) -> Tensor:
     return nn.utils.rnn.pad_sequence(tensors, True, value, padding_side=side)
 
 
-def _fetch(base_model_id: str, revision: str | None) -> tuple[Path, str | None]:
+def _config(folder: Path, base_model_id: str) -> dict[str, Any]:
+    """A checkpoint's ``config.json``. Raises ``ConfigError`` if it is not of Qwen3-VL."""
+    config = read_object(folder / "config.json")
+    if config.get("model_type") != MODEL_TYPE:
+        raise ConfigError(
+            f"{base_model_id}: a checkpoint of type {config.get('model_type')!r}; "
+            f"give one of type {MODEL_TYPE!r} (Qwen3-VL)"
+        )
+    return config
+
+
+def _fetch(
+    base_model_id: str, revision: str | None, *, weights: bool = True
+) -> tuple[Path, str | None]:
     """Folder of a checkpoint, and its commit if it came from the Hub."""
     folder = Path(base_model_id).expanduser()
     if folder.is_dir():
@@ -578,7 +620,8 @@ def _fetch(base_model_id: str, revision: str | None) -> tuple[Path, str | None]:
             raise ArtefactError(f"{folder}: no config.json in it, so it is not a checkpoint")
         return folder, None
     try:
-        snapshot = snapshot_download(base_model_id, revision=revision, allow_patterns=list(_FILES))
+        wanted = [pattern for pattern in _FILES if weights or pattern != "*.safetensors"]
+        snapshot = snapshot_download(base_model_id, revision=revision, allow_patterns=wanted)
     except HFValidationError:
         raise ArtefactError(f"{base_model_id}: no such folder, and not a Hub id") from None
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
@@ -644,15 +687,20 @@ def _template(folder: Path, tokenizer: Any) -> str:
 
 
 def _fingerprint(
-    folder: Path, config: dict[str, Any], template: str, image_processor: Any
+    folder: Path,
+    config: dict[str, Any],
+    template: str,
+    image_processor: Any,
+    *,
+    weights: bool = True,
 ) -> Fingerprint:
-    weights = sorted(folder.glob("*.safetensors"))
+    files = sorted(folder.glob("*.safetensors")) if weights else []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashing releases the GIL
-        digests = list(pool.map(digest_file, weights))
+        digests = list(pool.map(digest_file, files))
     vocabulary = [path for name in _TOKENIZER_FILES if (path := folder / name).is_file()]
     return Fingerprint(
         # Without names: the same tensors may come as model.safetensors or in numbered parts.
-        weights=digest_json(digests),
+        weights=digest_json(digests) if weights else "",
         config=digest_json(_stable(config)),
         tokenizer=digest_json([digest_file(path) for path in vocabulary]),
         template=digest_json(template),

@@ -12,6 +12,7 @@ from pointsman import __version__, console
 if TYPE_CHECKING:
     from pointsman.answer import Answer
     from pointsman.base import Base as LoadedBase
+    from pointsman.data.report import Report
     from pointsman.engine import Engine
     from pointsman.router import Route
 
@@ -22,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 data = typer.Typer(help="Make, draw and check routing data.", no_args_is_help=True)
-adapters = typer.Typer(help="Train adapters.", no_args_is_help=True)
+adapters = typer.Typer(help="Train and check adapters.", no_args_is_help=True)
 app.add_typer(data, name="data")
 app.add_typer(adapters, name="adapters")
 
@@ -417,14 +418,7 @@ def data_check(
 
     with console.counting("checking") as step:
         report = check(dataset, images=images, progress=step)
-    if as_json:
-        console.show_json(report.to_json())
-    else:
-        for finding in report.findings:
-            console.say(str(finding))
-        console.say(f"{dataset}: {len(report.errors)} errors, {len(report.warnings)} warnings")
-    if report.errors:
-        raise typer.Exit(1)
+    _show_report(report, dataset, as_json)
 
 
 @adapters.command("train")
@@ -485,6 +479,55 @@ def adapters_train(
         return
     last = written["loss"][-1]["loss"] if written["loss"] else "too few steps to say"
     console.say(f"{out}: {len(chosen)} samples, last loss {last}")
+
+
+@adapters.command("check")
+def adapters_check(
+    path: Annotated[str, typer.Argument(help="Folder or Hub id of the adapter.")],
+    base: Annotated[
+        str | None, typer.Option(help="Hub id or folder; without it only its files are looked at.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit, tag or branch on the Hub.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Project file to take the base from.")] = None,
+    probe: Annotated[
+        bool, typer.Option(help="Answer a synthetic prompt; without it no base weights are read.")
+    ] = True,
+    target: Annotated[
+        str | None, typer.Option(help="vllm: also what that server refuses or passes over.")
+    ] = None,
+    max_lora_rank: Annotated[
+        int, typer.Option(min=1, help="What that server is started with.")
+    ] = 16,
+    fix: Annotated[
+        Path | None, typer.Option(help="Write a copy with today's names of keys here.")
+    ] = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Look for what makes an adapter silently wrong; status 1 if there are errors."""
+    from pointsman.base import load_base, load_skeleton
+    from pointsman.check_adapter import check_adapter, fix_adapter, is_loadable
+    from pointsman.errors import ConfigError
+    from pointsman.project import load_project
+
+    console.quiet_libraries()
+    if config is not None:
+        project = load_project(config)
+        base, revision = base or project.base, revision or project.revision
+    if base is None:
+        if fix is not None:
+            raise ConfigError("--fix needs the base whose keys to match; give --base")
+        console.note("no --base and no --config: only the adapter's own files are looked at")
+    skeleton = None if base is None else load_skeleton(base, revision=revision)
+    if fix is not None and skeleton is not None:
+        fix_adapter(path, skeleton, fix)
+        console.note(f"{path}: written to {fix} with today's names of keys")
+        path = str(fix)
+    report = check_adapter(path, skeleton, target=target, max_lora_rank=max_lora_rank)
+    if probe and base is not None and is_loadable(report.findings):
+        loaded = load_base(base, revision=revision, device=device)
+        report = check_adapter(path, loaded, target=target, max_lora_rank=max_lora_rank)
+    _show_report(report, path, as_json)
 
 
 def main() -> None:
@@ -564,6 +607,18 @@ def _sizes(value: str | None) -> list[tuple[int, int]] | None:
 
 def _names(value: str) -> list[str]:
     return [name.strip() for name in value.split(",")]
+
+
+def _show_report(report: "Report", path: Path | str, as_json: bool) -> None:
+    """All findings of a check; status 1 if there are errors."""
+    if as_json:
+        console.show_json(report.to_json())
+    else:
+        for finding in report.findings:
+            console.say(str(finding))
+        console.say(f"{path}: {len(report.errors)} errors, {len(report.warnings)} warnings")
+    if report.errors:
+        raise typer.Exit(1)
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> Any:

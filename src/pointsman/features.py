@@ -242,7 +242,7 @@ def probe_features(base: Base, recipe: FeatureRecipe) -> Tensor:
     drawn by formula because real samples would put users' screens into a router's folder.
     """
     with torch.inference_mode():
-        features = [extract(base, base.encode([prompt]), recipe) for prompt in _probes()]
+        features = [extract(base, base.encode([prompt]), recipe) for prompt in probe_prompts()]
     return torch.cat(features).float().cpu()
 
 
@@ -269,7 +269,8 @@ def pool(hidden: Tensor, encoded: Encoded, pooling: Pooling) -> Tensor:
     return ((hidden.float() * weights).sum(1) / weights.sum(1)).to(hidden.dtype)
 
 
-def _probes() -> Iterator[Prompt]:
+def probe_prompts() -> Iterator[Prompt]:
+    """Fixed synthetic prompts, each with an image."""
     y, x = np.mgrid[0:96, 0:128]
     texts = ("Click the second option", "Pick March 14", "Type 82 into the amount field")
     for step, text in enumerate(texts, 1):

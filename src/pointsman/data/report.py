@@ -1,4 +1,4 @@
-"""What a check of a dataset found."""
+"""What a check found, of a dataset or of an adapter."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,9 +13,10 @@ class Finding:
 
     level: Level
     kind: str
-    """``dataset``, ``fingerprint``, ``sample``, ``label``, ``image``, ``bbox``, ``split-leak``,
-    ``duplicate``, ``contradiction``, ``missing-class``, ``imbalance``, ``answer-leak``,
-    ``adapter-name``, ``trivia`` or ``unused-image``."""
+    """Of a dataset: ``dataset``, ``fingerprint``, ``sample``, ``label``, ``image``, ``bbox``,
+    ``split-leak``, ``duplicate``, ``contradiction``, ``missing-class``, ``imbalance``,
+    ``answer-leak``, ``adapter-name``, ``trivia`` or ``unused-image``. Of an adapter: one of
+    docs/adapters-check.md."""
     where: str
     """File, file and line, or split."""
     message: str
@@ -31,7 +32,8 @@ class Report:
     path: Path
     findings: list[Finding]
     counts: dict[str, Any]
-    """``samples``, ``images``, and ``splits``: samples per class by split."""
+    """Of a dataset ``samples``, ``images``, and ``splits``: samples per class by split. Of an
+    adapter ``tensors``, ``modules``, and ``largest_change``: of a logit, by it."""
 
     @property
     def errors(self) -> list[Finding]:
