@@ -12,10 +12,12 @@ from pathlib import Path
 import torch
 from common import report
 
+from pointsman.adapters import load_base_with_loras
 from pointsman.base import Prompt, make_prompt
 from pointsman.console import quiet_libraries
 from pointsman.data.screens import draw_screen
-from pointsman.engine import Engine
+from pointsman.engine import Engine, pocket_folder
+from pointsman.project import load_project
 
 THREADS, REQUESTS, DISTINCT, NEW_TOKENS = 8, 50, 24, 12
 Ask = Callable[[Prompt, str], str]
@@ -56,8 +58,10 @@ def differences(ask: Ask, mixed: list[tuple[Prompt, str]], serial: list[str]) ->
 def main() -> None:
     quiet_libraries()
     mixed = requests()
+    with pocket_folder() as folder:
+        project = load_project(folder / "pointsman.toml")
+    base = load_base_with_loras(project.base, project.adapters)
     with Engine.pocket() as engine:
-        base = engine.base
 
         def ours(prompt: Prompt, adapter: str) -> str:
             [answer] = engine.generate_batch(

@@ -115,8 +115,10 @@ def test_those_who_leave_early_need_not_wait(tmp_path: Path) -> None:
     ],
 )
 def test_no_process_is_left(tmp_path: Path, how: signal.Signals, sign: str) -> None:
-    command = [sys.executable, "-m", "pointsman.cli", "data", "screens", "--workers", "2"]
-    command += ["--out", str(tmp_path), "-n", "100000"]
+    # A shell that starts the tests in the background has them ignore SIGINT, children included.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    command = [sys.executable, "-c", f"{heard}from pointsman.cli import main; main()"]
+    command += ["data", "screens", "--workers", "2", "--out", str(tmp_path), "-n", "100000"]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
     try:
         wait_until(lambda: any(tmp_path.glob(sign)))
