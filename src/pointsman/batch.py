@@ -193,15 +193,16 @@ class Batch:
 
         routed = any(request.routed for request in requests)
         routing = Routing(self._router.layer, decide, again=self._plan.name == "two-pass")
-        logits = self.forward.prefill(
-            encoded,
-            features,
-            [request.slot for request in requests],
-            None if routed else self._rows(requests),
-            routing if routed else None,
-            tail=requests[0].tail,
-            known=known,
-        )
+        with self.forward.threads(encoded["input_ids"].numel() - known):
+            logits = self.forward.prefill(
+                encoded,
+                features,
+                [request.slot for request in requests],
+                None if routed else self._rows(requests),
+                routing if routed else None,
+                tail=requests[0].tail,
+                known=known,
+            )
         if routed:
             self._decided(requests, decided[0])
         right = [at for at, r in enumerate(requests) if self._has_row(r, answerer(r))]
@@ -306,7 +307,8 @@ class Batch:
         with self._failing(requests):
             count = requests[-1].slot + 1
             longest = max(len(r.ids) + len(r.tokens) for r in requests)
-            logits = self.forward.step(count, longest)
+            with self.forward.threads(count):
+                logits = self.forward.step(count, longest)
             if len(requests) < count:
                 slots = torch.tensor([request.slot for request in requests])
                 logits = logits[sent(slots, logits.device)]

@@ -7,6 +7,7 @@ step makes one token for every slot. Neither waits for the device.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pointsman.base import Base, Encoded
+from pointsman.products import threads_for
 from pointsman.slots import GRAIN, Slots, View, reach_bias
 from pointsman.stacked import Stack
 from pointsman.transfer import sent
@@ -160,6 +162,10 @@ class Forward:
         if rows is None or len(rows) != count:
             self.stack.batch.choose(self.rows[:count], is_step=self._compiled is not None)
         return self._step(count, reach)
+
+    def threads(self, tokens: int) -> AbstractContextManager[None]:
+        """As many of a CPU's threads as pay for a forward of so many tokens."""
+        return threads_for(tokens, self.stack.widest)
 
     def forget_steps(self) -> None:
         """The batch is another one: what was gathered for it is of no use."""

@@ -5,6 +5,8 @@ the oneDNN in the same build does not, and is three to four times as fast there.
 """
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -15,6 +17,26 @@ from torch.nn import functional
 _HAS_ONEDNN: bool = (
     platform.machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 )
+
+
+_ALONE_WEIGHTS, _ALONE_WORK = 2**22, 2**27
+"""Elements of a weight matrix, and multiplications of one product, under which threads cost more
+than they do: each is woken for every product, for longer than a small one takes."""
+
+
+@contextmanager
+def threads_for(tokens: int, weight: Tensor) -> Iterator[None]:
+    """As many threads as pay for products of so many tokens with matrices like ``weight``."""
+    before, size = torch.get_num_threads(), weight.numel()
+    is_small = size < _ALONE_WEIGHTS and tokens * size < _ALONE_WORK
+    if weight.device.type != "cpu" or not is_small or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

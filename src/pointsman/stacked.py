@@ -317,6 +317,11 @@ class Stack:
         return sum(group.bytes() for group in self._groups)
 
     @property
+    def widest(self) -> Tensor:
+        """The largest of the base's joint matrices."""
+        return max((group.weight for group in self._groups), key=lambda weight: weight.numel())
+
+    @property
     def invocation(self) -> tuple[int, ...]:
         """Tokens from which on its adapters act; empty: they act on all, or there are none."""
         return next(iter(self._invocations.values()), ())
