@@ -1,7 +1,7 @@
 """Matrix products on a CPU, and a model's use of them.
 
 PyTorch gives float32 products to MKL, which leaves AVX-512 unused on processors not made by Intel;
-the oneDNN in the same build does not, and is three to four times as fast there.
+the oneDNN in the same build does not.
 """
 
 import platform
