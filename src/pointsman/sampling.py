@@ -38,16 +38,18 @@ class Sampling:
     """The same seed draws the same tokens; None: others each time"""
 
     def __post_init__(self) -> None:
-        wrong = {
-            "temperature": not 0 <= self.temperature < float("inf"),
-            "top_p": not 0 < self.top_p <= 1,
-            "top_k": not isinstance(self.top_k, int) or self.top_k < 0,
-            "repetition_penalty": not 0 < self.repetition_penalty < float("inf"),
-            "seed": not _is_seed(self.seed),
+        penalty = self.repetition_penalty
+        wanted = {
+            "temperature": (0 <= self.temperature < float("inf"), "0 or more"),
+            "top_p": (0 < self.top_p <= 1, "a share above 0, up to 1"),
+            "top_k": (isinstance(self.top_k, int) and self.top_k >= 0, "a whole number, 0 for all"),
+            "repetition_penalty": (0 < penalty < float("inf"), "more than 0, 1 for none"),
+            "seed": (_is_seed(self.seed), "a whole number of 64 bits"),
         }
-        for name, is_wrong in wrong.items():
-            if is_wrong:
-                raise ConfigError(f"{name} is {getattr(self, name)}, out of range")
+        for name, (is_right, right) in wanted.items():
+            if not is_right:
+                value = getattr(self, name)
+                raise ConfigError(f"{name} is {value}, out of range; give {right}")
 
     @property
     def is_greedy(self) -> bool:
