@@ -18,10 +18,12 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest import mock
 
 import torch
 from common import ROOT, report
@@ -31,10 +33,11 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from pointsman.adapters import PROJECTIONS
-from pointsman.base import Prompt, load_base, make_prompt
+from pointsman.base import Base, Prompt, load_base, make_prompt
 from pointsman.console import progress, quiet_libraries
 from pointsman.data.screens.screen import draw_screens
 from pointsman.engine import Engine, pocket_folder
+from pointsman.forward import Forward
 from pointsman.project import Project, load_project
 from pointsman.router import Router
 
@@ -65,6 +68,7 @@ def main() -> None:
             prompts, others = draw(arguments.requests * (arguments.rounds + 1))
             result["answers alike"] = agreement(engine, stock, prompts[:BATCH])
             result |= against_the_others(engine, two_pass, stock, prompts, others, arguments)
+            result["parts of a request"] = parts(engine, prompts[:BATCH])
             result["routing"] = {
                 "in-pass": overhead(engine, prompts, arguments.rounds),
                 "two-pass": overhead(two_pass, prompts, arguments.rounds),
@@ -221,6 +225,35 @@ def summary(times: dict[str, list[float]], requests: int) -> dict[str, Any]:
         }
         for way, measured in times.items()
     }
+
+
+def parts(engine: Engine, prompts: Sequence[Prompt]) -> dict[str, float]:
+    """Shares of the time of requests on new screens, one by one."""
+    methods = {
+        "tokens and patches": (Base, "encode"),
+        "vision tower": (Base, "image_features"),
+        "prefill, routed within": (Forward, "prefill"),
+        "steps": (Forward, "step"),
+    }
+    spent = dict.fromkeys(methods, 0.0)
+
+    def timed(part: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            started = time.perf_counter()
+            result = method(*args, **kwargs)
+            spent[part] += time.perf_counter() - started
+            return result
+
+        return run
+
+    engine.base.images.clear()
+    with ExitStack() as stack:
+        for part, (owner, name) in methods.items():
+            wrapped = timed(part, getattr(owner, name))
+            stack.enter_context(mock.patch.object(owner, name, wrapped))
+        total = seconds(lambda asked: [engine.generate_batch([p]) for p in asked], prompts)
+    shares = {part: round(share / total, 3) for part, share in spent.items()}
+    return {**shares, "milliseconds of a request": round(1000 * total / len(prompts), 1)}
 
 
 def overhead(engine: Engine, prompts: Sequence[Prompt], rounds: int) -> dict[str, float]:

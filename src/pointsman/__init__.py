@@ -19,10 +19,12 @@ _HOME = {
     "Route": "router",
     "Router": "router",
     "RoutingSample": "sample",
+    "Sampling": "sampling",
     "build_router_head": "head",
     "load_base": "base",
     "load_base_with_loras": "adapters",
     "load_router_head": "router",
+    "make_prompt": "base",
     "route_and_generate": "with_peft",
     "train_router": "train",
 }
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from pointsman.adapters import load_base_with_loras as load_base_with_loras
     from pointsman.answer import Answer as Answer
     from pointsman.base import load_base as load_base
+    from pointsman.base import make_prompt as make_prompt
     from pointsman.engine import Engine as Engine
     from pointsman.errors import PointsmanError as PointsmanError
     from pointsman.features import FeatureRecipe as FeatureRecipe
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from pointsman.router import Router as Router
     from pointsman.router import load_router_head as load_router_head
     from pointsman.sample import RoutingSample as RoutingSample
+    from pointsman.sampling import Sampling as Sampling
     from pointsman.train import train_router as train_router
     from pointsman.with_peft import route_and_generate as route_and_generate
 
