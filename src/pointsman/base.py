@@ -450,14 +450,12 @@ def load_base(
     config = _config(folder, base_model_id)
     where = _pick_device(device)
     torch_dtype = getattr(torch, dtype) if dtype else _default_dtype(where)
-    image_processor = _load(folder, Qwen2VLImageProcessorPil.from_pretrained)
+    image_processor, tokenizer, template = _front(folder)
     if max_pixels is not None:
         smallest = image_processor.size["shortest_edge"]
         if max_pixels < smallest:
             raise ConfigError(f"max_pixels {max_pixels} is less than the least size, {smallest}")
         image_processor.size["longest_edge"] = max_pixels
-    tokenizer = _load(folder, AutoTokenizer.from_pretrained)
-    template = _load(folder, lambda path: _template(path, tokenizer))
     model = _load(folder, lambda path: _load_model(path, torch_dtype)).to(where)
     _check_library(model.model)
     quicken(model)
@@ -489,9 +487,7 @@ def load_skeleton(base_model_id: str, *, revision: str | None = None) -> Base:
     """
     folder, commit = _fetch(base_model_id, revision, weights=False)
     config = _config(folder, base_model_id)
-    image_processor = _load(folder, Qwen2VLImageProcessorPil.from_pretrained)
-    tokenizer = _load(folder, AutoTokenizer.from_pretrained)
-    template = _load(folder, lambda path: _template(path, tokenizer))
+    image_processor, tokenizer, template = _front(folder)
     with torch.device("meta"):
         model = _load(
             folder,
@@ -538,8 +534,7 @@ def join(batches: Sequence[Encoded]) -> Encoded:
 def fingerprint_of(base_model_id: str, revision: str | None = None) -> Fingerprint:
     """A checkpoint's fingerprint without loading its weights into a model."""
     folder, _ = _fetch(base_model_id, revision)
-    processor = _load(folder, Qwen2VLImageProcessorPil.from_pretrained)
-    template = _template(folder, _load(folder, AutoTokenizer.from_pretrained))
+    processor, _, template = _front(folder)
     return _fingerprint(folder, read_object(folder / "config.json"), template, processor)
 
 
@@ -657,6 +652,13 @@ def _load(folder: Path, load: Callable[[Path], Any]) -> Any:
     except Exception as error:  # transformers raises almost anything on a broken folder
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ArtefactError(f"{folder}: the checkpoint cannot be loaded ({reason})") from error
+
+
+def _front(folder: Path) -> tuple[Any, Any, str]:
+    """What makes a checkpoint's inputs: image processor, tokenizer and chat template."""
+    tokenizer = _load(folder, AutoTokenizer.from_pretrained)
+    template = _load(folder, lambda path: _template(path, tokenizer))
+    return _load(folder, Qwen2VLImageProcessorPil.from_pretrained), tokenizer, template
 
 
 def _load_model(folder: Path, dtype: torch.dtype) -> Any:

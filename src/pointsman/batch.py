@@ -161,35 +161,33 @@ class Batch:
         features = self._base.image_features(encoded)
         for request in requests:
             self._take_slot(request)
-        named = self._rows(requests)
-
-        def choose(rows: Tensor) -> Tensor:
-            return torch.where(named < 0, rows, named)
-
-        self._begin(requests, encoded, features, choose, lambda r: r.adapter)
+        self._begin(requests, encoded, features, lambda request: request.adapter)
 
     def _begin(
         self,
         requests: Sequence[Request],
         encoded: Encoded,
         features: dict[str, Any],
-        choose: Callable[[Tensor], Tensor],
         answerer: Callable[[Request], str | None],
         known: int = 0,
+        row: int | None = None,
     ) -> None:
         """One prefill, what was decided on the way, and the first token of each request.
 
         Args:
-            choose: who answers (B,), as rows, from those of the router's decisions.
-            answerer: whose row that was, once a request's decision is known.
+            answerer: whose row a request was read with, once its decision is known.
+            row: with which all are read, whatever the router decides.
         """
+        named = self._rows(requests)
         decided: list[Tensor] = []
 
         def decide(states: Tensor, batch: Encoded) -> Tensor:
             features = pool(states, batch, self._router.recipe.pooling)
             decided.append(self._head(features.float()))
-            labels = self._router.labels_of(decided[0])
-            return choose(self.stack.rows_of(labels))
+            if row is not None:
+                return torch.full_like(named, row)
+            rows = self.stack.rows_of(self._router.labels_of(decided[0]))
+            return torch.where(named < 0, rows, named)
 
         routed = any(request.routed for request in requests)
         routing = Routing(self._router.layer, decide, again=self._plan.name == "two-pass")
@@ -198,7 +196,7 @@ class Batch:
                 encoded,
                 features,
                 [request.slot for request in requests],
-                None if routed else self._rows(requests),
+                None if routed else named,
                 routing if routed else None,
                 tail=requests[0].tail,
                 known=known,
@@ -240,25 +238,19 @@ class Batch:
         if found is None:
             return False
         place, known, adapter = found
-        row = self.stack.zero
-        if not self._any_adapter and adapter is not None:
-            if not self.stack.is_resident(adapter):
+        row: int | None = None
+        if not self._any_adapter:
+            if adapter is not None and not self.stack.is_resident(adapter):
                 return False
-            row = self.stack.row_of(adapter)
+            row = self.stack.zero if adapter is None else self.stack.row_of(adapter)
         self._take_slot(request)
         self.forward.slots.move(place, request.slot, known)
-        named = self._rows([request])
-
-        def choose(rows: Tensor) -> Tensor:
-            if not self._any_adapter:
-                return torch.full_like(rows, row)
-            return torch.where(named < 0, rows, named)
 
         def answerer(request: Request) -> str | None:
             return request.adapter if self._any_adapter else adapter
 
         assert request.encoded is not None
-        self._begin([request], request.encoded, {}, choose, answerer, known)
+        self._begin([request], request.encoded, {}, answerer, known, row)
         return True
 
     def _rows(self, requests: Sequence[Request]) -> Tensor:
@@ -327,12 +319,12 @@ class Batch:
         room = self._longest - len(request.ids) - len(request.tokens)
         is_cut = len(request.tokens) >= request.max_new_tokens or room < 1
         is_last = token in self._ends or is_cut or request.stream.is_cancelled
-        request.show(self._base.decode(torch.tensor(request.tokens)), is_last)
+        text = self._base.decode(torch.tensor(request.tokens))
+        request.show(text, is_last)
         if is_last:
-            self._finish(request)
+            self._finish(request, text)
 
-    def _finish(self, request: Request) -> None:
-        text = self._base.decode(torch.tensor(request.tokens, dtype=torch.long))
+    def _finish(self, request: Request, text: str) -> None:
         self._keep(request)
         self._leave(request)
         answer = make_answer(text, request.adapter, request.prompt, request.route)

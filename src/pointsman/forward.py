@@ -75,6 +75,7 @@ class Forward:
         self._graphs: dict[tuple[int, int], tuple[Any, Tensor]] = {}
         self._language: Any = base.core.language_model
         self._head: Any = base.model.lm_head
+        self._widest = stack.widest
         device = base.device
         self.slots = Slots(base.core, slots)
         self.slots.reserve(max((tokens for _, tokens in self.shapes), default=0) + 1)
@@ -165,7 +166,7 @@ class Forward:
 
     def threads(self, tokens: int) -> AbstractContextManager[None]:
         """As many of a CPU's threads as pay for a forward of so many tokens."""
-        return threads_for(tokens, self.stack.widest)
+        return threads_for(tokens, self._widest)
 
     def forget_steps(self) -> None:
         """The batch is another one: what was gathered for it is of no use."""
