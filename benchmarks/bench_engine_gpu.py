@@ -179,6 +179,8 @@ def prefills(run: Run, setup: Setup, route_layer: int | None) -> dict[str, Times
 def first(
     run: Run, setup: Setup, size: int, route_layer: int | None
 ) -> Iterator[tuple[str, object]]:
+    repeats = run.repeats if size == 1 else run.repeats // 2 + 1
+
     def call() -> None:
         setup.first_tokens(size, route_layer)
 
@@ -188,15 +190,15 @@ def first(
     began = time.perf_counter()
     call()
     yield "ttft_first_s", rounded(time.perf_counter() - began)
-    yield "ttft", run.timed(call)
+    yield "ttft", run.timed(call, repeats)
     encoded = setup.batches[size]
     features = setup.base.image_features(encoded)
-    yield "tower", run.timed(lambda: setup.base.image_features(encoded))
-    yield "prefill", run.timed(prefill)
+    yield "tower", run.timed(lambda: setup.base.image_features(encoded), repeats)
+    yield "prefill", run.timed(prefill, repeats)
     compiled = prefill().float()
     shapes, setup.forward.shapes = setup.forward.shapes, []
     eager = prefill().float()
-    yield "ttft_not_compiled", run.timed(call)
+    yield "ttft_not_compiled", run.timed(call, repeats)
     setup.forward.shapes = shapes
     same = {
         "largest_logit": rounded(float(eager.abs().max())),
@@ -291,6 +293,7 @@ def base_alone(run: Run) -> dict[str, Any]:
     setup = set_up(run, 0)
     found = prefills(run, setup, None)
     found["stock_tower_1"] = stock_tower(run, setup)
+    run.save("base", found)
     return found | steps(run, setup, (1, 8, 32), 0)
 
 
@@ -322,6 +325,7 @@ def in_pass(run: Run) -> dict[str, Any]:
     """Routed on the way, eight adapters."""
     setup = set_up(run, ADAPTERS)
     found = prefills(run, setup, run.shape.route_layer)
+    run.save("in-pass", found)
     return found | steps(run, setup, (1, 8, 32), ADAPTERS)
 
 
@@ -373,7 +377,7 @@ def waits(run: Run, call: Callable[[], object]) -> dict[str, Any] | str:
     places = [
         f"{'/'.join(warning.filename.split('/')[-2:])}:{warning.lineno}"
         for warning in caught
-        if "synchroniz" in str(warning.message)
+        if "called a synchronizing" in str(warning.message)
     ]
     return {"count": len(places), "places": {p: places.count(p) for p in dict.fromkeys(places)}}
 
@@ -399,6 +403,8 @@ def kernels(run: Run, call: Callable[[], object]) -> dict[str, Any]:
         wall = time.perf_counter() - began
     rows = []
     for event in profiler.key_averages():
+        if event.is_user_annotation or event.key.startswith(("Torch-Compiled", "## Call")):
+            continue  # a name for what other events count
         if run.is_cuda and event.device_type == torch.autograd.DeviceType.CUDA:
             rows.append((event.self_device_time_total, event.count, event.key))
         elif not run.is_cuda:
@@ -479,8 +485,9 @@ def alternatives(run: Run) -> dict[str, Any]:
                 found[name] = "skipped: no time left"
                 continue
             try:
-                first = run.timed(lambda way=way: way(1))
-                longer = run.timed(lambda way=way, more=more: way(1 + more), warm=1)
+                repeats = run.repeats // 2
+                first = run.timed(lambda way=way: way(1), repeats, 1)
+                longer = run.timed(lambda way=way, more=more: way(1 + more), repeats, 1)
                 step = rounded((longer["ms"] - first["ms"]) / more)
                 found[name] = {"ttft": first, "step_ms": step, "steps": more}
             except Exception as error:
@@ -504,8 +511,8 @@ def scale(run: Run) -> dict[str, Any]:
         most = fitting(run, wanted)
         if str(most) in found:
             continue
-        setup = set_up(run, ADAPTERS, resident=most, prompts=False)
-        found[str(most)] = of_many(run, setup, most)
+        # No name for it here: two of them may not fit into memory.
+        found[str(most)] = of_many(run, set_up(run, ADAPTERS, resident=most, prompts=False), most)
         run.save("scale", found)
     done = [v for v in found.values() if isinstance(v, dict)]
     for key in ("step_8_ms", "step_32_ms"):
@@ -608,7 +615,7 @@ def main() -> None:
             found = SECTIONS[section](run)
         except Exception as error:
             traceback.print_exc()
-            found = {"error": f"{type(error).__name__}: {error}"}
+            found = run.sections.get(section, {}) | {"error": f"{type(error).__name__}: {error}"}
         found["seconds"] = rounded(time.perf_counter() - started)
         if is_cuda:
             found["peak_memory_gb"] = rounded(torch.cuda.max_memory_allocated() / 1e9)

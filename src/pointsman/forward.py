@@ -67,11 +67,13 @@ class Forward:
         self._compiled = compiler(_through) if compiler else None
         self._read: Callable[..., Tensor] = _read_through
         self.shapes = sorted(shapes) if compiler else []
+        if compiler:
+            # A layer with adapters and one with none: for one request, for two and for any number,
+            # and for one reach and for any.
+            config: Any = torch._dynamo.config
+            config.recompile_limit = max(config.recompile_limit, 16, 4 * len(shapes))
         if compiler and shapes:
             self._read = compiler(_read_through, dynamic=False)
-            # A layer with adapters, one with none, and one whose requests have none, for each.
-            config: Any = torch._dynamo.config
-            config.recompile_limit = max(config.recompile_limit, 4 * len(shapes))
         self._graphs: dict[tuple[int, int], tuple[Any, Tensor]] = {}
         self._language: Any = base.core.language_model
         self._head: Any = base.model.lm_head
@@ -288,9 +290,9 @@ def _captured(step: Callable[[], Tensor], moving: Sequence[Tensor]) -> tuple[Any
     with torch.cuda.stream(aside):  # compiles, and lets libraries take what they need
         for _ in range(3):
             step()
+            for counter, value in zip(moving, before, strict=True):
+                counter.copy_(value)  # each time: a slot may have room for one more token only
     torch.cuda.current_stream().wait_stream(aside)
-    for counter, value in zip(moving, before, strict=True):
-        counter.copy_(value)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         logits = step()

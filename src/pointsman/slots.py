@@ -88,12 +88,12 @@ class View:
     def write(self, table: Tensor, new: Tensor) -> None:
         """Stores keys or values (B, heads, T, size)."""
         batch, _, steps, _ = new.shape
-        if self.start is None:
-            table[slice(batch) if self.rows is None else self.rows, :, :steps] = new
-            return
         device = new.device
         owners = torch.arange(batch, device=device) if self.rows is None else self.rows
-        places = self.start[:, None] + torch.arange(steps, device=device)
+        places = torch.arange(steps, device=device)
+        if self.start is not None:
+            places = self.start[:, None] + places
+        # Not a slice of the table first: a compiler would copy that slice of every slot.
         table[owners[:, None], :, places] = new.transpose(1, 2)
 
     def read(self, table: Tensor, batch: int) -> Tensor:
