@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -157,3 +158,31 @@ def test_nothing_of_a_routed_prefill_is_read_back(tiny_project: Project, tmp_pat
     logits = forward.prefill(moved, features, [0, 1, 2], None, routing)
     assert logits.device.type == "meta"
     assert logits.shape[0] == 3
+
+
+def test_steps_are_captured_anew_when_an_adapter_changes_other_layers(
+    tiny_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CUDA graph, for which a double stands here, knows only the tables that there were."""
+    captured: list[Tensor] = []
+
+    def capture(step: Callable[[], Tensor], moving: Sequence[Tensor]) -> tuple[object, Tensor]:
+        captured.append(step())
+        return SimpleNamespace(replay=lambda: None), captured[-1]
+
+    monkeypatch.setattr("pointsman.forward._captured", capture)
+    base = load_base_with_loras(tiny_project.base, tiny_project.adapters)
+    found = [lora_of(base.model, name) for name in tiny_project.labels]
+    low, high = (lora for lora in found[:2] if isinstance(lora, Lora))
+    high = replace(high, weights={k: v for k, v in high.weights.items() if k[0] > 1})
+    assert low.lowest_layer < high.lowest_layer
+    base = replace(base, model=base.model.unload())
+    stack = Stack(base, [high], resident=2, max_rank=low.rank)
+    forward = Forward(base, stack, 2)
+    monkeypatch.setattr(forward, "_is_cuda", True)
+    for _ in range(2):
+        forward.step(1, 5)
+    assert len(captured) == 1
+    stack.add(low)
+    forward.step(1, 5)
+    assert len(captured) == 2

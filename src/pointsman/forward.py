@@ -75,6 +75,7 @@ class Forward:
         if compiler and shapes:
             self._read = compiler(_read_through, dynamic=False)
         self._graphs: dict[tuple[int, int], tuple[Any, Tensor]] = {}
+        self._tables = stack.tables
         self._language: Any = base.core.language_model
         self._head: Any = base.model.lm_head
         self._widest = stack.widest
@@ -117,8 +118,7 @@ class Forward:
         encoded = _widened(encoded, padded or 0)
         through = self._read if padded else _through
         total = encoded["input_ids"].shape[1]
-        if self.slots.reserve(total + 1):
-            self._graphs.clear()
+        self._settle(total + 1)
         self.forget_steps()
         places = sent(torch.tensor(slots), lengths.device)
         states, deepstack = self._embed(encoded, {} if known else image_features, known)
@@ -155,8 +155,7 @@ class Forward:
         Args:
             longest: tokens in the longest of them.
         """
-        if self.slots.reserve(longest + 1):
-            self._graphs.clear()
+        if self._settle(longest + 1):
             self.forget_steps()
         reach = min(self.slots.length, GRAIN * -(-(longest + 1) // GRAIN))
         if self._is_cuda:
@@ -177,6 +176,14 @@ class Forward:
     def release(self, slot: int) -> None:
         self.active[slot].zero_()
         self.forget_steps()
+
+    def _settle(self, length: int) -> bool:
+        """Makes room for so many tokens in each slot; whether tensors are other ones now."""
+        is_other = self.slots.reserve(length) or self.stack.tables != self._tables
+        if is_other:  # graphs hold the old ones
+            self._graphs.clear()
+            self._tables = self.stack.tables
+        return is_other
 
     def _padded(self, requests: int, tokens: int) -> int | None:
         """Tokens of the compiled prefill that is made for such a batch, if there is one."""

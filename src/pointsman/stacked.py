@@ -301,6 +301,8 @@ class Stack:
         self._hosted: dict[str, Lora] = {}
         self._invocations: dict[str, tuple[int, ...]] = {}
         self._users = [0] * self.rows
+        self.tables = 0
+        """Groups that have tables: grows when an adapter changes what none did before"""
         self._free = list(range(self.rows))[::-1]
         self.where = torch.full((0,), self.zero, device=self._device)
         for lora in loras:
@@ -402,6 +404,7 @@ class Stack:
             group, member = self._members[key]
             if group.a is None:  # layers that no adapter changes get no tables
                 group.stack(self.rows, self.rank)
+                self.tables += 1
             group.write(row, member, a, b)
         self._row[lora.name] = row
         self.where[self._labels.index(lora.name)] = row
