@@ -2,7 +2,7 @@
 
 For every group of projections that read the same input (q, k and v; gate and up) the adapters'
 matrices are stacked as ``A (rows + 1, members * rank, d_in)`` and, for each member,
-``B (rows + 1, rank, d_out)``, the scale multiplied in. The last row is zero: the base, and who
+``B (rows + 1, d_out, rank)``, the scale multiplied in. The last row is zero: the base, and who
 abstains. Smaller ranks, absent layers and absent targets are padded with zeros, which is exact.
 
 What cannot be written as two plain matrices for a linear layer of the decoder (DoRA, biases, the
@@ -159,25 +159,30 @@ class Group(nn.Module):
         self.a: Tensor | None = None
         """(rows + 1, members * rank, d_in)"""
         self.b: list[Tensor] = []
-        """Of each member (rows + 1, rank, d_out)"""
+        """Of each member (rows + 1, d_out, rank): what a step adds up lies side by side"""
         self.waiting: tuple[Tensor, ...] = ()
 
     @property
     def in_features(self) -> int:
         return self.weight.shape[1]
 
+    @property
+    def rank(self) -> int:
+        """Of all tables; smaller adapters are padded with zeros."""
+        return self.b[0].shape[2]
+
     def stack(self, rows: int, rank: int) -> None:
         """Makes room for so many adapters of at most this rank."""
         make = self.weight.new_zeros
         self.a = make(rows + 1, rank * len(self.sizes), self.in_features)
-        self.b = [make(rows + 1, rank, size) for size in self.sizes]
+        self.b = [make(rows + 1, size, rank) for size in self.sizes]
 
     def write(self, row: int, member: int, a: Tensor, b: Tensor) -> None:
         """Sets one adapter's A (r, d_in) and scaled B (d_out, r) of one projection."""
         assert self.a is not None
-        start = member * self.b[0].shape[1]
+        start = member * self.rank
         self.a[row, start : start + len(a)] = a.to(self.a)
-        self.b[member][row, : len(a)] = b.mT.to(self.a)
+        self.b[member][row, :, : len(a)] = b.to(self.a)
 
     def clear(self, row: int) -> None:
         for table in self._tables():
@@ -186,9 +191,8 @@ class Group(nn.Module):
     def read(self, row: int, member: int) -> tuple[Tensor, Tensor]:
         """One adapter's A (rank, d_in) and scaled B (d_out, rank), on the host."""
         assert self.a is not None
-        rank = self.b[0].shape[1]
-        start = member * rank
-        a, b = self.a[row, start : start + rank], self.b[member][row].mT
+        start = member * self.rank
+        a, b = self.a[row, start : start + self.rank], self.b[member][row]
         # Copies on the CPU too: the row is cleared next.
         return a.to("cpu", copy=True), b.to("cpu", copy=True)
 
@@ -205,22 +209,27 @@ class Group(nn.Module):
         rows, only = self.batch.rows, self.batch._only
         if self.a is None or rows is None or only == len(self.a) - 1:
             return outputs
-        rank = self.b[0].shape[1]
         if self.batch.is_step:
             # Not gathered first: the compiler reads each row's weights where they lie.
-            t = (x * self.a[rows]).sum(-1)
+            parts = torch.split((x * self.a[rows]).sum(-1), self.rank, -1)
             return tuple(
-                output + (t[:, i * rank : (i + 1) * rank, None] * b[rows]).sum(1, keepdim=True)
-                for i, (output, b) in enumerate(zip(outputs, self.b, strict=True))
+                output + (part[:, None] * b[rows]).sum(-1)[:, None]
+                for output, part, b in zip(outputs, parts, self.b, strict=True)
             )
         if only is not None:
-            parts = torch.split(linear(x, self.a[only]), rank, -1)
+            parts = torch.split(linear(x, self.a[only]), self.rank, -1)
             return tuple(
-                output + part @ b[only]
+                output + part @ b[only].mT
                 for output, part, b in zip(outputs, parts, self.b, strict=True)
             )
         a, bs = self._gathered(rows)
-        parts = torch.split(torch.bmm(x, a), rank, -1)
+        parts = torch.split(torch.bmm(x, a), self.rank, -1)
+        if self.batch.is_compiled:
+            # The compiler adds in what follows; for ``baddbmm`` it would copy the output first.
+            return tuple(
+                output + torch.bmm(part, b)
+                for output, part, b in zip(outputs, parts, bs, strict=True)
+            )
         return tuple(
             torch.baddbmm(output, part, b)
             for output, part, b in zip(outputs, parts, bs, strict=True)
@@ -230,10 +239,10 @@ class Group(nn.Module):
         """The batch's own weights, gathered once for all of its steps."""
         assert self.a is not None
         if self.batch.is_compiled or rows.device.type != "cpu":  # there, steps do not gather
-            return self.a[rows].mT, [b[rows] for b in self.b]
+            return self.a[rows].mT, [b[rows].mT for b in self.b]
         found = self.batch._gathered.get(id(self))
         if found is None:
-            found = self.a[rows].mT, [b[rows] for b in self.b]
+            found = self.a[rows].mT, [b[rows].mT for b in self.b]
             self.batch._gathered[id(self)] = found
         return found
 
