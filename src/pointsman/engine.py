@@ -5,6 +5,7 @@ or, where the adapters cannot be stacked, through PEFT (``with_peft``).
 """
 
 import atexit
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -17,12 +18,12 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import torch
-from peft import PeftModel
-
 from pointsman.adapters import fetch_adapter, load_base_with_loras
 from pointsman.answer import Answer, make_answer
 from pointsman.base import Base, Prompt, make_prompt
 from pointsman.batch import Batch
+from pointsman.check_adapter import check_on_load
+from pointsman.data.report import Finding
 from pointsman.errors import ConfigError
 from pointsman.forward import Shape
 from pointsman.images import Source
@@ -30,12 +31,15 @@ from pointsman.plans import Plan, choose_plan
 from pointsman.project import FILE_NAME, Project, load_project
 from pointsman.router import Route, Router
 from pointsman.sampling import Sampling
+from pointsman.seal import unsealed_note
 from pointsman.stacked import Lora, Stack, lora_of
 from pointsman.stream import Request, Stream, failing
 from pointsman.with_peft import OneByOne, adapter_on, route
 
 SLOTS = 32
 KEPT = 4
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -55,8 +59,12 @@ class Engine:
         prefill_shapes: (requests, tokens) of prompts that are read together by compiled layers on
             CUDA, see ``Forward``; each is compiled when its like first comes.
 
+    What is odd and no error is logged as a warning: adapters that the router does not seal, and what
+    ``check_adapter`` warns of.
+
     Raises:
-        MismatchError: the router belongs to another base.
+        MismatchError: the router belongs to another base, or an adapter is not the sealed one.
+        ArtefactError: an adapter that ``check_adapter`` finds faulty.
         ConfigError: an adapter of the router's label map is not loaded, or the plan is not exact.
     """
 
@@ -72,8 +80,7 @@ class Engine:
         max_rank: int | None = None,
         prefill_shapes: Sequence[Shape] = (),
     ) -> None:
-        loaded = base.model.peft_config if isinstance(base.model, PeftModel) else {}
-        if missing := [name for name in router.labels if name not in loaded]:
+        if missing := [name for name in router.labels if name not in base.adapters]:
             raise ConfigError(
                 f"adapter {missing[0]!r} of the router's label map {router.labels} is not loaded; "
                 "add its path to [adapters]"
@@ -82,6 +89,7 @@ class Engine:
             raise ConfigError(
                 f"slots {slots}, kept {kept}, resident {resident}: give 1 or more, kept 0 or more"
             )
+        _check_adapters(base, router)
         loras = [lora_of(base.model, name) for name in router.labels]
         self.plan: Plan = choose_plan(loras, router.layer, plan)
         self.router = router
@@ -134,9 +142,11 @@ class Engine:
             f"the router {project.router}",
             "list [adapters] in the router's order, or train a router on this order",
         )
+        folders = {name: fetch_adapter(name, path) for name, path in project.adapters.items()}
+        router.check_adapters(folders)  # before the base is loaded, which may take minutes
         base = load_base_with_loras(
             project.base,
-            project.adapters,
+            {name: str(folder) for name, folder in folders.items()},
             revision=project.revision,
             device=device,
             max_pixels=project.max_pixels,
@@ -365,13 +375,29 @@ class Engine:
     def _add(self, name: str, folder: Path) -> None:
         if name in self._names:
             raise ConfigError(f"adapter {name!r} is there already; remove it or choose a name")
+        findings = check_on_load(name, folder, self.base)
         self._way.add(name, folder)
+        _warn_of(findings)
         self._names.append(name)
 
     def _remove(self, name: str) -> None:
         self._check_name(name)  # two callers may have come with it
         self._way.remove(name)
         self._names.remove(name)
+
+
+def _check_adapters(base: Base, router: Router) -> None:
+    """Every adapter of the label map is the one that was sealed, and has no fault."""
+    router.check_adapters({name: base.adapters[name] for name in router.labels})
+    for name in router.labels:
+        _warn_of(check_on_load(name, base.adapters[name], base))
+    if router.unsealed:
+        _log.warning(unsealed_note(router.unsealed))
+
+
+def _warn_of(findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        _log.warning(str(finding).removeprefix("warning: "))
 
 
 @contextmanager
