@@ -83,7 +83,7 @@ class Engine:
                 f"slots {slots}, kept {kept}, resident {resident}: give 1 or more, kept 0 or more"
             )
         loras = [lora_of(base.model, name) for name in router.labels]
-        self.plan: Plan = choose_plan(loras, router.layer, plan)
+        self.plan: Plan = choose_plan(loras, router.place.layer, plan)
         self.router = router
         self._names = list(router.labels)
         self._lock = threading.Condition()
