@@ -73,14 +73,15 @@ def test_preprocess_shows_what_it_made(flow: dict[str, Any], folder: Path) -> No
         "features": str(folder / "features"),
         "labels": list(ADAPTERS),
         "layers": [1, 3],
-        "pooling": "last",
+        "poolings": ["last"],
         "samples": {"train": 24, "val": 12, "test": 12},
     }
 
 
 def test_train_shows_its_candidates(flow: dict[str, Any], folder: Path) -> None:
     result = flow["train"]
-    assert set(result) == {"router", "labels", "layer", "best_loss", "best_acc", "candidates"}
+    place = {"layer", "pooling"}
+    assert set(result) == place | {"router", "labels", "best_loss", "best_acc", "candidates"}
     assert result["labels"] == list(ADAPTERS)
     assert result["layer"] in (1, 3)
     assert [(c["layer"], c["mlp_size"]) for c in result["candidates"]] == [

@@ -64,7 +64,7 @@ class Batch:
         self._invocation = stack.invocation
         # What the base's keys alone are kept of can be continued by any adapter.
         self._any_adapter = plan.name == "activated"
-        self._reads_the_end = router.recipe.pooling == "last"
+        self._reads_the_end = router.place.pooling == "last"
         self._ends = base.ends
         self._longest = int(base.config.text_config.max_position_embeddings)
 
@@ -90,10 +90,10 @@ class Batch:
                 f"adapter {name!r} does not go with plan {self._plan.name} ({reason}); "
                 "give it an engine of its own"
             )
-        if self._plan.name == "in-pass" and lora.lowest_layer < self._router.layer:
+        if self._plan.name == "in-pass" and lora.lowest_layer < self._router.place.layer:
             raise ConfigError(
                 f"adapter {name!r} changes layer {lora.lowest_layer}, below the router's "
-                f"layer {self._router.layer}; give it an engine with plan two-pass"
+                f"layer {self._router.place.layer}; give it an engine with plan two-pass"
             )
         self.stack.add(lora)
 
@@ -182,7 +182,7 @@ class Batch:
         decided: list[Tensor] = []
 
         def decide(states: Tensor, batch: Encoded) -> Tensor:
-            features = pool(states, batch, self._router.recipe.pooling)
+            features = pool(states, batch, self._router.place.pooling)
             decided.append(self._head(features.float()))
             if row is not None:
                 return torch.full_like(named, row)
@@ -190,7 +190,7 @@ class Batch:
             return torch.where(named < 0, rows, named)
 
         routed = any(request.routed for request in requests)
-        routing = Routing(self._router.layer, decide, again=self._plan.name == "two-pass")
+        routing = Routing(self._router.place.layer, decide, again=self._plan.name == "two-pass")
         with self.forward.threads(encoded["input_ids"].numel() - known):
             logits = self.forward.prefill(
                 encoded,

@@ -145,7 +145,9 @@ def preprocess(
     layers: Annotated[
         str | None, typer.Option(help="Depths such as 9,18,27; by default ¼, ½ and ¾ of the base.")
     ] = None,
-    pooling: Annotated[str, typer.Option(help="last, mean or image-mean.")] = "last",
+    pooling: Annotated[
+        str, typer.Option(help="last, mean, image-mean, or several such as last,mean.")
+    ] = "last",
     batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a batch.")] = None,
     max_pixels: MaxPixels = None,
     device: Device = None,
@@ -164,7 +166,8 @@ def preprocess(
         )
     loaded = _load_base(config, base, revision, max_pixels, device)
     depths = _numbers(layers, "--layers") or FeatureRecipe.default(loaded.depth).layers
-    recipe = FeatureRecipe(depths, pooling)  # type: ignore[arg-type]  # checked by the recipe
+    poolings: Any = tuple(_names(pooling))  # checked by the recipe
+    recipe = FeatureRecipe(depths, poolings)
     with console.progress("features") as report:
         features = preprocess(
             samples, loaded, out, recipe, batch_tokens=batch_tokens, progress=report
@@ -174,13 +177,14 @@ def preprocess(
         "features": str(out),
         "labels": list(features.labels),
         "layers": list(recipe.layers),
-        "pooling": recipe.pooling,
+        "poolings": list(recipe.poolings),
         "samples": counts,
     }
     if as_json:
         console.show_json(result)
         return
-    console.say(f"{out}: {counts} samples, layers {list(recipe.layers)}, labels {features.labels}")
+    places = ", ".join(map(str, recipe.places))
+    console.say(f"{out}: {counts} samples, {places}, labels {features.labels}")
 
 
 @app.command()
@@ -221,7 +225,8 @@ def train(
     result = {
         "router": str(out),
         "labels": list(router.labels),
-        "layer": router.layer,
+        "layer": router.place.layer,
+        "pooling": router.place.pooling,
         "best_loss": router.best_loss,
         "best_acc": router.best_acc,
         "candidates": candidates,
@@ -235,9 +240,7 @@ def train(
         for c in candidates
     ]
     console.table(columns, rows)
-    console.say(
-        f"{out}: layer {router.layer}, accuracy {router.best_acc:.4f}, labels {router.labels}"
-    )
+    console.say(f"{out}: {router.place}, accuracy {router.best_acc:.4f}, labels {router.labels}")
 
 
 @app.command()

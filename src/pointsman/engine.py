@@ -91,7 +91,7 @@ class Engine:
             )
         _check_adapters(base, router)
         loras = [lora_of(base.model, name) for name in router.labels]
-        self.plan: Plan = choose_plan(loras, router.layer, plan)
+        self.plan: Plan = choose_plan(loras, router.place.layer, plan)
         self.router = router
         self._names = list(router.labels)
         self._lock = threading.Condition()

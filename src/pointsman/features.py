@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -42,42 +42,62 @@ Progress = Callable[[int, int], None]
 """Called with (samples done, samples in all)."""
 
 
+class Place(NamedTuple):
+    """Where in the base a feature is read."""
+
+    layer: int
+    pooling: Pooling
+
+    def __str__(self) -> str:
+        return f"layer {self.layer} ({self.pooling})"
+
+
 @dataclass(frozen=True)
 class FeatureRecipe:
     """How features are made. Train and serve must use the same.
 
     Raises:
-        ConfigError: no layer, a layer below 1, or a pooling that cannot work.
+        ConfigError: no layer, a layer below 1, or poolings that cannot work.
     """
 
     layers: tuple[int, ...]
     """Depths, ascending: the state after this many decoder layers, before any final norm."""
-    pooling: Pooling = "last"
+    poolings: tuple[Pooling, ...] = ("last",)
 
     def __post_init__(self) -> None:
         if not self.layers or list(self.layers) != sorted({*self.layers}) or self.layers[0] < 1:
             raise ConfigError(f"layers {list(self.layers)}: give ascending depths from 1")
-        if str(self.pooling) == "first":
+        if "first" in map(str, self.poolings):
             raise ConfigError(
                 "pooling 'first' is refused: position 0 of a causal base attends only to itself, "
                 "so its state is the same for every sample; use 'last'"
             )
-        if self.pooling not in get_args(Pooling):
-            known = ", ".join(get_args(Pooling))
-            raise ConfigError(f"unknown pooling {self.pooling!r}; known are {known}")
+        known = ", ".join(get_args(Pooling))
+        if unknown := [name for name in self.poolings if name not in get_args(Pooling)]:
+            raise ConfigError(f"unknown pooling {unknown[0]!r}; known are {known}")
+        if not self.poolings or len({*self.poolings}) < len(self.poolings):
+            raise ConfigError(f"poolings {list(self.poolings)}: give one or more of {known}")
 
     @classmethod
-    def default(cls, depth: int, pooling: Pooling = "last") -> "FeatureRecipe":
+    def default(cls, depth: int, poolings: tuple[Pooling, ...] = ("last",)) -> "FeatureRecipe":
         """A quarter, half and three quarters of ``depth``: middle layers often route best."""
-        return cls(tuple(sorted({max(1, depth * n // 4) for n in (1, 2, 3)})), pooling)
+        return cls(tuple(sorted({max(1, depth * n // 4) for n in (1, 2, 3)})), poolings)
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where features are read, one vector each, in the order in which they are stored."""
+        return tuple(Place(layer, name) for layer in self.layers for name in self.poolings)
 
     @classmethod
     def of(cls, value: Any, where: str) -> "FeatureRecipe":
-        """Reads the form of ``asdict``. Raises ``ConfigError`` naming ``where``."""
+        """Reads the form of ``to_json``. Raises ``ConfigError`` naming ``where``."""
         try:
-            return cls(layers=tuple(map(int, value["layers"])), pooling=value["pooling"])
+            return cls(tuple(map(int, value["layers"])), tuple(value["poolings"]))
         except (KeyError, TypeError, ValueError):
             raise ConfigError(f"{where}: {value!r} is not a feature recipe") from None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"layers": list(self.layers), "poolings": list(self.poolings)}
 
 
 @dataclass(frozen=True)
@@ -107,9 +127,9 @@ class Features:
     origin: Origin
     hidden_size: int
     splits: dict[str, tuple[Tensor, Tensor]]
-    """Split to (features (n, layers, hidden) float32, labels (n,) int64), in dataset order"""
+    """Split to (features (n, places, hidden) float32, labels (n,) int64), in dataset order"""
     probes: Tensor
-    """(probes, layers, hidden) float32"""
+    """(probes, places, hidden) float32"""
 
 
 def extract(
@@ -118,31 +138,32 @@ def extract(
     recipe: FeatureRecipe,
     image_features: dict[str, Any] | None = None,
 ) -> Tensor:
-    """Features of a batch (B, layers, hidden), stopping at the deepest layer of the recipe.
+    """Features of a batch (B, places, hidden), stopping at the deepest layer of the recipe.
 
     Args:
         image_features: ``base.image_features(encoded)`` if it is already there; the vision tower
             is then not run again.
     """
-    pooled: dict[int, Tensor] = {}
+    pooled: dict[Place, Tensor] = {}
     trunk = base.trunk(recipe.layers[-1])
     layers = trunk.language_model.layers
 
-    def keep(depth: int) -> Callable[..., None]:
-        def hook(_: Any, args: tuple[Tensor, ...]) -> None:
-            pooled[depth] = pool(args[0], encoded, recipe.pooling)
+    def keep(depth: int, states: Tensor) -> None:
+        for name in recipe.poolings:
+            pooled[Place(depth, name)] = pool(states, encoded, name)
 
-        return hook
+    def keeps(depth: int) -> Callable[..., None]:
+        return lambda _, args: keep(depth, args[0])
 
     # The input of layer d, not the output of layer d-1: DeepStack adds to it in between.
-    hooks = [layers[depth].register_forward_pre_hook(keep(depth)) for depth in recipe.layers[:-1]]
+    hooks = [layers[depth].register_forward_pre_hook(keeps(depth)) for depth in recipe.layers[:-1]]
     try:
         output = trunk(**base.model_inputs(encoded, image_features), use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()
-    pooled[recipe.layers[-1]] = pool(output.last_hidden_state, encoded, recipe.pooling)
-    return torch.stack([pooled[depth] for depth in recipe.layers], dim=1)
+    keep(recipe.layers[-1], output.last_hidden_state)
+    return torch.stack([pooled[place] for place in recipe.places], dim=1)
 
 
 def preprocess(
@@ -236,7 +257,7 @@ def read_features(path: Path) -> Features:
 
 
 def probe_features(base: Base, recipe: FeatureRecipe) -> Tensor:
-    """Features (probes, layers, hidden) of fixed synthetic prompts, float32 on the CPU.
+    """Features (probes, places, hidden) of fixed synthetic prompts, float32 on the CPU.
 
     They tell whether another machine, dtype or library still makes the same features. They are
     drawn by formula because real samples would put users' screens into a router's folder.
@@ -303,7 +324,7 @@ def _identity(
         list(dataset.labels),
         base.hidden_size,
         str(base.dtype).removeprefix("torch."),
-        asdict(recipe) | {"layers": list(recipe.layers)},
+        recipe.to_json(),
         asdict(base.fingerprint),
         dataset.fingerprint,
         {split: len(samples) for split, samples in dataset.splits.items()},

@@ -20,7 +20,7 @@ from torch import Tensor
 from pointsman.base import Base
 from pointsman.calibrate import Calibration
 from pointsman.errors import ArtefactError, ConfigError, MismatchError
-from pointsman.features import FeatureRecipe, Origin, probe_features
+from pointsman.features import FeatureRecipe, Origin, Place, probe_features
 from pointsman.files import (
     read_object,
     read_tensors,
@@ -69,7 +69,7 @@ class Router:
 
     Raises:
         MismatchError: the head's size contradicts the label map.
-        ConfigError: the recipe has more than one layer.
+        ConfigError: the recipe has more than one place.
     """
 
     labels: LabelMap
@@ -85,8 +85,10 @@ class Router:
     """SHA-256 of each adapter's files by their names; adapters that were not sealed are missing"""
 
     def __post_init__(self) -> None:
-        if len(self.recipe.layers) != 1:
-            raise ConfigError(f"a router reads one layer, not {list(self.recipe.layers)}")
+        if len(self.recipe.places) != 1:
+            raise ConfigError(
+                f"a router reads one place, not {', '.join(map(str, self.recipe.places))}"
+            )
         if self.head.num_labels != len(self.labels):
             raise MismatchError(
                 f"the head has {self.head.num_labels} outputs but the label map is "
@@ -94,8 +96,9 @@ class Router:
             )
 
     @property
-    def layer(self) -> int:
-        return self.recipe.layers[0]
+    def place(self) -> Place:
+        """Where it reads the base."""
+        return self.recipe.places[0]
 
     @property
     def hidden_size(self) -> int:
@@ -230,7 +233,7 @@ class Router:
             "base_revision": self.origin.base_revision,
             "fingerprint": asdict(self.origin.fingerprint),
             "hidden_size": self.hidden_size,
-            "recipe": asdict(self.recipe) | {"layers": list(self.recipe.layers)},
+            "recipe": self.recipe.to_json(),
             "best_loss": self.best_loss,
             "best_acc": self.best_acc,
             "calibration": asdict(self.calibration),
@@ -369,8 +372,8 @@ tags: [lora, router]
 # Router of {len(router.labels)} adapters
 
 Reads image and instruction with the base `{origin.base_model_id}`
-(revision {origin.base_revision or "of a folder"}) after {router.layer} decoder layers
-({router.recipe.pooling} pooling) and predicts a label.
+(revision {origin.base_revision or "of a folder"}) after {router.place.layer} decoder layers
+({router.place.pooling} pooling) and predicts a label.
 
 | label | adapter |
 |---|---|
