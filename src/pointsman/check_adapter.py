@@ -104,8 +104,8 @@ def check_adapter(
 def check_on_load(name: str, folder: Path, base: Base) -> list[Finding]:
     """What an engine looks for whenever it loads an adapter; returns what is only odd.
 
-    The same as ``check_adapter``, but for the keys and shapes, which ``attach`` has PEFT place on the
-    base itself, and for the probe.
+    The same as ``check_adapter``, but for the keys and shapes, which ``attach`` has PEFT place on
+    the base itself, and for the probe.
 
     Raises:
         MismatchError: it was made for another base.

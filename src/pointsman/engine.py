@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import torch
+
 from pointsman.adapters import fetch_adapter, load_base_with_loras
 from pointsman.answer import Answer, make_answer
 from pointsman.base import Base, Prompt, make_prompt
@@ -59,8 +60,8 @@ class Engine:
         prefill_shapes: (requests, tokens) of prompts that are read together by compiled layers on
             CUDA, see ``Forward``; each is compiled when its like first comes.
 
-    What is odd and no error is logged as a warning: adapters that the router does not seal, and what
-    ``check_adapter`` warns of.
+    What is odd and no error is logged as a warning: adapters that the router does not seal, and
+    what ``check_adapter`` warns of.
 
     Raises:
         MismatchError: the router belongs to another base, or an adapter is not the sealed one.
