@@ -96,13 +96,21 @@ class Encoded(TypedDict):
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """SHA-256 digests of everything about a base that features depend on."""
+    """SHA-256 digests of everything about a base that features depend on.
+
+    Raises:
+        TypeError: a digest that is no string, as a broken file may have it.
+    """
 
     weights: str
     config: str
     tokenizer: str
     template: str
     image_processor: str
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(digest, str) for digest in vars(self).values()):
+            raise TypeError(f"{self} is not made of digests")
 
     def check_same(self, other: "Fingerprint", mine: str, theirs: str, mend: str) -> None:
         """Raises ``MismatchError`` naming the first part that differs."""
