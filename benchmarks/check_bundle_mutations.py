@@ -9,7 +9,7 @@ one-line errors (a traceback), and code executed (pickles that make a file when 
 What is accepted and changes nothing is listed by file and kind. The same is then done to the
 adapters' files alone with a router that does not seal them, which shows what sealing them is for.
 
-    python benchmarks/check_bundle_mutations.py [--n 10000] [--unsealed 1000] [--seed 0]
+    python benchmarks/check_bundle_mutations.py [--n 10000] [--unsealed 500] [--seed 0]
 """
 
 import argparse
@@ -194,7 +194,7 @@ def series(run: Run, n: int, title: str) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--n", type=int, default=10_000)
-    parser.add_argument("--unsealed", type=int, default=1_000)
+    parser.add_argument("--unsealed", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

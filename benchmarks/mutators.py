@@ -151,7 +151,7 @@ def _others(value: Any, rng: random.Random) -> Any:
         choices += [value + "x", value[:-1], value.upper(), value[::-1], f" {value}", "\ud800"] * 2
     elif isinstance(value, list):
         choices += [value[::-1], value[1:], [*value, *value[:1]], value * 1000] * 2
-    return rng.choice([choice for choice in choices if choice is not value])
+    return rng.choice([other for other in choices if json.dumps(other) != json.dumps(value)])
 
 
 def json_value(path: Path, rng: random.Random) -> str | None:
