@@ -74,6 +74,7 @@ def test_preprocess_shows_what_it_made(flow: dict[str, Any], folder: Path) -> No
         "labels": list(ADAPTERS),
         "layers": [1, 3],
         "poolings": ["last"],
+        "history": "conversation",
         "samples": {"train": 24, "val": 12, "test": 12},
     }
 
@@ -110,7 +111,7 @@ def test_evaluate_has_the_documented_keys(flow: dict[str, Any]) -> None:
         "seconds",
     }
     assert result["labels"] == list(ADAPTERS)
-    assert set(result["in_scope"]) == {"n", "accuracy", "macro_f1", "ece", "abstained"}
+    assert set(result["in_scope"]) == {"n", "accuracy", "macro_f1", "ece", "abstained", "held"}
     assert set(result["out_of_scope"]) == {"n", "auroc", "rejected"}
     assert set(result["task"]) == {"n", "routed", "oracle", "base", "wrong"}
     assert (result["in_scope"]["n"], result["out_of_scope"]["n"], result["task"]["n"]) == (9, 3, 9)
@@ -135,7 +136,7 @@ def request(folder: Path, command: str, *more: object) -> Result:
 def test_route(folder: Path) -> None:
     result = request(folder, "route", "--json")
     decision = json.loads(result.out)
-    assert set(decision) == {"label", "adapter", "probabilities", "abstained"}
+    assert set(decision) == {"label", "adapter", "probabilities", "abstained", "held"}
     assert list(decision["probabilities"]) == list(ADAPTERS)
     assert sum(decision["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert result.err == ""
@@ -147,7 +148,7 @@ def test_generate(folder: Path) -> None:
     short = ("--max-new-tokens", 2)
     answer = json.loads(request(folder, "generate", "--json", *short).out)
     assert set(answer) == {"text", "adapter", "actions", "point", "typed", "route"}
-    assert set(answer["route"]) == {"label", "adapter", "probabilities", "abstained"}
+    assert set(answer["route"]) == {"label", "adapter", "probabilities", "abstained", "held"}
     named = json.loads(request(folder, "generate", "--json", "--adapter=calendar", *short).out)
     assert (named["adapter"], named["route"]) == ("calendar", None)
     base = json.loads(request(folder, "generate", "--json", "--adapter=base", *short).out)

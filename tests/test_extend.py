@@ -180,6 +180,11 @@ def test_out_of_scope_samples_of_the_new_features_count(old: Features, router: R
             r"but the router reads layer 2 \(last\); preprocess that place too",
         ),
         (
+            lambda f: {"features": replace(f, recipe=replace(f.recipe, history="last-user"))},
+            MismatchError,
+            "preprocess with that history",
+        ),
+        (
             lambda f: {"features": replace(f, labels=LabelMap(("Calendar",)))},
             LabelError,
             "the same name",

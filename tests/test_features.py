@@ -39,9 +39,11 @@ def folder_bytes(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def test_first_pooling_is_refused_with_the_reason() -> None:
-    with pytest.raises(ConfigError, match="attends only to itself"):
-        FeatureRecipe((2,), ("first",))  # type: ignore[arg-type]
+def test_first_pooling_is_refused_with_the_reason(
+    tiny_data: Dataset, tiny_base: Base, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="position 0 of a causal .* attends only to itself"):
+        preprocess(tiny_data, tiny_base, tmp_path / "out", FeatureRecipe((2,), ("first",)))
 
 
 @pytest.mark.parametrize("layers", [(), (0, 1), (2, 1), (1, 1)])
@@ -61,9 +63,8 @@ def test_recipe_refuses_no_and_double_poolings(poolings: tuple[Pooling, ...]) ->
         FeatureRecipe((1,), poolings)
 
 
-def test_default_recipe_is_quarters_of_the_depth() -> None:
-    assert FeatureRecipe.default(36).layers == (9, 18, 27)
-    assert FeatureRecipe.default(1).layers == (1,)
+def test_default_recipe_is_quarters_of_the_depth(tiny_base: Base) -> None:
+    assert FeatureRecipe.default(tiny_base) == FeatureRecipe((1, 2, 3), ("last",), "conversation")
 
 
 def test_extract_equals_the_naive_full_forward(tiny_base: Base) -> None:
@@ -132,7 +133,11 @@ def test_metadata_carries_the_label_map(tiny_features: Features) -> None:
     metadata = json.loads((tiny_features.path / "metadata.json").read_text())
     assert metadata["num_classes"] == 3
     assert metadata["class_names"] == list(ADAPTERS)
-    assert metadata["recipe"] == {"layers": [1, 2, 3], "poolings": ["last"]}
+    assert metadata["recipe"] == {
+        "layers": [1, 2, 3],
+        "poolings": ["last"],
+        "history": "conversation",
+    }
 
 
 def altered(features: Features, tmp_path: Path, **changes: object) -> Path:
@@ -188,12 +193,12 @@ def test_another_request_for_the_same_folder_is_refused(
     with pytest.raises(MismatchError, match="of another recipe"):
         preprocess(tiny_data, tiny_base, tiny_features.path, FeatureRecipe((1, 2)))
     other = load_base(str(make_base(tmp_path / "other", seed=9)))
-    with pytest.raises(MismatchError, match="of another base"):
+    with pytest.raises(MismatchError, match="of another base or encoder"):
         preprocess(tiny_data, other, tiny_features.path, RECIPE)
 
 
 def test_a_layer_that_the_base_has_not(tiny_data: Dataset, tiny_base: Base, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="layer 9: the base has layers 1 to 4"):
+    with pytest.raises(ConfigError, match="layer 9: .* has layers 1 to 4"):
         preprocess(tiny_data, tiny_base, tmp_path / "out", FeatureRecipe((9,)))
 
 

@@ -168,5 +168,5 @@ def test_curves_are_logged(tiny_features: Features, tmp_path: Path) -> None:
 def test_recipe_of_the_router_is_one_layer(tiny_features: Features, tmp_path: Path) -> None:
     train_router(tiny_features, tmp_path / "router", settings=TrainSettings(layers=(2,)))
     config = json.loads((tmp_path / "router" / "config.json").read_text())
-    assert config["recipe"] == {"layers": [2], "poolings": ["last"]}
+    assert config["recipe"] == {"layers": [2], "poolings": ["last"], "history": "conversation"}
     assert Router.load(tmp_path / "router").recipe == FeatureRecipe((2,))

@@ -24,7 +24,8 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from pointsman.activated import invocation_tokens, last_answer_only, one_answer_each
-from pointsman.base import Base, Fingerprint, Prompt, load_base
+from pointsman.base import Base, Prompt, load_base
+from pointsman.checkpoint import Fingerprint
 from pointsman.errors import ArtefactError, ConfigError, MismatchError, SampleError
 from pointsman.features import Progress
 from pointsman.files import read_object, read_tensors, refuse_other, write_json

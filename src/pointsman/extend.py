@@ -168,10 +168,15 @@ def _samples(features: Features, split: str, router: Router, shift: int) -> Samp
     """One split where the router reads it, its labels (but -1) shifted."""
     router.origin.fingerprint.check_same(
         features.origin.fingerprint,
-        f"the router's base ({router.origin.base_model_id})",
-        f"the base of {features.path}",
-        "preprocess with the router's base",
+        f"what the router reads with ({router.origin.base_model_id})",
+        f"what made {features.path}",
+        "preprocess with the router's own",
     )
+    if features.recipe.history != router.recipe.history:
+        raise MismatchError(
+            f"{features.path}: was made with history {features.recipe.history!r}, the router reads "
+            f"{router.recipe.history!r}; preprocess with that history"
+        )
     places = features.recipe.places
     if router.place not in places:
         raise MismatchError(

@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pointsman.base import Base
 from pointsman.calibrate import Calibration
 from pointsman.errors import ArtefactError, ConfigError, MismatchError
-from pointsman.features import FeatureRecipe, Origin, Place, probe_features
+from pointsman.features import FeatureRecipe, Origin, Place, Reader, probe_features
 from pointsman.files import (
     read_object,
     read_tensors,
@@ -46,6 +45,15 @@ class Probes(NamedTuple):
     logits: Tensor
 
 
+class Held(NamedTuple):
+    """What the sessions of a batch hold on to."""
+
+    labels: Tensor
+    """(B,) int64, on the logits' device; -1 where nothing is held"""
+    hysteresis: float
+    """Another label takes over if its probability is larger by more than this."""
+
+
 @dataclass(frozen=True)
 class Route:
     """One decision."""
@@ -57,6 +65,8 @@ class Route:
     probabilities: dict[str, float]
     """Calibrated, by adapter, in label order"""
     abstained: bool
+    held: bool = False
+    """Whether a session kept its adapter where the router alone would have decided otherwise"""
 
     @property
     def confidence(self) -> float:
@@ -97,59 +107,82 @@ class Router:
 
     @property
     def place(self) -> Place:
-        """Where it reads the base."""
+        """Where it reads the base, or its encoder."""
         return self.recipe.places[0]
 
     @property
     def hidden_size(self) -> int:
         return self.head.hidden_size
 
-    def routes(self, features: Tensor) -> list[Route]:
-        """Decisions for features (B, hidden) of any dtype and device."""
-        with torch.inference_mode():
-            return self.routes_of(self.head(features.to(self.head.first.weight)))
+    def routes(self, features: Tensor, held: Held | None = None) -> list[Route]:
+        """Decisions for features (B, hidden) of any dtype and device.
 
-    def routes_of(self, logits: Tensor) -> list[Route]:
+        Args:
+            held: on the CPU.
+        """
+        with torch.inference_mode():
+            return self.routes_of(self.head(features.to(self.head.first.weight)), held)
+
+    def routes_of(self, logits: Tensor, held: Held | None = None) -> list[Route]:
         """Decisions for the head's logits (B, labels)."""
-        labels = self.labels_of(logits).tolist()
+        labels = self.labels_of(logits, held).tolist()
+        own = self.labels_of(logits).tolist() if held else labels
         return [
             Route(
                 label=label,
                 adapter=None if label == OUT_OF_SCOPE else self.labels.names[label],
                 probabilities=dict(zip(self.labels, row, strict=True)),
                 abstained=label == OUT_OF_SCOPE,
+                held=label != alone,
             )
-            for label, row in zip(
-                labels, self.calibration.probabilities(logits).tolist(), strict=True
+            for label, alone, row in zip(
+                labels, own, self.calibration.probabilities(logits).tolist(), strict=True
             )
         ]
 
-    def labels_of(self, logits: Tensor) -> Tensor:
+    def labels_of(self, logits: Tensor, held: Held | None = None) -> Tensor:
         """Labels (B,) of logits (B, labels), -1 where the router abstains.
 
-        They stay on the logits' device: nothing waits for them.
+        They stay on the logits' device: nothing waits for them. A label that is held stays, also
+        where the router abstains, until another one's probability exceeds its own by more than the
+        hysteresis.
         """
-        best = self.calibration.probabilities(logits).max(-1)
-        return best.indices.where(best.values >= self.calibration.threshold, OUT_OF_SCOPE)
+        probabilities = self.calibration.probabilities(logits)
+        best = probabilities.max(-1)
+        labels = best.indices.where(best.values >= self.calibration.threshold, OUT_OF_SCOPE)
+        if held is None:
+            return labels
+        kept = probabilities.gather(-1, held.labels.clamp(min=0)[:, None])[:, 0]
+        leaves = (labels != OUT_OF_SCOPE) & (best.values > kept + held.hysteresis)
+        return labels.where((held.labels == OUT_OF_SCOPE) | leaves, held.labels)
 
-    def check_base(self, base: Base) -> None:
+    def check_base(self, base: Reader) -> None:
         """Raises ``MismatchError`` unless ``base`` is the one whose features were trained on.
+
+        It is a text encoder where the router reads with one.
 
         Digests are compared, then the probes are replayed: another library or dtype may read the
         same files and still make other features.
         """
-        trained_on = self.origin.base_model_id
+        trained_on, kind = self.origin.base_model_id, "base"
+        if self.origin.is_encoder:
+            kind = "text encoder"
+        if self.origin.is_encoder == base.reads_images:
+            raise MismatchError(
+                f"the router reads with the {kind} {trained_on}, not with {base.id}; "
+                "give that one, or preprocess and train a router on this one"
+            )
         self.origin.fingerprint.check_same(
             base.fingerprint,
-            f"the router's base ({trained_on})",
-            f"the base at hand ({base.id})",
-            "use that base, or preprocess and train a router on this one",
+            f"the router's {kind} ({trained_on})",
+            f"the {kind} at hand ({base.id})",
+            f"use that {kind}, or preprocess and train a router on this one",
         )
         expected, found = self.probes.features, probe_features(base, self.recipe)[:, 0]
         moved = float(((found - expected).norm(dim=-1) / expected.norm(dim=-1)).max())
         if not moved <= PROBE_TOLERANCE:
             raise MismatchError(
-                f"the base at hand ({base.id}, {base.dtype}) makes features that differ by "
+                f"the {kind} at hand ({base.id}, {base.dtype}) makes features that differ by "
                 f"{moved:.1%} from those that the router was trained on; use the same dtype and "
                 "library versions, or preprocess and train again"
             )
@@ -361,6 +394,9 @@ def _save_pt(path: Path, checkpoint: dict[str, Any]) -> None:
     write_bytes(path, buffer.getvalue())
 
 
+_SEEN = {"conversation": "the whole conversation", "last-user": "the user's last turn"}
+
+
 def _card(router: Router) -> str:
     rows = "\n".join(f"| {label} | `{name}` |" for label, name in enumerate(router.labels))
     origin, calibration = router.origin, router.calibration
@@ -371,9 +407,9 @@ tags: [lora, router]
 ---
 # Router of {len(router.labels)} adapters
 
-Reads image and instruction with the base `{origin.base_model_id}`
-(revision {origin.base_revision or "of a folder"}) after {router.place.layer} decoder layers
-({router.place.pooling} pooling) and predicts a label.
+Reads {"text" if origin.is_encoder else "images and text"} of {_SEEN[router.recipe.history]} with
+`{origin.base_model_id}` (revision {origin.base_revision or "of a folder"}) after
+{router.place.layer} layers ({router.place.pooling} pooling) and predicts a label.
 
 | label | adapter |
 |---|---|
