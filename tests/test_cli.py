@@ -196,7 +196,7 @@ def test_people_get_tables(folder: Path) -> None:
     config = ("--config", folder / "pointsman.toml")
     shown = succeeds("inspect", folder / "router")
     assert "claim-window" in shown.out
-    assert "digests.labels" in shown.out
+    assert "digests.fields.adapters" in shown.out
     out = folder / "evaluation"
     shown = succeeds(
         "evaluate", "--data", folder / "data", *config, "--no-task", "--out", out, "--by", "label"

@@ -69,7 +69,7 @@ def swap_names(config: dict[str, Any]) -> None:
 
 def swap_names_and_their_digest(config: dict[str, Any]) -> None:
     swap_names(config)
-    config["digests"]["labels"] = digest_json(config["adapters"])
+    config["digests"]["fields"]["adapters"] = digest_json(config["adapters"])
 
 
 @pytest.mark.parametrize(

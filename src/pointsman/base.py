@@ -115,6 +115,8 @@ class Base:
     image_processor: Any
     template: str
     fingerprint: Fingerprint
+    adapters: Mapping[str, Path] = field(default_factory=dict)
+    """Folder of each adapter that was attached, by its name"""
     images: ImageCache = field(default_factory=ImageCache, compare=False, repr=False)
 
     @property

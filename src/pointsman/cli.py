@@ -335,14 +335,15 @@ def inspect(
     """Show a router's mapping and everything sealed in it."""
     from pointsman.files import read_object
     from pointsman.router import Router, read_pt
+    from pointsman.seal import unsealed_note
 
     if router.is_dir():
-        Router.load(router)  # refuses a folder that is not as it was sealed
+        unsealed = Router.load(router).unsealed  # refuses a folder that is not as it was sealed
         content = read_object(router / "config.json")
     else:
         checkpoint = read_pt(router)
         shapes = {key: list(value.shape) for key, value in checkpoint["state_dict"].items()}
-        content = checkpoint | {"state_dict": shapes}
+        content, unsealed = checkpoint | {"state_dict": shapes}, []
     if as_json:
         console.show_json(content)
         return
@@ -350,6 +351,30 @@ def inspect(
     console.table(("label", "adapter"), rows, str(router))
     shown = {key: value for key, value in content.items() if key != "adapters"}
     console.table(("sealed", "value"), list(_flat(shown)))
+    if unsealed:
+        console.note(unsealed_note(unsealed))
+
+
+@app.command()
+def seal(
+    router: Annotated[Path, typer.Argument(help="Router folder.")],
+    config: Annotated[Path, typer.Option(help="Project file that names its adapters.")],
+    again: Annotated[
+        list[str] | None,
+        typer.Option(help="An adapter that was trained anew since it was sealed; repeatable."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Seal the adapters' files into a router, so that others in their place are refused."""
+    from pointsman.adapter_seal import seal_adapters
+    from pointsman.project import load_project
+
+    console.quiet_libraries()
+    done = seal_adapters(router, load_project(config), again or ())
+    if as_json:
+        console.show_json({"router": str(router), "adapters": done})
+        return
+    console.table(("label", "adapter", ""), [(i, *row) for i, row in enumerate(done.items())])
 
 
 @app.command()

@@ -5,6 +5,7 @@ or, where the adapters cannot be stacked, through PEFT (``with_peft``).
 """
 
 import atexit
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -17,12 +18,13 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import torch
-from peft import PeftModel
 
 from pointsman.adapters import fetch_adapter, load_base_with_loras
 from pointsman.answer import Answer, make_answer
 from pointsman.base import Base, Prompt, make_prompt
 from pointsman.batch import Batch
+from pointsman.check_adapter import check_on_load
+from pointsman.data.report import Finding
 from pointsman.encoder import TextEncoder, load_encoder
 from pointsman.errors import ConfigError
 from pointsman.features import Reader
@@ -32,6 +34,7 @@ from pointsman.plans import Plan, choose_plan
 from pointsman.project import FILE_NAME, Project, load_project
 from pointsman.router import Route, Router
 from pointsman.sampling import Sampling
+from pointsman.seal import unsealed_note
 from pointsman.sessions import HYSTERESIS, Sessions, check_session
 from pointsman.stacked import Lora, Stack, lora_of
 from pointsman.stream import Request, Stream, failing
@@ -39,6 +42,8 @@ from pointsman.with_peft import OneByOne, adapter_on, route
 
 SLOTS = 32
 KEPT = 4
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -61,8 +66,13 @@ class Engine:
         prefill_shapes: (requests, tokens) of prompts that are read together by compiled layers on
             CUDA, see ``Forward``; each is compiled when its like first comes.
 
+    What is odd and no error is logged as a warning: adapters that the router does not seal, and
+    what ``check_adapter`` warns of.
+
     Raises:
-        MismatchError: the router belongs to another base or encoder.
+        MismatchError: the router belongs to another base or encoder, or an adapter is not the
+            sealed one.
+        ArtefactError: an adapter that ``check_adapter`` finds faulty.
         ConfigError: an option out of its range, an adapter of the router's label map that is not
             loaded, or a plan that is not exact.
     """
@@ -81,8 +91,7 @@ class Engine:
         hysteresis: float = HYSTERESIS,
         prefill_shapes: Sequence[Shape] = (),
     ) -> None:
-        loaded = base.model.peft_config if isinstance(base.model, PeftModel) else {}
-        if missing := [name for name in router.labels if name not in loaded]:
+        if missing := [name for name in router.labels if name not in base.adapters]:
             raise ConfigError(
                 f"adapter {missing[0]!r} of the router's label map {router.labels} is not loaded; "
                 "add its path to [adapters]"
@@ -91,6 +100,7 @@ class Engine:
             raise ConfigError(
                 f"slots {slots}, kept {kept}, resident {resident}: give 1 or more, kept 0 or more"
             )
+        _check_adapters(base, router)
         loras = [lora_of(base.model, name) for name in router.labels]
         layer = router.place.layer if encoder is None else None
         self.plan: Plan = choose_plan(loras, layer, plan)
@@ -152,9 +162,11 @@ class Engine:
         if project.base is None:
             raise ConfigError(f'{where}: needs base = "a Hub id or folder" to answer with')
         encoder = load_encoder_of(router, project.encoder, device=device)
+        folders = {name: fetch_adapter(name, path) for name, path in project.adapters.items()}
+        router.check_adapters(folders)  # before the base is loaded, which may take minutes
         base = load_base_with_loras(
             project.base,
-            project.adapters,
+            {name: str(folder) for name, folder in folders.items()},
             revision=project.revision,
             device=device,
             max_pixels=project.max_pixels,
@@ -417,7 +429,9 @@ class Engine:
     def _add(self, name: str, folder: Path) -> None:
         if name in self._names:
             raise ConfigError(f"adapter {name!r} is there already; remove it or choose a name")
+        findings = check_on_load(name, folder, self.base)
         self._way.add(name, folder)
+        _warn_of(findings)
         self._names.append(name)
 
     def _remove(self, name: str) -> None:
@@ -469,6 +483,20 @@ def load_encoder_of(
             "leave the encoder out, or preprocess with it and train a router"
         )
     return None
+
+
+def _check_adapters(base: Base, router: Router) -> None:
+    """Every adapter of the label map is the one that was sealed, and has no fault."""
+    router.check_adapters({name: base.adapters[name] for name in router.labels})
+    for name in router.labels:
+        _warn_of(check_on_load(name, base.adapters[name], base))
+    if router.unsealed:
+        _log.warning(unsealed_note(router.unsealed))
+
+
+def _warn_of(findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        _log.warning(str(finding).removeprefix("warning: "))
 
 
 @contextmanager

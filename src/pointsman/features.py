@@ -361,11 +361,12 @@ def pool(hidden: Tensor, encoded: Mapping[str, Any], pooling: Pooling) -> Tensor
 
 
 def probe_prompts() -> Iterator[Prompt]:
-    """Fixed synthetic prompts, each with an image."""
-    y, x = np.mgrid[0:96, 0:128]
+    """Fixed synthetic prompts, each with an image; the larger ones have to be resampled."""
     texts = ("Click the second option", "Pick March 14", "Type 82 into the amount field")
-    for step, text in enumerate(texts, 1):
-        pixels = np.stack([x * 2, y * 2, (x // 16 + y // 16) % 2 * 80 * step], -1)
+    sizes = ((128, 96), (150, 200), (310, 230))
+    for step, (text, (width, height)) in enumerate(zip(texts, sizes, strict=True), 1):
+        y, x = np.mgrid[0:height, 0:width]
+        pixels = np.stack([x * 2 % 256, y * 2 % 256, (x // 16 + y // 16) % 2 * 80 * step], -1)
         yield Prompt((user_turn(text),), (Image.fromarray(pixels.astype(np.uint8)),))
 
 

@@ -9,7 +9,7 @@ line that names it. Nothing is ever unpickled: the original's ``.pt`` checkpoint
 import io
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,8 +21,6 @@ from pointsman.calibrate import Calibration
 from pointsman.errors import ArtefactError, ConfigError, MismatchError
 from pointsman.features import FeatureRecipe, Origin, Place, Reader, probe_features
 from pointsman.files import (
-    digest_file,
-    digest_json,
     read_object,
     read_tensors,
     refuse_other,
@@ -33,8 +31,8 @@ from pointsman.files import (
 )
 from pointsman.head import RouterHead, head_from_state
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
+from pointsman.seal import CONFIG, FORMAT_VERSION, check_adapter_seal, check_seal, sealed
 
-FORMAT_VERSION = 1
 _FILES = ("router.safetensors", "probes.safetensors")
 PROBE_TOLERANCE = 0.05
 """Largest relative distance of a replayed probe's features; bfloat16 alone stays under 0.02."""
@@ -93,6 +91,8 @@ class Router:
     best_loss: float
     best_acc: float
     training: dict[str, Any] = field(default_factory=dict)
+    adapter_digests: dict[str, dict[str, str]] = field(default_factory=dict)
+    """SHA-256 of each adapter's files by their names; adapters that were not sealed are missing"""
 
     def __post_init__(self) -> None:
         if len(self.recipe.places) != 1:
@@ -187,6 +187,16 @@ class Router:
                 "library versions, or preprocess and train again"
             )
 
+    @property
+    def unsealed(self) -> list[str]:
+        """Adapters of whose files the router knows nothing, in label order."""
+        return [name for name in self.labels if name not in self.adapter_digests]
+
+    def check_adapters(self, folders: Mapping[str, Path]) -> None:
+        """Raises ``MismatchError`` unless these adapters' files are those that were sealed."""
+        for name, folder in folders.items():
+            check_adapter_seal(name, folder, self.adapter_digests.get(name, {}))
+
     def save(self, path: Path) -> None:
         """Writes the router folder, ``config.json`` last; replaces a router of the same labels.
 
@@ -195,7 +205,7 @@ class Router:
             MismatchError: it holds a router of other labels.
         """
         refuse_other(path, "a router")
-        where = path / "config.json"
+        where = path / CONFIG
         if where.is_file():
             there = LabelMap.of(read_object(where).get("adapters"), f"{where}: adapters")
             self.labels.check_same(there, "the new router", str(path), "choose another folder")
@@ -216,14 +226,14 @@ class Router:
             ArtefactError: missing or truncated files.
             MismatchError: a file or a field that is not the one that was sealed.
         """
-        where = path / "config.json"
+        where = path / CONFIG
         if not where.is_file():
             raise ArtefactError(
                 f"{path}: not a complete router folder (no config.json); "
                 "write one with `pointsman train`"
             )
         config = read_object(where)
-        _check_seal(path, config)
+        check_seal(path, config, _FILES)
         head = head_from_state(read_tensors(path / _FILES[0]), str(path / _FILES[0]))
         router = cls(
             labels=LabelMap.of(config["adapters"], f"{where}: adapters"),
@@ -235,6 +245,7 @@ class Router:
             best_loss=config["best_loss"],
             best_acc=config["best_acc"],
             training=config["training"],
+            adapter_digests=config["adapter_digests"],
         )
         replayed = head(router.probes.features)
         if not torch.allclose(replayed, router.probes.logits, rtol=1e-3, atol=1e-3):
@@ -245,11 +256,7 @@ class Router:
         write_tensors(path / "router.safetensors", self.head.state_dict())
         write_tensors(path / "probes.safetensors", self.probes._asdict())
         write_text(path / "README.md", _card(self))
-        config = self._config()
-        digests = {name: digest_file(path / name) for name in _FILES}
-        digests["labels"] = self.labels.digest
-        config["digests"] = digests | {"config": digest_json(config | {"digests": digests})}
-        write_json(path / "config.json", config)
+        write_json(path / CONFIG, sealed(self._config(), path, _FILES))
 
     def _config(self) -> dict[str, Any]:
         return {
@@ -264,6 +271,7 @@ class Router:
             "best_acc": self.best_acc,
             "calibration": asdict(self.calibration),
             "training": self.training,
+            "adapter_digests": self.adapter_digests,
         }
 
 
@@ -384,31 +392,6 @@ def _save_pt(path: Path, checkpoint: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
     write_bytes(path, buffer.getvalue())
-
-
-def _check_seal(path: Path, config: dict[str, Any]) -> None:
-    digests = config.get("digests")
-    if not {"adapters", "format_version"} & set(config):
-        raise ArtefactError(f"{path}: its config.json is not a router's; give a router folder")
-    if config.get("format_version") != FORMAT_VERSION or not isinstance(digests, dict):
-        raise ArtefactError(
-            f"{path}: a router of format {config.get('format_version')!r}; this version reads "
-            f"{FORMAT_VERSION}"
-        )
-    for name in _FILES:
-        if digest_file(path / name) != digests.get(name):
-            raise MismatchError(f"{path / name} is not the file that was sealed; train again")
-    labels = LabelMap.of(config.get("adapters"), f"{path / 'config.json'}: adapters")
-    if labels.digest != digests.get("labels"):
-        raise MismatchError(
-            f"{path / 'config.json'}: adapters {labels} are not the label map that was sealed; "
-            "names are never reordered or renamed: restore the file or train a new router"
-        )
-    inner = {name: digest for name, digest in digests.items() if name != "config"}
-    if digest_json(config | {"digests": inner}) != digests.get("config"):
-        raise MismatchError(
-            f"{path / 'config.json'} was changed after it was sealed; restore it or train again"
-        )
 
 
 _SEEN = {"conversation": "the whole conversation", "last-user": "the user's last turn"}
