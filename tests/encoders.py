@@ -96,7 +96,9 @@ def as_sentence_transformer(
     return folder
 
 
-def write_texts(folder: Path, per_adapter: int = 40, *, image: str | None = None) -> dict[str, list[str]]:
+def write_texts(
+    folder: Path, per_adapter: int = 40, *, image: str | None = None
+) -> dict[str, list[str]]:
     """One JSONL of texts for each adapter, told apart by their words."""
     rng, sources = random.Random(0), {}
     folder.mkdir(parents=True, exist_ok=True)

@@ -111,7 +111,7 @@ def test_evaluate_has_the_documented_keys(flow: dict[str, Any]) -> None:
         "seconds",
     }
     assert result["labels"] == list(ADAPTERS)
-    assert set(result["in_scope"]) == {"n", "accuracy", "macro_f1", "ece", "abstained", "held"}
+    assert set(result["in_scope"]) == {"n", "accuracy", "macro_f1", "ece", "abstained"}
     assert set(result["out_of_scope"]) == {"n", "auroc", "rejected"}
     assert set(result["task"]) == {"n", "routed", "oracle", "base", "wrong"}
     assert (result["in_scope"]["n"], result["out_of_scope"]["n"], result["task"]["n"]) == (9, 3, 9)

@@ -42,7 +42,7 @@ def folder_bytes(folder: Path) -> dict[str, bytes]:
 def test_first_pooling_is_refused_with_the_reason(
     tiny_data: Dataset, tiny_base: Base, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="position 0 of a causal .* attends only to itself"):
+    with pytest.raises(ConfigError, match=r"position 0 of a causal .* attends only to itself"):
         preprocess(tiny_data, tiny_base, tmp_path / "out", FeatureRecipe((2,), ("first",)))
 
 
@@ -198,7 +198,7 @@ def test_another_request_for_the_same_folder_is_refused(
 
 
 def test_a_layer_that_the_base_has_not(tiny_data: Dataset, tiny_base: Base, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="layer 9: .* has layers 1 to 4"):
+    with pytest.raises(ConfigError, match=r"layer 9: .* has layers 1 to 4"):
         preprocess(tiny_data, tiny_base, tmp_path / "out", FeatureRecipe((9,)))
 
 
