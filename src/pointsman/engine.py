@@ -61,6 +61,8 @@ class Engine:
         resident: adapters on the device at the same time, by default all; others lie on the host.
         max_rank: of adapters that ``add_adapter`` may bring; by default the largest there is.
         encoder: of a router that reads text alone. Such a router sees no image.
+        fallback: who answers where the router abstains: ``base``, one of the router's adapters, or
+            ``error``: the request fails with ``AbstainedError``.
         hysteresis: a session keeps its adapter until another one's probability exceeds that of its
             own by more than this, from 0 to 1.
         prefill_shapes: (requests, tokens) of prompts that are read together by compiled layers on
@@ -88,6 +90,7 @@ class Engine:
         resident: int | None = None,
         max_rank: int | None = None,
         encoder: TextEncoder | None = None,
+        fallback: str = "base",
         hysteresis: float = HYSTERESIS,
         prefill_shapes: Sequence[Shape] = (),
     ) -> None:
@@ -101,8 +104,9 @@ class Engine:
                 f"slots {slots}, kept {kept}, resident {resident}: give 1 or more, kept 0 or more"
             )
         _check_adapters(base, router)
+        router = replace(router, fallback=fallback)
         loras = [lora_of(base.model, name) for name in router.labels]
-        layer = router.place.layer if encoder is None else None
+        layer = router.layer if encoder is None else None
         self.plan: Plan = choose_plan(loras, layer, plan)
         self.router = router
         self._sessions = Sessions(hysteresis)
@@ -171,6 +175,7 @@ class Engine:
             device=device,
             max_pixels=project.max_pixels,
         )
+        options = {"fallback": project.fallback} | options
         if project.hysteresis is not None:
             options = {"hysteresis": project.hysteresis} | options
         return cls(base, router, encoder=encoder, **options)

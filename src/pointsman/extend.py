@@ -20,7 +20,9 @@ from pointsman.features import Features, read_features
 from pointsman.head import RouterHead, build_router_head
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
 from pointsman.router import Probes, Router
-from pointsman.train import TrainSettings, class_weights, router_loss
+from pointsman.scores import Evidence, Scorer, fit_scorer
+from pointsman.sweep import read_by
+from pointsman.train import TrainSettings, class_weights
 
 REPLAYED = 500
 """Old training samples of each label that take part; more only cost time"""
@@ -68,7 +70,8 @@ def extend_router(
     """Appends one or more adapters to a router, from as few as 10 samples of each.
 
     A new row is a logistic regression on the features and on the head's own hidden states, with the
-    old logits as they are; samples out of scope are spread over all labels, as in ``train_router``.
+    old logits as they are; samples out of scope are spread over all labels (outlier exposure,
+    Hendrycks et al., ICLR 2019). The score keeps its parts and is fitted to all labels.
     Old samples of the replay stand against it. All samples of the new adapters in ``features`` but
     those of the test split are fitted on; their logits for calibration come from cross-validation.
 
@@ -100,13 +103,17 @@ def extend_router(
     new, train, val = _gathered(router, labels, features, replay)
     head = _fit(router.head, train.joined(new), len(labels))
     judged = val.joined(new)
-    logits = torch.cat([_logits(head, val.features), _out_of_fold(router, train, new, len(labels))])
-    calibration = calibrate(logits, judged.labels, coverage)
-    grown = _grown(router, labels, head, calibration, logits, judged)
+    scorer = _scorer(router, head, train.joined(new), val)
+    found = (_evidence(scorer, head, val.features), _out_of_fold(router, train, new, val, labels))
+    evidence = Evidence(*(torch.cat(pair) for pair in zip(*found, strict=True)))
+    calibration = calibrate(
+        evidence, judged.labels, coverage, conformal=router.calibration.conformal
+    )
+    grown = _grown(router, labels, head, scorer, calibration, evidence.logits, judged)
     record = {
         "adapters": list(labels)[len(router.labels) :],
         "n_replayed": len(train.labels),
-        "changes": [asdict(change) for change in _changes(router, grown, logits, judged)],
+        "changes": [asdict(change) for change in _changes(router, grown, evidence, judged)],
     }
     earlier = router.training.get("extended", [])
     grown = replace(grown, training=router.training | {"extended": [*earlier, record]})
@@ -178,15 +185,16 @@ def _samples(features: Features, split: str, router: Router, shift: int) -> Samp
             f"{router.recipe.history!r}; preprocess with that history"
         )
     places = features.recipe.places
-    if router.place not in places:
+    if not {*router.recipe.places} <= {*places}:
         raise MismatchError(
             f"{features.path}: holds {', '.join(map(str, places))} but the router reads "
-            f"{router.place}; preprocess that place too"
+            f"{router.recipe}; preprocess that too"
         )
     values, labels = features.splits.get(split, (torch.empty(0), torch.empty(0)))
     if not len(labels):
-        return Samples(torch.empty(0, features.hidden_size), torch.empty(0, dtype=torch.long))
-    values = values[:, places.index(router.place)]
+        none = torch.empty(0, router.head.hidden_size)
+        return Samples(none, torch.empty(0, dtype=torch.long))
+    values = read_by(router.recipe, features.recipe, values)
     if not bool(values.isfinite().all()):
         raise SampleError(f"{features.path}: the {split} features hold NaN or infinite values")
     return Samples(values, torch.where(labels == OUT_OF_SCOPE, labels, labels + shift))
@@ -223,7 +231,7 @@ def _fit(head: RouterHead, samples: Samples, labels: int) -> RouterHead:
     x = torch.cat([(s - m) / d for s, m, d in zip(states, mean, scale, strict=True)], 1)
     weight = torch.zeros(x.shape[1], labels - old, requires_grad=True)
     bias = torch.zeros(labels - old, requires_grad=True)
-    weights = class_weights(samples.labels, labels)
+    weights = class_weights(samples.labels[samples.labels != OUT_OF_SCOPE], labels)
     optimiser = torch.optim.LBFGS(
         [weight, bias], max_iter=_STEPS, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
     )
@@ -231,7 +239,7 @@ def _fit(head: RouterHead, samples: Samples, labels: int) -> RouterHead:
     def closure() -> float:
         optimiser.zero_grad()
         logits = torch.cat([base, x @ weight + bias], 1)
-        loss = router_loss(logits, samples.labels, weights) + RIDGE * weight.square().sum()
+        loss = _loss(logits, samples.labels, weights) + RIDGE * weight.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 
@@ -241,6 +249,34 @@ def _fit(head: RouterHead, samples: Samples, labels: int) -> RouterHead:
     shift = bias.detach() - torch.cat(mean).double() @ rows.double()
     on_each = torch.split(rows.T, [state.shape[1] for state in states], 1)
     return _widened(head, on_each, shift.float())
+
+
+def _loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    inside = labels != OUT_OF_SCOPE
+    loss = functional.cross_entropy(logits[inside], labels[inside], weights)
+    if bool(inside.all()):
+        return loss
+    # Cross-entropy to the uniform distribution; 0.5 is the paper's weight.
+    return loss - 0.5 * functional.log_softmax(logits[~inside], -1).mean()
+
+
+def _scorer(router: Router, head: RouterHead, train: Samples, val: Samples) -> Scorer:
+    """The router's score, fitted to more labels."""
+    old, last = router.scorer, head[-1]
+    assert isinstance(last, nn.Linear)
+    outside = None
+    if "outside" in old.parts:  # new hidden units tell nothing of what is out of scope
+        weight = old.get_buffer("outside")
+        weight = functional.pad(weight, (0, last.in_features - weight.shape[1]))
+        outside = (weight, old.get_buffer("outside_bias"))
+    temperature = router.calibration.temperature
+    return fit_scorer(head, outside, temperature, train, val).only(old.parts)
+
+
+def _evidence(scorer: Scorer, head: RouterHead, features: Tensor) -> Evidence:
+    with torch.inference_mode():
+        evidence: Evidence = scorer(head, features)
+    return evidence
 
 
 def _widened(head: RouterHead, rows: Sequence[Tensor], bias: Tensor) -> RouterHead:
@@ -273,9 +309,11 @@ def _widened(head: RouterHead, rows: Sequence[Tensor], bias: Tensor) -> RouterHe
     return new.eval()
 
 
-def _out_of_fold(router: Router, train: Samples, new: Samples, labels: int) -> Tensor:
-    """Logits (n, labels) of new samples, each by a head that was fitted without it."""
-    logits = torch.empty(len(new.labels), labels)
+def _out_of_fold(
+    router: Router, train: Samples, new: Samples, val: Samples, labels: LabelMap
+) -> Evidence:
+    """Evidence of new samples, each by a head and a score that were fitted without it."""
+    found = Evidence(torch.empty(len(new.labels), len(labels)), torch.empty(len(new.labels)))
     folds = torch.empty_like(new.labels)
     for label in set(new.labels.tolist()):
         rows = new.labels == label
@@ -284,25 +322,21 @@ def _out_of_fold(router: Router, train: Samples, new: Samples, labels: int) -> T
         held = folds == fold
         if not bool(held.any()):
             continue
-        head = _fit(router.head, train.joined(new.where(~held)), labels)
-        logits[held] = _logits(head, new.features[held])
-    return logits
+        fitted_on = train.joined(new.where(~held))
+        head = _fit(router.head, fitted_on, len(labels))
+        evidence = _evidence(_scorer(router, head, fitted_on, val), head, new.features[held])
+        found.logits[held], found.scores[held] = evidence
+    return found
 
 
-def _logits(head: RouterHead, features: Tensor) -> Tensor:
-    with torch.inference_mode():
-        logits: Tensor = head(features)
-    return logits
-
-
-def _changes(before: Router, after: Router, logits: Tensor, judged: Samples) -> list[Change]:
-    """What became of every adapter; ``logits`` are those after it."""
-    old, truth = _logits(before.head, judged.features), judged.labels
+def _changes(before: Router, after: Router, evidence: Evidence, judged: Samples) -> list[Change]:
+    """What became of every adapter; ``evidence`` is that after it."""
+    old, truth = _evidence(before.scorer, before.head, judged.features), judged.labels
     hits = (
-        old.argmax(-1) == truth,
-        logits.argmax(-1) == truth,
+        old.logits.argmax(-1) == truth,
+        evidence.logits.argmax(-1) == truth,
         before.labels_of(old) == truth,
-        after.labels_of(logits) == truth,
+        after.labels_of(evidence) == truth,
     )
     changes = []
     for label, name in enumerate(after.labels):
@@ -328,6 +362,7 @@ def _grown(
     router: Router,
     labels: LabelMap,
     head: RouterHead,
+    scorer: Scorer,
     calibration: Calibration,
     logits: Tensor,
     judged: Samples,
@@ -338,8 +373,9 @@ def _grown(
         router,
         labels=labels,
         head=head,
+        scorer=scorer,
         calibration=calibration,
-        probes=Probes(router.probes.features, _logits(head, router.probes.features)),
+        probes=Probes(router.probes.features, *_evidence(scorer, head, router.probes.features)),
         best_loss=float(functional.cross_entropy(logits, targets)),
         best_acc=float((logits.argmax(-1) == targets).float().mean()),
     )
