@@ -37,10 +37,11 @@ from pointsman.data.screens.screen import make_screen
 from pointsman.data.screens.write import record_of
 from pointsman.engine import pocket_folder
 from pointsman.extend import extend_router
-from pointsman.features import FeatureRecipe, Features, preprocess, read_features
+from pointsman.features import Features, preprocess, read_features
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
 from pointsman.router import Router
 from pointsman.sample import to_jsonl
+from pointsman.sweep import read_by
 from pointsman.train import train_router
 
 KINDS = ("mail", "player", "settings")
@@ -77,8 +78,7 @@ def write_pages(out: Path) -> None:
 
 
 def features_of(work: Path, base: Base, router: Router) -> dict[str, Features]:
-    """Features of the old screens and of each new kind, at the router's place."""
-    recipe = FeatureRecipe((router.place.layer,), (router.place.pooling,))
+    """Features of the old screens and of each new kind, where the router reads."""
     if not (work / "old" / "samples.jsonl").is_file():
         write_screens(work / "old", OLD, seed=SEED, per_image=2, sizes=SIZES)
         write_pages(work)
@@ -93,7 +93,7 @@ def features_of(work: Path, base: Base, router: Router) -> dict[str, Features]:
             data = generate(
                 {name: [str(work / name / f"{name}.jsonl")]}, dataset, val=0.0, test=0.5
             )
-        made[name] = preprocess(data, base, work / f"f_{name}", recipe)
+        made[name] = preprocess(data, base, work / f"f_{name}", router.recipe)
     return made
 
 
@@ -111,7 +111,7 @@ def extended(router: Router, new: Features, old: Features) -> Router:
 def from_statistics(router: Router, new: Features, old: Features) -> Router:
     """The training split of the replay drawn anew from each class's mean and their covariance."""
     values, labels = old.splits["train"]
-    classes = [values[labels == label, 0] for label in range(-1, len(router.labels))]
+    classes = [values[labels == label].flatten(1) for label in range(-1, len(router.labels))]
     centred = torch.cat([each - each.mean(0) for each in classes])
     covariance = centred.T @ centred / len(centred)
     covariance += 1e-4 * covariance.diagonal().mean() * torch.eye(len(covariance))
@@ -119,7 +119,7 @@ def from_statistics(router: Router, new: Features, old: Features) -> Router:
     chance = torch.Generator().manual_seed(0)
     drawn = [each.mean(0) + torch.randn(each.shape, generator=chance) @ root.T for each in classes]
     known = torch.cat([torch.full((len(e),), n) for n, e in enumerate(classes, OUT_OF_SCOPE)])
-    splits = old.splits | {"train": (torch.cat(drawn)[:, None], known)}
+    splits = old.splits | {"train": (torch.cat(drawn).view(-1, *values.shape[1:]), known)}
     return extend_router(router, new, replay=replace(old, splits=splits))
 
 
@@ -145,17 +145,16 @@ WAYS: dict[str, Callable[[Router, Features, Features], Router]] = {
 def judge(router: Router, values: Tensor, labels: Tensor) -> dict[str, float]:
     """Accuracy of the top label in scope; right and not abstained; out of scope rejected."""
     with torch.inference_mode():
-        logits = router.head(values)
-    chosen, inside = router.labels_of(logits), labels != OUT_OF_SCOPE
-    right = logits.argmax(-1) == labels
+        evidence = router.read(values)
+    chosen, inside = router.labels_of(evidence), labels != OUT_OF_SCOPE
+    right = evidence.logits.argmax(-1) == labels
     result = {
         "accuracy": float(right[inside].float().mean()),
         "routed_right": float((chosen == labels)[inside].float().mean()),
     }
     if not bool(inside.all()):
-        confidence = router.calibration.probabilities(logits).max(-1).values
         result["rejected"] = float((chosen == OUT_OF_SCOPE)[~inside].float().mean())
-        result["auroc"] = float(roc_auc_score(inside.numpy(), confidence.numpy()))
+        result["auroc"] = float(roc_auc_score(inside.numpy(), evidence.scores.numpy()))
     return result
 
 
@@ -163,7 +162,7 @@ def runs(router: Router, made: dict[str, Features], way: str, n: int) -> Iterato
     old = made["old"]
     values, labels = old.splits["test"]
     for kind in KINDS:
-        new = made[kind].splits["test"][0][:, 0]
+        new = made[kind].splits["test"][0]
         for draw in range(DRAWS):
             few = some(made[kind], n, draw)
             started = time.perf_counter()
@@ -173,8 +172,8 @@ def runs(router: Router, made: dict[str, Features], way: str, n: int) -> Iterato
             yield {
                 "kind": kind,
                 "seconds": seconds,
-                "new": judge(grown, new, own),
-                "old": judge(grown, values[:, 0], labels),
+                "new": judge(grown, read_by(grown.recipe, old.recipe, new), own),
+                "old": judge(grown, read_by(grown.recipe, old.recipe, values), labels),
             }
 
 
@@ -211,7 +210,7 @@ def main() -> None:
         router = Router.load(pocket / "router")
         made = features_of(work or Path(place), load_base(str(pocket / "base")), router)
         values, labels = made["old"].splits["test"]
-        before = judge(router, values[:, 0], labels)
+        before = judge(router, values, labels)
         results = {
             f"{n} samples": {way: summary(list(runs(router, made, way, n)), before) for way in WAYS}
             for n in COUNTS

@@ -52,7 +52,8 @@ from pointsman.train import TrainSettings, train_router
 # How often each is drawn; the last two have little that could change an answer.
 SHARES = {
     "router": 12,
-    "probes": 6,
+    "probes": 5,
+    "score": 5,
     "config.json": 12,
     "adapter": 12,
     "toml": 7,
@@ -79,6 +80,7 @@ def make_bundle(folder: Path) -> dict[str, list[Path]]:
     return {
         "router": [root / "router/router.safetensors"],
         "probes": [root / "router/probes.safetensors"],
+        "score": [root / "router/score.safetensors"],
         "config.json": [root / "router/config.json"],
         "card": [root / "router/README.md"],
         "toml": [root / "pointsman.toml"],

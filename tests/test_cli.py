@@ -81,17 +81,49 @@ def test_preprocess_shows_what_it_made(flow: dict[str, Any], folder: Path) -> No
 
 def test_train_shows_its_candidates(flow: dict[str, Any], folder: Path) -> None:
     result = flow["train"]
-    place = {"layer", "pooling"}
-    assert set(result) == place | {"router", "labels", "best_loss", "best_acc", "candidates"}
+    router = {"router", "labels", "layer", "reads", "best_loss", "best_acc"}
+    abstains = {"score", "threshold"}
+    assert set(result) == router | abstains | {"candidates", "chosen", "why"}
     assert result["labels"] == list(ADAPTERS)
     assert result["layer"] in (1, 3)
-    assert [(c["layer"], c["mlp_size"]) for c in result["candidates"]] == [
-        (1, 0),
-        (1, 128),
-        (3, 0),
-        (3, 128),
+    both = ["layer 1 (last)", "layer 3 (last)"]
+    reads = [both[:1], both[1:], both]
+    assert [(c["reads"], c["mlp_size"]) for c in result["candidates"]] == [
+        (places, size) for places in reads for size in (0, 256)
     ]
-    assert {"val_loss", "val_acc"} < set(result["candidates"][0])
+    chosen = result["candidates"][result["chosen"]]
+    assert chosen["reads"] == result["reads"]
+    assert {"val_loss", "val_acc", "auroc", "score", "mlp_size"} < set(chosen)
+    assert [c["cost"] for c in result["candidates"]] == [0.25] * 2 + [0.75] * 4
+    assert (folder / "router" / "depths.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("flow")
+def test_train_says_why(folder: Path, tmp_path: Path) -> None:
+    options = ("--layers", 1, "--conformal", 0.9, "--prior", "calendar=0.5")
+    out = succeeds("train", folder / "features", "--out", tmp_path / "router", *options).out
+    assert "within one standard error" in out
+    assert "<-" in out
+    assert "abstains under" in out
+    assert (
+        "label set: "
+        in succeeds(
+            "route",
+            next((folder / "data" / "images").iterdir()),
+            "Pick day 3",
+            "--config",
+            with_router(folder, tmp_path),
+        ).out
+    )
+
+
+def with_router(folder: Path, tmp_path: Path) -> Path:
+    """The flow's project file with another router."""
+    text = (folder / "pointsman.toml").read_text()
+    line = next(line for line in text.splitlines() if line.startswith("router"))
+    config = folder / "other.toml"
+    config.write_text(text.replace(line, f'router = "{tmp_path / "router"}"'))
+    return config
 
 
 def test_inspect_shows_what_is_sealed(flow: dict[str, Any], folder: Path) -> None:
@@ -124,6 +156,18 @@ def test_evaluate_has_the_documented_keys(flow: dict[str, Any]) -> None:
     assert sum(map(sum, result["confusion"])) == 12
 
 
+ROUTE = {
+    "label",
+    "adapter",
+    "probabilities",
+    "abstained",
+    "score",
+    "candidates",
+    "refused",
+    "held",
+}
+
+
 def request(folder: Path, command: str, *more: object) -> Result:
     """Asks about one of the flow's pictures."""
     line = (folder / "data" / "train.jsonl").read_text().splitlines()
@@ -136,7 +180,7 @@ def request(folder: Path, command: str, *more: object) -> Result:
 def test_route(folder: Path) -> None:
     result = request(folder, "route", "--json")
     decision = json.loads(result.out)
-    assert set(decision) == {"label", "adapter", "probabilities", "abstained", "held"}
+    assert set(decision) == ROUTE
     assert list(decision["probabilities"]) == list(ADAPTERS)
     assert sum(decision["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert result.err == ""
@@ -148,7 +192,7 @@ def test_generate(folder: Path) -> None:
     short = ("--max-new-tokens", 2)
     answer = json.loads(request(folder, "generate", "--json", *short).out)
     assert set(answer) == {"text", "adapter", "actions", "point", "typed", "route"}
-    assert set(answer["route"]) == {"label", "adapter", "probabilities", "abstained", "held"}
+    assert set(answer["route"]) == ROUTE
     named = json.loads(request(folder, "generate", "--json", "--adapter=calendar", *short).out)
     assert (named["adapter"], named["route"]) == ("calendar", None)
     base = json.loads(request(folder, "generate", "--json", "--adapter=base", *short).out)

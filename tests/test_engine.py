@@ -57,7 +57,7 @@ def test_route_is_the_stand_alone_routers(
     for prompt, route in zip(prompts, tiny_engine.route_batch(prompts), strict=True):
         with torch.inference_mode():
             features = extract(tiny_base, tiny_base.encode([prompt]), router.recipe)
-        [alone] = router.routes(features[:, 0])
+        [alone] = router.routes(features)
         assert route.label == alone.label
         for name, probability in alone.probabilities.items():
             assert route.probabilities[name] == pytest.approx(probability, abs=1e-4)
@@ -129,7 +129,7 @@ def test_routing_stops_at_the_routers_layer(
     finally:
         for hook in hooks:
             hook.remove()
-    assert ran == list(range(tiny_engine.router.place.layer))
+    assert ran == list(range(tiny_engine.router.layer))
 
 
 def test_adapters_leave_no_trace(tiny_engine: Engine, samples: Sequence[RoutingSample]) -> None:

@@ -23,6 +23,7 @@ from pointsman.metrics import Task
 from pointsman.plots import confusion_png
 from pointsman.router import Route, Router
 from pointsman.sample import RoutingSample, Turn, user_turn
+from pointsman.sweep import read_by
 
 LABELS = LabelMap(("zebra", "ant", "mole"))  # not in alphabetical order: nothing may sort names
 BOX = (10.0, 20.0, 30.0, 40.0)
@@ -41,6 +42,7 @@ def make_route(*probabilities: float, threshold: float = 0.5) -> Route:
         None if abstained else LABELS.names[best],
         dict(zip(LABELS, probabilities, strict=True)),
         abstained,
+        score=probabilities[best],
     )
 
 
@@ -347,9 +349,8 @@ def test_bad_requests_are_refused_before_the_model_runs(tiny_engine, samples):
 def test_stored_features_measure_like_the_model(tiny_router, tiny_features, tiny_data: Dataset):
     router = Router.load(tiny_router)
     values, _ = tiny_features.splits["test"]
-    at = tiny_features.recipe.layers.index(router.place.layer)
     test = tiny_data.splits["test"]
-    routes = router.routes(values[:, at])
+    routes = router.routes(read_by(router.recipe, tiny_features.recipe, values))
     stored = measure(router.labels, [Prediction(s, r) for s, r in zip(test, routes, strict=True)])
     assert stored.in_scope is not None
     assert stored.in_scope.n == len(test) == sum(map(sum, stored.confusion))

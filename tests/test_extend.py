@@ -21,6 +21,7 @@ from pointsman.features import FeatureRecipe, Features, preprocess
 from pointsman.labels import LabelMap
 from pointsman.project import Project
 from pointsman.router import Router
+from pointsman.sweep import read_by
 from pointsman.train import TrainSettings, train_router
 
 
@@ -67,7 +68,7 @@ def new_ones(like: Features, names: Sequence[str] = ("notes",), n: int = 10) -> 
 
 
 def tops(router: Router, features: Features, split: str = "test") -> torch.Tensor:
-    values = features.splits[split][0][:, features.recipe.places.index(router.place)]
+    values = read_by(router.recipe, features.recipe, features.splits[split][0])
     return router.head(values).argmax(-1)
 
 
@@ -77,11 +78,12 @@ def test_ten_samples_do(old: Features, router: Router, names: tuple[str, ...]) -
     grown = extend_router(router, new, replay=old)
     assert grown.labels.names == (*ADAPTERS, *names)
     found, labels = tops(grown, new), new.splits["test"][1]
-    assert float((found == labels + 3).float().mean()) > 0.9
+    assert float((found == labels + 3).float().mean()) > 0.85
     labels = old.splits["test"][1]
     inside = labels >= 0
     assert float((tops(grown, old) == labels)[inside].float().mean()) > 0.95
-    assert 0 < grown.calibration.threshold < 1
+    kept = [route.abstained for route in grown.routes(new.splits["test"][0][:, 1])]
+    assert sum(kept) < 0.2 * len(kept)
     assert grown.calibration.coverage == router.calibration.coverage
 
 
@@ -150,7 +152,7 @@ def test_out_of_scope_samples_of_the_new_features_count(old: Features, router: R
     asked, told = like[:20, 1], like[20:]
     values, labels = new.splits["train"]
     more = (torch.cat([values, told]), torch.cat([labels, torch.full((20,), -1)]))
-    assert confidence(replace(new, splits={"train": more})) < confidence(new) - 0.2
+    assert confidence(replace(new, splits={"train": more})) < 0.7 * confidence(new)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +271,7 @@ def test_options_of_the_command(notes: Features, tiny_router: Path, tmp_path: Pa
     train = ("train", notes.path, "--out", tmp_path / "out")
     assert "--replay goes with --extend" in refused(*train, "--replay", notes.path)
     line = refused(*train, "--extend", tiny_router, "--layers", "2")
-    assert "leave out --adapter-names, --layers and --log-dir" in line
+    assert "leave out --adapter-names, --layers, --conformal, --prior and" in line
     assert "as --replay" in refused(*train, "--extend", tiny_router)
     assert "coverage is 0" in refused(*train, "--extend", tiny_router, "--coverage", "0")
     assert not (tmp_path / "out").exists()

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from conftest import ADAPTERS
 from engines import UPPER, ask, go_on, make_adapters, make_engine
@@ -14,6 +13,7 @@ from pointsman.engine import Engine
 from pointsman.errors import ConfigError
 from pointsman.features import FeatureRecipe, preprocess
 from pointsman.router import Held, Route, Router
+from pointsman.scores import Evidence
 from pointsman.sessions import Sessions, check_session
 from pointsman.train import TrainSettings, train_router
 
@@ -21,7 +21,7 @@ PLANS = ("in-pass", "two-pass", "activated", "peft")
 
 
 def decided(label: int) -> Route:
-    return Route(label, None if label < 0 else ADAPTERS[label], {}, label < 0)
+    return Route(label, None if label < 0 else ADAPTERS[label], {}, label < 0, 0.0)
 
 
 def labels(held: Held | None) -> list[int] | None:
@@ -68,8 +68,9 @@ def router(tiny_router: Path) -> Router:
     return Router(**vars(Router.load(tiny_router)) | {"calibration": Calibration(1.0, 0.5, 0.9)})
 
 
-def logits(*probabilities: float) -> Tensor:
-    return torch.tensor([probabilities]).log()
+def evidence(*probabilities: float) -> Evidence:
+    logits = torch.tensor([probabilities])
+    return Evidence(logits.log(), logits.amax(-1))
 
 
 @pytest.mark.parametrize(
@@ -94,11 +95,11 @@ def test_hysteresis(
     is_held: bool,
 ) -> None:
     holding = Held(torch.tensor([held]), hysteresis)
-    assert router.labels_of(logits(*probabilities), holding).tolist() == [label]
-    [route] = router.routes_of(logits(*probabilities), holding)
+    assert router.labels_of(evidence(*probabilities), holding).tolist() == [label]
+    [route] = router.routes_of(evidence(*probabilities), holding)
     assert (route.label, route.held, route.abstained) == (label, is_held, label < 0)
     assert route.adapter == (None if label < 0 else ADAPTERS[label])
-    [alone] = router.routes_of(logits(*probabilities))
+    [alone] = router.routes_of(evidence(*probabilities))
     assert route.probabilities == alone.probabilities, "what the router thought stays visible"
     assert not alone.held
 

@@ -50,14 +50,14 @@ def router_only(folder: Path) -> Path:
 
 
 def test_route_needs_no_base(folder: Path, router_only: Path) -> None:
-    by_router = succeeds("route", "pick date", "--router", folder / "router", "--json")
-    by_project = succeeds("route", "pick date", "--config", router_only, "--json")
+    by_router = succeeds("route", "pick date c7", "--router", folder / "router", "--json")
+    by_project = succeeds("route", "pick date c7", "--config", router_only, "--json")
     assert json.loads(by_router.out) == json.loads(by_project.out)
     assert json.loads(by_router.out)["adapter"] == "calendar"
 
 
 def test_an_image_is_left_aside_with_a_note(folder: Path) -> None:
-    result = run("route", "nowhere.png", "pick date", "--router", folder / "router", "--json")
+    result = run("route", "nowhere.png", "pick date c7", "--router", folder / "router", "--json")
     assert result.code == 0
     assert result.err == "the router reads text alone: nowhere.png is not looked at\n"
     assert json.loads(result.out)["adapter"] == "calendar"
@@ -66,10 +66,10 @@ def test_an_image_is_left_aside_with_a_note(folder: Path) -> None:
 def test_a_moved_encoder_is_named_anew(folder: Path, tmp_path: Path) -> None:
     router = Path(shutil.copytree(folder / "router", tmp_path / "router"))
     moved = shutil.copytree(folder / "encoder", tmp_path / "moved")
-    found = succeeds("route", "book visit", "--router", router, "--encoder", moved, "--json")
+    found = succeeds("route", "book visit p7", "--router", router, "--encoder", moved, "--json")
     assert json.loads(found.out)["adapter"] == "provider-select"
     other = make_encoder(tmp_path / "other", seed=8)
-    line = refused("route", "book visit", "--router", router, "--encoder", other)
+    line = refused("route", "book visit p7", "--router", router, "--encoder", other)
     assert "differ in their weights" in line
 
 
@@ -92,10 +92,12 @@ def test_evaluate_answers_where_there_is_a_base(
 
 def test_generate_routes_by_the_encoder(project: Path) -> None:
     said = json.loads(
-        succeeds("generate", "pick date", "--config", project, "--max-new-tokens=2", "--json").out
+        succeeds(
+            "generate", "pick date c7", "--config", project, "--max-new-tokens=2", "--json"
+        ).out
     )
     assert said["adapter"] == said["route"]["adapter"] == "calendar"
-    shown = succeeds("generate", "pick date", "--config", project, "--max-new-tokens=2").out
+    shown = succeeds("generate", "pick date c7", "--config", project, "--max-new-tokens=2").out
     assert "plan two-pass: the router reads with a text encoder of its own" in " ".join(
         shown.split()
     )
@@ -105,7 +107,7 @@ def test_the_engine_takes_what_the_project_says(project: Path) -> None:
     found = load_project(project)
     assert (found.encoder, found.hysteresis) == (str(project.parent / "encoder"), 0.5)
     with Engine.from_config(project) as engine:
-        assert engine.route(None, "pick date", session="a").adapter == "calendar"
+        assert engine.route(None, "pick date c7", session="a").adapter == "calendar"
         assert engine._sessions._hysteresis == 0.5
 
 

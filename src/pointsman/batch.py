@@ -4,7 +4,6 @@ Each request has a slot for its keys and values and a row of the stacked adapter
 of adapters is one batch. One thread owns it, see ``Engine``.
 """
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +23,7 @@ from pointsman.plans import Plan
 from pointsman.router import Held, Router
 from pointsman.sample import routed_part
 from pointsman.sampling import Sampler
+from pointsman.scores import Evidence
 from pointsman.sessions import Sessions
 from pointsman.shelf import Shelf
 from pointsman.stacked import Lora, Stack, lora_of
@@ -62,7 +62,7 @@ class Batch:
         self._base, self._router, self._plan, self.stack = base, router, plan, stack
         self._reader, self._sessions = reader, sessions
         self.forward = Forward(base, stack, slots + kept, shapes=shapes)
-        self._head = copy.deepcopy(router.head).to(base.device)
+        self._on_device = router.to(base.device)
         self._shelf = Shelf(range(slots, slots + kept))
         self._slots = slots
         self._at_work: dict[int, Request] = {}
@@ -71,7 +71,7 @@ class Batch:
         self._invocation = stack.invocation
         # What the base's keys alone are kept of can be continued by any adapter.
         self._any_adapter = plan.name == "activated"
-        self._reads_the_end = router.place.pooling == "last"
+        self._reads_the_end = router.recipe.poolings == ("last",)
         self._ends = base.ends
         self._longest = int(base.config.text_config.max_position_embeddings)
 
@@ -97,10 +97,10 @@ class Batch:
                 f"adapter {name!r} does not go with plan {self._plan.name} ({reason}); "
                 "give it an engine of its own"
             )
-        if self._plan.name == "in-pass" and lora.lowest_layer < self._router.place.layer:
+        if self._plan.name == "in-pass" and lora.lowest_layer < self._router.layer:
             raise ConfigError(
                 f"adapter {name!r} changes layer {lora.lowest_layer}, below the router's "
-                f"layer {self._router.place.layer}; give it an engine with plan two-pass"
+                f"layer {self._router.layer}; give it an engine with plan two-pass"
             )
         self.stack.add(lora)
 
@@ -204,18 +204,19 @@ class Batch:
         """
         named = self._rows(requests)
         held = self._sessions.held([request.session for request in requests], self._base.device)
-        decided: list[Tensor] = []
+        decided: list[Evidence] = []
+        poolings = self._router.recipe.poolings
 
-        def decide(states: Tensor, batch: Encoded) -> Tensor:
-            features = pool(states, batch, self._router.place.pooling)
-            decided.append(self._head(features.float()))
+        def decide(reads: Sequence[Tensor], batch: Encoded) -> Tensor:
+            features = [pool(states, batch, name) for states in reads for name in poolings]
+            decided.append(self._on_device.read(torch.stack(features, 1)))
             if row is not None:
                 return torch.full_like(named, row)
-            rows = self.stack.rows_of(self._router.labels_of(decided[0], held))
-            return torch.where(named < 0, rows, named)
+            labels = self._router.answering(self._router.labels_of(decided[0], held))
+            return torch.where(named < 0, self.stack.rows_of(labels), named)
 
         routed = any(request.routed for request in requests)
-        routing = Routing(self._router.place.layer, decide, again=self._plan.name == "two-pass")
+        routing = Routing(self._router.recipe.layers, decide, again=self._plan.name == "two-pass")
         with self.forward.threads(encoded["input_ids"].numel() - known):
             logits = self.forward.prefill(
                 encoded,
@@ -228,23 +229,25 @@ class Batch:
             )
         if routed:
             self._decided(requests, decided[0], held)
-        right = [at for at, r in enumerate(requests) if self._has_row(r, answerer(r))]
+        there = [at for at, r in enumerate(requests) if r.slot >= 0]  # others were refused
+        right = [at for at in there if self._has_row(requests[at], answerer(requests[at]))]
         # Of the others the adapter was not on the device, or the slot was another's.
-        wrong = [r for at, r in enumerate(requests) if at not in right]
+        wrong = [requests[at] for at in there if at not in right]
         for request in wrong:  # a row that a waiting request kept could be waited for for ever
             self._leave(request)
         self._again += wrong
         if right:
-            logits = logits[right] if wrong else logits
+            logits = logits[right] if len(right) < len(requests) else logits
             self._say(self._draw([requests[at] for at in right], logits))
 
-    def _decided(self, requests: Sequence[Request], logits: Tensor, held: Held | None) -> None:
+    def _decided(self, requests: Sequence[Request], evidence: Evidence, held: Held | None) -> None:
         """Reads the router's decisions back."""
-        routes = self._router.routes_of(logits, held)
+        routes = self._router.routes_of(evidence, held)
         for request, decision in zip(requests, routes, strict=True):
-            if request.routed:
-                request.decided(decision)
-                self._sessions.decided(request.session, decision)
+            with self._failing([request]):
+                if request.routed:
+                    request.decided(decision)
+                    self._sessions.decided(request.session, decision)
 
     def _has_row(self, request: Request, answered: str | None) -> bool:
         """Whether a request that was routed just now was read with its adapter's row."""

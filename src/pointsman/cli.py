@@ -234,6 +234,14 @@ def train(
     coverage: Annotated[
         float, typer.Option(help="Share of in-scope validation that is not abstained on.")
     ] = 0.95,
+    conformal: Annotated[
+        float | None,
+        typer.Option(help="Give sets of adapters that hold the right one with this probability."),
+    ] = None,
+    prior: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=SHARE of the requests that an adapter will get; repeatable."),
+    ] = None,
     class_weights: Annotated[bool, typer.Option(help="Weigh rare classes more.")] = True,
     extend: Annotated[
         Path | None,
@@ -247,15 +255,15 @@ def train(
     log_dir: LogDir = None,
     as_json: Json = False,
 ) -> None:
-    """Train the head on cached features; layer and shape are picked by validation."""
+    """Train the head on cached features; what it reads and its shape are picked by validation."""
     from pointsman.errors import ConfigError
     from pointsman.train import TrainSettings, train_router
 
     if extend is not None:
-        if adapter_names or layers or log_dir:
+        if adapter_names or layers or log_dir or prior or conformal:
             raise ConfigError(
                 "--extend keeps the router's labels, layer and head; leave out --adapter-names, "
-                "--layers and --log-dir"
+                "--layers, --conformal, --prior and --log-dir"
             )
         _extend(extend, features, out, replay, coverage, as_json)
         return
@@ -264,6 +272,8 @@ def train(
     settings = TrainSettings(
         layers=_numbers(layers, "--layers"),
         coverage=coverage,
+        conformal=conformal,
+        prior=tuple(map(_share, prior or ())),
         class_weights=class_weights,
         seed=seed,
     )
@@ -276,26 +286,44 @@ def train(
             log_dir=log_dir,
             progress=report,
         )
-    candidates = router.training["candidates"]
+    sweep, calibration = router.training, router.calibration
     result = {
         "router": str(out),
         "labels": list(router.labels),
-        "layer": router.place.layer,
-        "pooling": router.place.pooling,
+        "layer": router.layer,
+        "reads": list(map(str, router.recipe.places)),
+        "score": "+".join(router.scorer.parts),
+        "threshold": calibration.threshold,
         "best_loss": router.best_loss,
         "best_acc": router.best_acc,
-        "candidates": candidates,
+        "candidates": sweep["candidates"],
+        "chosen": sweep["chosen"],
+        "why": sweep["why"],
     }
     if as_json:
         console.show_json(result)
         return
-    columns = ("layer", "MLP size", "validation loss", "validation accuracy")
+    columns = ("reads", "MLP size", "accuracy", "AUROC", "loss", "cost", "")
     rows = [
-        (c["layer"], c["mlp_size"], f"{c['val_loss']:.4f}", f"{c['val_acc']:.4f}")
-        for c in candidates
+        (
+            ", ".join(c["reads"]),
+            c["mlp_size"],
+            f"{c['val_acc']:.2%}",
+            "-" if c["auroc"] is None else f"{c['auroc']:.4f}",
+            f"{c['val_loss']:.4f}",
+            f"{c['cost']:.0%}",
+            "<-" if number == sweep["chosen"] else "",
+        )
+        for number, c in enumerate(sweep["candidates"])
     ]
-    console.table(columns, rows)
-    console.say(f"{out}: {router.place}, accuracy {router.best_acc:.4f}, labels {router.labels}")
+    title = "On validation; AUROC out of scope; cost: share of the layers that are run to route"
+    console.table(columns, rows, title)
+    console.say(f"chosen by the rule of one standard error (Breiman et al., 1984): {sweep['why']}")
+    console.say(
+        f"abstains under {calibration.threshold:.3f} of the score {result['score']}, which keeps "
+        f"at least {calibration.coverage:.0%} of validation"
+    )
+    console.say(f"{out}: {router.recipe}, accuracy {router.best_acc:.4f}, labels {router.labels}")
 
 
 @app.command()
@@ -786,6 +814,16 @@ def _image_and_text(words: list[str]) -> tuple[Path | None, str]:
     return (Path(words[0]), words[1]) if len(words) == 2 else (None, words[0])
 
 
+def _share(value: str) -> tuple[str, float]:
+    from pointsman.errors import ConfigError
+
+    name, _, share = value.partition("=")
+    try:
+        return name, float(share)
+    except ValueError:
+        raise ConfigError(f"--prior {value!r}: give NAME=SHARE, such as calendar=0.7") from None
+
+
 def _names(value: str) -> list[str]:
     return [name.strip() for name in value.split(",")]
 
@@ -819,7 +857,10 @@ def _show_route(decision: "Route") -> None:
     if decision.held:
         console.say(f"held: the session keeps {decision.adapter}")
     if decision.abstained:
-        console.say("abstained: not confident enough for any adapter, the base answers")
+        who = "nobody" if decision.refused else decision.adapter or "the base"
+        console.say(f"abstained: like nothing that the adapters are for, {who} answers")
+    if decision.candidates is not None:
+        console.say(f"label set: {', '.join(decision.candidates) or 'none'}")
 
 
 def _show_answer(answer: "Answer") -> None:

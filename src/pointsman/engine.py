@@ -61,6 +61,8 @@ class Engine:
         resident: adapters on the device at the same time, by default all; others lie on the host.
         max_rank: of adapters that ``add_adapter`` may bring; by default the largest there is.
         encoder: of a router that reads text alone. Such a router sees no image.
+        fallback: who answers where the router abstains: ``base``, one of the router's adapters, or
+            ``error``: the request fails with ``AbstainedError``.
         hysteresis: a session keeps its adapter until another one's probability exceeds that of its
             own by more than this, from 0 to 1.
         prefill_shapes: (requests, tokens) of prompts that are read together by compiled layers on
@@ -70,8 +72,8 @@ class Engine:
     what ``check_adapter`` warns of.
 
     Raises:
-        MismatchError: the router belongs to another base or encoder, or an adapter is not the
-            sealed one.
+        MismatchError: the router belongs to another base or encoder, or an adapter is not the one
+            that was sealed.
         ArtefactError: an adapter that ``check_adapter`` finds faulty.
         ConfigError: an option out of its range, an adapter of the router's label map that is not
             loaded, or a plan that is not exact.
@@ -88,6 +90,7 @@ class Engine:
         resident: int | None = None,
         max_rank: int | None = None,
         encoder: TextEncoder | None = None,
+        fallback: str = "base",
         hysteresis: float = HYSTERESIS,
         prefill_shapes: Sequence[Shape] = (),
     ) -> None:
@@ -101,8 +104,9 @@ class Engine:
                 f"slots {slots}, kept {kept}, resident {resident}: give 1 or more, kept 0 or more"
             )
         _check_adapters(base, router)
+        router = replace(router, fallback=fallback)
         loras = [lora_of(base.model, name) for name in router.labels]
-        layer = router.place.layer if encoder is None else None
+        layer = router.layer if encoder is None else None
         self.plan: Plan = choose_plan(loras, layer, plan)
         self.router = router
         self._sessions = Sessions(hysteresis)
@@ -161,9 +165,9 @@ class Engine:
         router = load_router(project, where)
         if project.base is None:
             raise ConfigError(f'{where}: needs base = "a Hub id or folder" to answer with')
-        encoder = load_encoder_of(router, project.encoder, device=device)
         folders = {name: fetch_adapter(name, path) for name, path in project.adapters.items()}
         router.check_adapters(folders)  # before the base is loaded, which may take minutes
+        encoder = load_encoder_of(router, project.encoder, device=device)
         base = load_base_with_loras(
             project.base,
             {name: str(folder) for name, folder in folders.items()},
@@ -171,6 +175,7 @@ class Engine:
             device=device,
             max_pixels=project.max_pixels,
         )
+        options = {"fallback": project.fallback} | options
         if project.hysteresis is not None:
             options = {"hysteresis": project.hysteresis} | options
         return cls(base, router, encoder=encoder, **options)
@@ -440,6 +445,20 @@ class Engine:
         self._names.remove(name)
 
 
+def _check_adapters(base: Base, router: Router) -> None:
+    """Every adapter of the label map is the one that was sealed, and has no fault."""
+    router.check_adapters({name: base.adapters[name] for name in router.labels})
+    for name in router.labels:
+        _warn_of(check_on_load(name, base.adapters[name], base))
+    if router.unsealed:
+        _log.warning(unsealed_note(router.unsealed))
+
+
+def _warn_of(findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        _log.warning(str(finding).removeprefix("warning: "))
+
+
 def load_router(project: Project, where: str) -> Router:
     """The router that a project names; ``where`` is the project's name in errors.
 
@@ -483,20 +502,6 @@ def load_encoder_of(
             "leave the encoder out, or preprocess with it and train a router"
         )
     return None
-
-
-def _check_adapters(base: Base, router: Router) -> None:
-    """Every adapter of the label map is the one that was sealed, and has no fault."""
-    router.check_adapters({name: base.adapters[name] for name in router.labels})
-    for name in router.labels:
-        _warn_of(check_on_load(name, base.adapters[name], base))
-    if router.unsealed:
-        _log.warning(unsealed_note(router.unsealed))
-
-
-def _warn_of(findings: Sequence[Finding]) -> None:
-    for finding in findings:
-        _log.warning(str(finding).removeprefix("warning: "))
 
 
 @contextmanager

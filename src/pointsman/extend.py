@@ -14,18 +14,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pointsman.calibrate import Calibration, calibrate
+from pointsman.calibrate import calibrate
 from pointsman.errors import ConfigError, MismatchError, SampleError
 from pointsman.features import Features, read_features
 from pointsman.head import RouterHead, build_router_head
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
 from pointsman.router import Probes, Router
-from pointsman.train import TrainSettings, class_weights, router_loss
+from pointsman.scores import Evidence, Parts, Scorer, fit_scorer
+from pointsman.sweep import best_parts, read_by
+from pointsman.train import TrainSettings, class_weights
 
 REPLAYED = 500
 """Old training samples of each label that take part; more only cost time"""
 FOLDS = 5
-RIDGE = 1e-2
+RIDGE = 0.1
 """Weight of the squared norm of a new row over standardised features, see bench_extend.py"""
 _STEPS = 100
 
@@ -68,9 +70,9 @@ def extend_router(
     """Appends one or more adapters to a router, from as few as 10 samples of each.
 
     A new row is a logistic regression on the features and on the head's own hidden states, with the
-    old logits as they are; samples out of scope are spread over all labels, as in ``train_router``.
-    Old samples of the replay stand against it. All samples of the new adapters in ``features`` but
-    those of the test split are fitted on; their logits for calibration come from cross-validation.
+    old logits as they are. Old samples of the replay stand against it. The score by which the
+    router abstains is fitted anew. All samples of the new adapters in ``features`` but
+    those of the test split are fitted on; what calibration sees of them is cross-validated.
 
     Args:
         features: samples of the new adapters. Its label map is either the new names alone, or the
@@ -98,15 +100,28 @@ def extend_router(
     TrainSettings(coverage=coverage)  # refuses one that cannot be
     labels = _extended(router.labels, features.labels, features.path)
     new, train, val = _gathered(router, labels, features, replay)
-    head = _fit(router.head, train.joined(new), len(labels))
+    grown = _grown(router, labels, train, new, val)
     judged = val.joined(new)
-    logits = torch.cat([_logits(head, val.features), _out_of_fold(router, train, new, len(labels))])
-    calibration = calibrate(logits, judged.labels, coverage)
-    grown = _grown(router, labels, head, calibration, logits, judged)
+    evidence = _evidence(router, grown, train, new, val)
+    calibration = calibrate(
+        evidence,
+        judged.labels,
+        coverage,
+        log_prior=_extended_prior(router.calibration.log_prior, len(labels)),
+        conformal=router.calibration.conformal,
+    )
+    inside = judged.labels != OUT_OF_SCOPE
+    logits, truth = evidence.logits[inside], judged.labels[inside]
+    grown = replace(
+        grown,
+        calibration=calibration,
+        best_loss=float(functional.cross_entropy(logits, truth)),
+        best_acc=float((logits.argmax(-1) == truth).float().mean()),
+    )
     record = {
         "adapters": list(labels)[len(router.labels) :],
         "n_replayed": len(train.labels),
-        "changes": [asdict(change) for change in _changes(router, grown, logits, judged)],
+        "changes": [asdict(change) for change in _changes(router, grown, evidence, judged)],
     }
     earlier = router.training.get("extended", [])
     grown = replace(grown, training=router.training | {"extended": [*earlier, record]})
@@ -177,16 +192,17 @@ def _samples(features: Features, split: str, router: Router, shift: int) -> Samp
             f"{features.path}: was made with history {features.recipe.history!r}, the router reads "
             f"{router.recipe.history!r}; preprocess with that history"
         )
-    places = features.recipe.places
-    if router.place not in places:
+    stored = features.recipe.places
+    if missing := [place for place in router.recipe.places if place not in stored]:
         raise MismatchError(
-            f"{features.path}: holds {', '.join(map(str, places))} but the router reads "
-            f"{router.place}; preprocess that place too"
+            f"{features.path}: holds {', '.join(map(str, stored))} but the router reads "
+            f"{missing[0]}; preprocess that place too"
         )
     values, labels = features.splits.get(split, (torch.empty(0), torch.empty(0)))
     if not len(labels):
-        return Samples(torch.empty(0, features.hidden_size), torch.empty(0, dtype=torch.long))
-    values = values[:, places.index(router.place)]
+        none = torch.empty(0, router.head.hidden_size)
+        return Samples(none, torch.empty(0, dtype=torch.long))
+    values = read_by(router.recipe, features.recipe, values)
     if not bool(values.isfinite().all()):
         raise SampleError(f"{features.path}: the {split} features hold NaN or infinite values")
     return Samples(values, torch.where(labels == OUT_OF_SCOPE, labels, labels + shift))
@@ -210,20 +226,53 @@ def _first_of_each(labels: Tensor, most: int) -> Tensor:
     return torch.cat(rows).sort().values
 
 
-def _fit(head: RouterHead, samples: Samples, labels: int) -> RouterHead:
-    """The head with rows for new labels, fitted with the old ones held as they are."""
+def _grown(
+    router: Router,
+    labels: LabelMap,
+    train: Samples,
+    new: Samples,
+    val: Samples,
+    parts: Parts | None = None,
+) -> Router:
+    """The router with rows and a score for all labels, not yet calibrated.
+
+    Args:
+        parts: of the score; by default chosen as ``train_router`` does where samples out of scope
+            tell which are best, else as they are.
+    """
+    head, outside = _fit(router, train.joined(new), len(labels))
+    scorer = fit_scorer(
+        head, outside, router.calibration.temperature, train.joined(new), val.joined(new)
+    )
+    if parts is None:
+        parts = router.scorer.parts
+        if bool((val.labels == OUT_OF_SCOPE).any()):
+            parts, _ = best_parts(scorer, head, val.joined(new))
+    scorer = scorer.only(parts)
+    with torch.inference_mode():
+        probes = Probes(router.probes.features, *scorer(head, router.probes.features))
+    return replace(router, labels=labels, head=head, scorer=scorer, probes=probes)
+
+
+def _fit(
+    router: Router, samples: Samples, labels: int
+) -> tuple[RouterHead, tuple[Tensor, Tensor] | None]:
+    """The head with rows for new labels, and its output for samples out of scope if it has one.
+
+    The old ones are held as they are.
+    """
+    head, outside = router.head, _outside_of(router.scorer)
     old = head.num_labels
     with torch.no_grad():
-        states = [samples.features]
-        if len(head) > 1:
-            states.append(head[:-1](samples.features))
-        base = head(samples.features)
+        hidden = head[:-1](samples.features)
+        states = [samples.features, *([hidden] if len(head) > 1 else [])]
+        base = head[-1](hidden)
+        beyond = None if outside is None else functional.linear(hidden, *outside)
     mean = [state.mean(0) for state in states]
-    scale = [state.std(0) + 1e-3 * state.std() + 1e-6 for state in states]
+    scale = [state.std(0, correction=0) + 1e-3 * state.std() + 1e-6 for state in states]
     x = torch.cat([(s - m) / d for s, m, d in zip(states, mean, scale, strict=True)], 1)
     weight = torch.zeros(x.shape[1], labels - old, requires_grad=True)
     bias = torch.zeros(labels - old, requires_grad=True)
-    weights = class_weights(samples.labels, labels)
     optimiser = torch.optim.LBFGS(
         [weight, bias], max_iter=_STEPS, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
     )
@@ -231,7 +280,7 @@ def _fit(head: RouterHead, samples: Samples, labels: int) -> RouterHead:
     def closure() -> float:
         optimiser.zero_grad()
         logits = torch.cat([base, x @ weight + bias], 1)
-        loss = router_loss(logits, samples.labels, weights) + RIDGE * weight.square().sum()
+        loss = _loss(logits, beyond, samples.labels) + RIDGE * weight.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 
@@ -240,7 +289,41 @@ def _fit(head: RouterHead, samples: Samples, labels: int) -> RouterHead:
     rows = weight.detach() / torch.cat(scale)[:, None]
     shift = bias.detach() - torch.cat(mean).double() @ rows.double()
     on_each = torch.split(rows.T, [state.shape[1] for state in states], 1)
-    return _widened(head, on_each, shift.float())
+    wide = _widened(head, on_each, shift.float())
+    if outside is not None and len(head) > 1:  # it does not read the new hidden units
+        more = wide.first.out_features - head.first.out_features
+        outside = (functional.pad(outside[0], (0, more)), outside[1])
+    return wide, outside
+
+
+def _loss(logits: Tensor, outside: Tensor | None, labels: Tensor) -> Tensor:
+    """Cross-entropy of logits (n, labels), rare classes weighed more.
+
+    Samples out of scope belong to the output for them (n, 1); where there is none, they are to be
+    spread over all labels (Hendrycks et al., ICLR 2019, whose weight 0.5 is).
+    """
+    inside, count = labels != OUT_OF_SCOPE, logits.shape[1]
+    if bool(inside.all()) or outside is None:
+        known = labels[inside]
+        loss = functional.cross_entropy(logits[inside], known, class_weights(known, count))
+        if not bool(inside.all()):
+            loss = loss - 0.5 * functional.log_softmax(logits[~inside], -1).mean()
+        return loss
+    targets = torch.where(inside, labels, count)
+    logits = torch.cat([logits, outside], 1)
+    return functional.cross_entropy(logits, targets, class_weights(targets, count + 1))
+
+
+def _outside_of(scorer: Scorer) -> tuple[Tensor, Tensor] | None:
+    """Weight (1, width) and bias (1,) of a head's output for samples out of scope."""
+    if "outside" not in scorer.parts:
+        return None
+    return scorer.get_buffer("outside"), scorer.get_buffer("outside_bias")
+
+
+def _extended_prior(log_prior: tuple[float, ...], labels: int) -> tuple[float, ...]:
+    """A prior that was stated stays; of new labels none was."""
+    return (*log_prior, *[0.0] * (labels - len(log_prior))) if log_prior else ()
 
 
 def _widened(head: RouterHead, rows: Sequence[Tensor], bias: Tensor) -> RouterHead:
@@ -273,36 +356,36 @@ def _widened(head: RouterHead, rows: Sequence[Tensor], bias: Tensor) -> RouterHe
     return new.eval()
 
 
-def _out_of_fold(router: Router, train: Samples, new: Samples, labels: int) -> Tensor:
-    """Logits (n, labels) of new samples, each by a head that was fitted without it."""
-    logits = torch.empty(len(new.labels), labels)
+def _evidence(
+    router: Router, grown: Router, train: Samples, new: Samples, val: Samples
+) -> Evidence:
+    """On validation and new samples, each of the new ones by a router that was grown without it."""
+    with torch.inference_mode():
+        known = grown.read(val.features)
+    logits = torch.empty(len(new.labels), len(grown.labels))
+    scores = torch.empty(len(new.labels))
     folds = torch.empty_like(new.labels)
     for label in set(new.labels.tolist()):
         rows = new.labels == label
         folds[rows] = torch.arange(int(rows.sum())) % FOLDS
-    for fold in range(FOLDS):
+    for fold in sorted(set(folds.tolist())):
         held = folds == fold
-        if not bool(held.any()):
-            continue
-        head = _fit(router.head, train.joined(new.where(~held)), labels)
-        logits[held] = _logits(head, new.features[held])
-    return logits
+        without = _grown(router, grown.labels, train, new.where(~held), val, grown.scorer.parts)
+        with torch.inference_mode():
+            logits[held], scores[held] = without.read(new.features[held])
+    return Evidence(torch.cat([known.logits, logits]), torch.cat([known.scores, scores]))
 
 
-def _logits(head: RouterHead, features: Tensor) -> Tensor:
+def _changes(before: Router, after: Router, evidence: Evidence, judged: Samples) -> list[Change]:
+    """What became of every adapter; ``evidence`` is that of after."""
+    truth = judged.labels
     with torch.inference_mode():
-        logits: Tensor = head(features)
-    return logits
-
-
-def _changes(before: Router, after: Router, logits: Tensor, judged: Samples) -> list[Change]:
-    """What became of every adapter; ``logits`` are those after it."""
-    old, truth = _logits(before.head, judged.features), judged.labels
+        old = before.read(judged.features)
     hits = (
-        old.argmax(-1) == truth,
-        logits.argmax(-1) == truth,
+        old.logits.argmax(-1) == truth,
+        evidence.logits.argmax(-1) == truth,
         before.labels_of(old) == truth,
-        after.labels_of(logits) == truth,
+        after.labels_of(evidence) == truth,
     )
     changes = []
     for label, name in enumerate(after.labels):
@@ -322,24 +405,3 @@ def _changes(before: Router, after: Router, logits: Tensor, judged: Samples) -> 
             )
         )
     return changes
-
-
-def _grown(
-    router: Router,
-    labels: LabelMap,
-    head: RouterHead,
-    calibration: Calibration,
-    logits: Tensor,
-    judged: Samples,
-) -> Router:
-    inside = judged.labels != OUT_OF_SCOPE
-    logits, targets = logits[inside], judged.labels[inside]
-    return replace(
-        router,
-        labels=labels,
-        head=head,
-        calibration=calibration,
-        probes=Probes(router.probes.features, _logits(head, router.probes.features)),
-        best_loss=float(functional.cross_entropy(logits, targets)),
-        best_acc=float((logits.argmax(-1) == targets).float().mean()),
-    )

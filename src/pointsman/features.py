@@ -152,6 +152,10 @@ class FeatureRecipe:
         if "image-mean" in self.poolings and not reader.reads_images:
             raise ConfigError(f"pooling 'image-mean': {reader.id} reads text alone; use 'mean'")
 
+    def __str__(self) -> str:
+        layers = "+".join(map(str, self.layers))
+        return f"layer{'s' * (len(self.layers) > 1)} {layers} ({'+'.join(self.poolings)})"
+
     @property
     def places(self) -> tuple[Place, ...]:
         """Where features are read, one vector each, in the order in which they are stored."""
@@ -206,6 +210,8 @@ class Features:
     recipe: FeatureRecipe
     origin: Origin
     hidden_size: int
+    depth: int
+    """Layers of the reader"""
     splits: dict[str, tuple[Tensor, Tensor]]
     """Split to (features (n, places, hidden) float32, labels (n,) int64), in dataset order"""
     probes: Tensor
@@ -315,6 +321,7 @@ def read_features(path: Path) -> Features:
         recipe=FeatureRecipe.of(metadata["recipe"], str(where)),
         origin=Origin.of(metadata, str(where)),
         hidden_size=int(metadata["hidden_size"]),
+        depth=int(metadata["depth"]),
         splits=splits,
         probes=_read_probes(path),
     )
@@ -375,6 +382,7 @@ _IDENTITY = (
     "num_classes",
     "class_names",
     "hidden_size",
+    "depth",
     "dtype",
     "recipe",
     "fingerprint",
@@ -394,6 +402,7 @@ def _identity(
         len(dataset.labels),
         list(dataset.labels),
         reader.hidden_size,
+        reader.depth,
         str(reader.dtype).removeprefix("torch."),
         recipe.to_json(),
         asdict(reader.fingerprint),

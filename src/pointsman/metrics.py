@@ -76,7 +76,7 @@ class OutOfScope:
 
     n: int
     auroc: float | None
-    """Of 1 - confidence as the sign of such a sample; None if there are none in scope."""
+    """Of the router's score, low for such a sample; None if there are none in scope."""
     rejected: float
     """Share on which the router abstained."""
 
@@ -257,7 +257,7 @@ def _out_of_scope(predictions: Sequence[Prediction]) -> OutOfScope | None:
     auroc = None
     if len(outside) < len(predictions):
         truth = [not p.sample.in_scope for p in predictions]
-        auroc = float(roc_auc_score(truth, [1 - p.route.confidence for p in predictions]))
+        auroc = float(roc_auc_score(truth, [-p.route.score for p in predictions]))
     return OutOfScope(len(outside), auroc, fmean(p.route.abstained for p in outside))
 
 

@@ -1,7 +1,7 @@
 """Plots: figures as PNG bytes, drawn without pyplot's global state."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 NUMBERED_CLASSES = 15
 """Up to this many adapters every cell shows its count."""
@@ -47,6 +48,44 @@ def confusion_png(counts: Sequence[Sequence[int]], names: Sequence[str], title: 
     bar.set_label("share of the row", fontsize=9)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight", pad_inches=0.2)
+    return buffer.getvalue()
+
+
+def depth_png(candidates: Sequence[Mapping[str, Any]], chosen: int) -> bytes:
+    """Accuracy over depth as a PNG: the best head of everything that may be read.
+
+    Args:
+        candidates: of a router's training record, with ``layer``, ``reads`` and ``val_acc``.
+        chosen: which of them was taken.
+    """
+    best: dict[tuple[bool, str], dict[int, float]] = {}
+    for row in candidates:
+        together = len(row["reads"]) > 1
+        pooling = "all up to there" if together else row["reads"][0].split("(")[-1].rstrip(")")
+        line = best.setdefault((together, pooling), {})
+        line[row["layer"]] = max(line.get(row["layer"], 0.0), row["val_acc"])
+    figure = Figure(figsize=(5.5, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    for (together, name), line in sorted(best.items()):
+        depths = sorted(line)
+        values = [line[depth] for depth in depths]
+        axes.plot(depths, values, marker="o", label=name, linestyle="--" if together else "-")
+    taken = candidates[chosen]
+    axes.plot(
+        taken["layer"], taken["val_acc"], "o", ms=14, mfc="none", color="black", label="chosen"
+    )
+    axes.set_xticks(sorted({row["layer"] for row in candidates}))
+    axes.set_xlabel("layers that are run")
+    axes.set_ylabel("validation accuracy")
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.grid(color="0.9")
+    axes.legend(fontsize=8)
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
     return buffer.getvalue()
 
 

@@ -6,10 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from pointsman.errors import ConfigError
-from pointsman.labels import LabelMap
+from pointsman.labels import FALLBACKS, LabelMap
 
 FILE_NAME = "pointsman.toml"
-_KEYS = ("base", "revision", "max_pixels", "encoder", "router", "hysteresis", "adapters")
+_KEYS = (
+    "base",
+    "revision",
+    "max_pixels",
+    "encoder",
+    "router",
+    "fallback",
+    "hysteresis",
+    "adapters",
+)
 
 
 @dataclass(frozen=True)
@@ -28,10 +37,15 @@ class Project:
     """Larger images are scaled down to this many pixels; by default the base's own limit."""
     encoder: str | None = None
     """Hub id or folder of a text encoder that the router reads with, in place of the base."""
+    fallback: str = "base"
+    """Who answers where the router abstains: ``base``, an adapter, or ``error``: it fails."""
     hysteresis: float | None = None
     """Of sessions, see ``Engine``; by default the engine's own."""
 
     def __post_init__(self) -> None:
+        if self.fallback not in (*FALLBACKS, *self.adapters):
+            known = ", ".join((*FALLBACKS, *self.adapters))
+            raise ConfigError(f"fallback {self.fallback!r} is none of {known}")
         _ = self.labels  # an illegal label map is refused here, not at its first use
 
     @property
@@ -57,7 +71,7 @@ def load_project(path: Path) -> Project:
         raise ConfigError(f"{path}: not TOML ({error})") from None
     if unknown := [key for key in table if key not in _KEYS]:
         raise ConfigError(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(_KEYS)}")
-    for key in ("base", "revision", "encoder", "router"):
+    for key in ("base", "revision", "encoder", "router", "fallback"):
         if not isinstance(table.get(key, ""), str):
             raise ConfigError(f"{path}: {key} is {table[key]!r}; give a string")
     if not table.get("base") and not table.get("encoder"):
@@ -79,6 +93,7 @@ def load_project(path: Path) -> Project:
         revision=table.get("revision"),
         max_pixels=max_pixels,
         encoder=_located(table["encoder"], path.parent) if table.get("encoder") else None,
+        fallback=table.get("fallback", "base"),
         hysteresis=table.get("hysteresis"),
     )
 

@@ -119,6 +119,7 @@ class Request:
         """Takes the router's decision."""
         self.route, self.adapter = route, route.adapter
         self.stream.decided(route)
+        route.check_answered()
 
     def show(self, text: str, is_last: bool) -> None:
         """Hands over what is new in the text so far, but no half of a character."""

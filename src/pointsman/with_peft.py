@@ -38,7 +38,7 @@ def route(
     """
     seen = [prompt.routed_part(router.recipe.history) for prompt in prompts]
     with torch.inference_mode(), adapter_on(reader, None):
-        features = extract(reader, reader.encode(seen), router.recipe)[:, 0]
+        features = extract(reader, reader.encode(seen), router.recipe)
     return router.routes(features, held)
 
 
