@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = json.loads(made.out)
     assert result["layers"] == [2, 3, 4]
     assert (result["poolings"], result["history"]) == (["mean"], "last-user")
-    succeeds("train", folder / "features", "--out", folder / "router")
+    succeeds("train", folder / "features", "--out", folder / "router", "--coverage", 1)
     return folder
 
 
