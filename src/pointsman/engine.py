@@ -70,8 +70,8 @@ class Engine:
     what ``check_adapter`` warns of.
 
     Raises:
-        MismatchError: the router belongs to another base or encoder, or an adapter is not the
-            sealed one.
+        MismatchError: the router belongs to another base or encoder, or an adapter is not the one
+            that was sealed.
         ArtefactError: an adapter that ``check_adapter`` finds faulty.
         ConfigError: an option out of its range, an adapter of the router's label map that is not
             loaded, or a plan that is not exact.
@@ -161,9 +161,9 @@ class Engine:
         router = load_router(project, where)
         if project.base is None:
             raise ConfigError(f'{where}: needs base = "a Hub id or folder" to answer with')
-        encoder = load_encoder_of(router, project.encoder, device=device)
         folders = {name: fetch_adapter(name, path) for name, path in project.adapters.items()}
         router.check_adapters(folders)  # before the base is loaded, which may take minutes
+        encoder = load_encoder_of(router, project.encoder, device=device)
         base = load_base_with_loras(
             project.base,
             {name: str(folder) for name, folder in folders.items()},
@@ -440,6 +440,20 @@ class Engine:
         self._names.remove(name)
 
 
+def _check_adapters(base: Base, router: Router) -> None:
+    """Every adapter of the label map is the one that was sealed, and has no fault."""
+    router.check_adapters({name: base.adapters[name] for name in router.labels})
+    for name in router.labels:
+        _warn_of(check_on_load(name, base.adapters[name], base))
+    if router.unsealed:
+        _log.warning(unsealed_note(router.unsealed))
+
+
+def _warn_of(findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        _log.warning(str(finding).removeprefix("warning: "))
+
+
 def load_router(project: Project, where: str) -> Router:
     """The router that a project names; ``where`` is the project's name in errors.
 
@@ -483,20 +497,6 @@ def load_encoder_of(
             "leave the encoder out, or preprocess with it and train a router"
         )
     return None
-
-
-def _check_adapters(base: Base, router: Router) -> None:
-    """Every adapter of the label map is the one that was sealed, and has no fault."""
-    router.check_adapters({name: base.adapters[name] for name in router.labels})
-    for name in router.labels:
-        _warn_of(check_on_load(name, base.adapters[name], base))
-    if router.unsealed:
-        _log.warning(unsealed_note(router.unsealed))
-
-
-def _warn_of(findings: Sequence[Finding]) -> None:
-    for finding in findings:
-        _log.warning(str(finding).removeprefix("warning: "))
 
 
 @contextmanager
