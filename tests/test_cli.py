@@ -73,14 +73,16 @@ def test_preprocess_shows_what_it_made(flow: dict[str, Any], folder: Path) -> No
         "features": str(folder / "features"),
         "labels": list(ADAPTERS),
         "layers": [1, 3],
-        "pooling": "last",
+        "poolings": ["last"],
+        "history": "conversation",
         "samples": {"train": 24, "val": 12, "test": 12},
     }
 
 
 def test_train_shows_its_candidates(flow: dict[str, Any], folder: Path) -> None:
     result = flow["train"]
-    assert set(result) == {"router", "labels", "layer", "best_loss", "best_acc", "candidates"}
+    place = {"layer", "pooling"}
+    assert set(result) == place | {"router", "labels", "best_loss", "best_acc", "candidates"}
     assert result["labels"] == list(ADAPTERS)
     assert result["layer"] in (1, 3)
     assert [(c["layer"], c["mlp_size"]) for c in result["candidates"]] == [
@@ -135,7 +137,7 @@ def request(folder: Path, command: str, *more: object) -> Result:
 def test_route(folder: Path) -> None:
     result = request(folder, "route", "--json")
     decision = json.loads(result.out)
-    assert set(decision) == {"label", "adapter", "probabilities", "abstained"}
+    assert set(decision) == {"label", "adapter", "probabilities", "abstained", "held"}
     assert list(decision["probabilities"]) == list(ADAPTERS)
     assert sum(decision["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert result.err == ""
@@ -147,7 +149,7 @@ def test_generate(folder: Path) -> None:
     short = ("--max-new-tokens", 2)
     answer = json.loads(request(folder, "generate", "--json", *short).out)
     assert set(answer) == {"text", "adapter", "actions", "point", "typed", "route"}
-    assert set(answer["route"]) == {"label", "adapter", "probabilities", "abstained"}
+    assert set(answer["route"]) == {"label", "adapter", "probabilities", "abstained", "held"}
     named = json.loads(request(folder, "generate", "--json", "--adapter=calendar", *short).out)
     assert (named["adapter"], named["route"]) == ("calendar", None)
     base = json.loads(request(folder, "generate", "--json", "--adapter=base", *short).out)
@@ -195,7 +197,7 @@ def test_people_get_tables(folder: Path) -> None:
     config = ("--config", folder / "pointsman.toml")
     shown = succeeds("inspect", folder / "router")
     assert "claim-window" in shown.out
-    assert "digests.labels" in shown.out
+    assert "digests.fields.adapters" in shown.out
     out = folder / "evaluation"
     shown = succeeds(
         "evaluate", "--data", folder / "data", *config, "--no-task", "--out", out, "--by", "label"

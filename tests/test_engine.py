@@ -129,7 +129,7 @@ def test_routing_stops_at_the_routers_layer(
     finally:
         for hook in hooks:
             hook.remove()
-    assert ran == list(range(tiny_engine.router.layer))
+    assert ran == list(range(tiny_engine.router.place.layer))
 
 
 def test_adapters_leave_no_trace(tiny_engine: Engine, samples: Sequence[RoutingSample]) -> None:
@@ -328,6 +328,6 @@ def test_recipes_of_other_poolings_read_too(
 ) -> None:
     encoded = tiny_base.encode([load_prompt(samples[0])])
     for pooling in ("mean", "image-mean"):
-        recipe = FeatureRecipe((1, 2), pooling)  # type: ignore[arg-type]
+        recipe = FeatureRecipe((1, 2), (pooling,))  # type: ignore[arg-type]
         with torch.inference_mode():
             assert extract(tiny_base, encoded, recipe).isfinite().all()

@@ -416,7 +416,7 @@ def test_bad_requests_are_refused_before_the_model_runs(tiny_engine, samples):
 def test_stored_features_measure_like_the_model(tiny_router, tiny_features, tiny_data: Dataset):
     router = Router.load(tiny_router)
     values, _ = tiny_features.splits["test"]
-    at = tiny_features.recipe.layers.index(router.layer)
+    at = tiny_features.recipe.layers.index(router.place.layer)
     test = tiny_data.splits["test"]
     routes = router.routes(values[:, at])
     stored = measure(router.labels, [Prediction(s, r) for s, r in zip(test, routes, strict=True)])

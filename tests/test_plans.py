@@ -18,7 +18,8 @@ from engines import (
     same_route,
 )
 from pointsman.adapters import load_base_with_loras
-from pointsman.base import Base, Encoded, PaddingSide, Prompt
+from pointsman.base import Base, Encoded, Prompt
+from pointsman.checkpoint import PaddingSide
 from pointsman.data.dataset import Dataset
 from pointsman.engine import Engine
 from pointsman.errors import ConfigError, SampleError

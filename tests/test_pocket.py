@@ -45,7 +45,7 @@ def test_its_adapters_leave_the_routers_layers_alone() -> None:
         router = Router.load(folder / "router")
         for config in (folder / "adapters").glob("*/adapter_config.json"):
             layers = json.loads(config.read_text())["layers_to_transform"]
-            assert min(layers) >= router.layer
+            assert min(layers) >= router.place.layer
 
 
 def test_nothing_in_it_names_a_path() -> None:

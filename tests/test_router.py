@@ -33,7 +33,7 @@ def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 def test_saved_and_loaded_it_routes_the_same(tiny_router: Path, tiny_features: Features) -> None:
     router = Router.load(tiny_router)
     values, labels = tiny_features.splits["train"]
-    routes = router.routes(values[:, tiny_features.recipe.layers.index(router.layer)])
+    routes = router.routes(values[:, tiny_features.recipe.layers.index(router.place.layer)])
     assert [max(r.probabilities, key=r.probabilities.__getitem__) for r in routes] == [
         ADAPTERS[label] for label in labels.tolist()
     ]
@@ -69,7 +69,7 @@ def swap_names(config: dict[str, Any]) -> None:
 
 def swap_names_and_their_digest(config: dict[str, Any]) -> None:
     swap_names(config)
-    config["digests"]["labels"] = digest_json(config["adapters"])
+    config["digests"]["fields"]["adapters"] = digest_json(config["adapters"])
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def swap_names_and_their_digest(config: dict[str, Any]) -> None:
         (lambda c: c.update(adapters=["calendar", "calendar", "x"]), "the same name"),
         (lambda c: c.update(adapters=None), "not a list of strings"),
         (lambda c: c["calibration"].update(temperature=3.0), "was changed after it was sealed"),
-        (lambda c: c["recipe"].update(pooling="mean"), "was changed after it was sealed"),
+        (lambda c: c["recipe"].update(poolings=["mean"]), "was changed after it was sealed"),
         (lambda c: c["recipe"].update(layers=[3]), "was changed after it was sealed"),
         (lambda c: c.update(extra=1), "was changed after it was sealed"),
         (lambda c: c.update(format_version=2), "a router of format 2"),

@@ -202,7 +202,7 @@ def test_month_arrows_are_asked_for_now_and_then() -> None:
             assert question.target is not None
             tasks[question.task] += 1
     asked = tasks["next-month"] + tasks["previous-month"]
-    assert 0.05 < asked / tasks.total() < 0.12
+    assert 0.1 < asked / tasks.total() < 0.18
     assert 0.08 < tasks["other-month"] / tasks.total() < 0.16
 
 

@@ -15,9 +15,8 @@ from conftest import REPOSITORY
 from pointsman.answer import parse_actions, typed_text
 from pointsman.data.screens import STRATA, Screen, draw_screens
 from pointsman.data.screens import chatter as chatter_module
-from pointsman.data.screens.calendar_phrases import ARROW_PLAIN, ARROWS
+from pointsman.data.screens.arrow_phrases import ARROW_PLAIN, ARROWS
 from pointsman.data.screens.chatter import TELLING, add_clause, clause_templates, slip
-from pointsman.data.screens.claim_phrases import TYPE, TYPE_PLAIN
 from pointsman.data.screens.counting import LAST, RANK, RANKS
 from pointsman.data.screens.grammar import _AFTER, _BEFORE, every_form, expand, finish, slots
 from pointsman.data.screens.instructions import (
@@ -28,6 +27,7 @@ from pointsman.data.screens.instructions import (
 )
 from pointsman.data.screens.questions import TASKS, Question, ask_about
 from pointsman.data.screens.scene import Scene, draw_scene
+from pointsman.data.screens.type_phrases import TYPE, TYPE_PLAIN
 from pointsman.data.screens.values import LONGEST, typed_value
 from pointsman.data.screens.widget import ADAPTERS, Target
 from pointsman.data.screens.words import (

@@ -53,7 +53,7 @@ def test_names_that_contradict_are_refused(tiny_features: Features, names: list[
 @pytest.mark.parametrize("signal_at", [0, 2])
 def test_picks_the_layer_that_tells(tiny_features: Features, signal_at: int) -> None:
     router = train_router(made(tiny_features, signal_at))
-    assert router.layer == tiny_features.recipe.layers[signal_at]
+    assert router.place.layer == tiny_features.recipe.layers[signal_at]
     assert router.best_acc > 0.95
     tried = {(c["layer"], c["mlp_size"]) for c in router.training["candidates"]}
     assert tried == {(layer, size) for layer in (1, 2, 3) for size in (0, 128)}
@@ -71,7 +71,7 @@ def test_best_loss_and_accuracy_are_those_of_the_kept_head(tiny_features: Featur
     features = made(tiny_features, 1)
     router = train_router(features)
     values, labels = features.splits["val"]
-    logits = router.head(values[:, features.recipe.layers.index(router.layer)])
+    logits = router.head(values[:, features.recipe.layers.index(router.place.layer)])
     assert router.best_acc == pytest.approx(float((logits.argmax(-1) == labels).float().mean()))
     loss = float(torch.nn.functional.cross_entropy(logits.detach(), labels))
     assert router.best_loss == pytest.approx(loss, rel=1e-3)
@@ -161,12 +161,12 @@ def test_curves_are_logged(tiny_features: Features, tmp_path: Path) -> None:
     settings = TrainSettings(layers=(2,), mlp_sizes=(0,), steps=20)
     train_router(tiny_features, settings=settings, log_dir=tmp_path)
     events = EventAccumulator(str(tmp_path)).Reload()
-    assert "layer2-mlp0/val_loss" in events.Tags()["scalars"]
-    assert len(events.Scalars("layer2-mlp0/val_loss")) == 20
+    assert "layer2-last-mlp0/val_loss" in events.Tags()["scalars"]
+    assert len(events.Scalars("layer2-last-mlp0/val_loss")) == 20
 
 
 def test_recipe_of_the_router_is_one_layer(tiny_features: Features, tmp_path: Path) -> None:
     train_router(tiny_features, tmp_path / "router", settings=TrainSettings(layers=(2,)))
     config = json.loads((tmp_path / "router" / "config.json").read_text())
-    assert config["recipe"] == {"layers": [2], "pooling": "last"}
+    assert config["recipe"] == {"layers": [2], "poolings": ["last"], "history": "conversation"}
     assert Router.load(tmp_path / "router").recipe == FeatureRecipe((2,))

@@ -1,6 +1,7 @@
 """The command line: every command a thin call into the library, imported when it is run."""
 
 import sys
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,8 +14,10 @@ if TYPE_CHECKING:
     from pointsman.answer import Answer
     from pointsman.base import Base as LoadedBase
     from pointsman.data.report import Report
+    from pointsman.encoder import TextEncoder
     from pointsman.engine import Engine
-    from pointsman.router import Route
+    from pointsman.features import Reader
+    from pointsman.router import Route, Router
 
 app = typer.Typer(
     help="Pick the right LoRA for a request.",
@@ -34,6 +37,15 @@ Config = Annotated[
 ]
 Base = Annotated[
     str | None, typer.Option(help="Hub id or folder; by default the project's, else the pocket's.")
+]
+Encoder = Annotated[
+    str | None,
+    typer.Option(help="Hub id or folder of a text encoder that reads in place of the base."),
+]
+RouterFolder = Annotated[Path | None, typer.Option(help="Router folder to use instead.")]
+Words = Annotated[
+    list[str],
+    typer.Argument(metavar="[IMAGE] TEXT", help="Screenshot, if there is one, and instruction."),
 ]
 Device = Annotated[str | None, typer.Option(help="cuda, cuda:1, mps or cpu; by default the best.")]
 MaxPixels = Annotated[int | None, typer.Option(help="Scale larger images down to this size.")]
@@ -82,15 +94,26 @@ def demo(
 
 @app.command()
 def route(
-    image: Annotated[Path, typer.Argument(help="Screenshot.")],
-    text: Annotated[str, typer.Argument(help="Instruction.")],
+    request: Words,
     config: Config = None,
+    router: RouterFolder = None,
+    encoder: Encoder = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Show which adapter a request goes to."""
-    with _engine(config, device=device) as engine:
-        decision = engine.route(image, text)
+    """Show which adapter a request goes to; a router that reads text alone needs no base."""
+    from pointsman.base import make_prompt
+    from pointsman.with_peft import route
+
+    image, text = _image_and_text(request)
+    alone = _text_router(config, router, encoder, device)
+    if alone is None:
+        with _engine(config, router=router, device=device) as engine:
+            decision = engine.route(image, text)
+    else:
+        if image is not None:
+            console.note(f"the router reads text alone: {image} is not looked at")
+        [decision] = route(*alone, [make_prompt(None, text)])
     if as_json:
         console.show_json(asdict(decision))
         return
@@ -99,8 +122,7 @@ def route(
 
 @app.command()
 def generate(
-    image: Annotated[Path, typer.Argument(help="Screenshot.")],
-    text: Annotated[str, typer.Argument(help="Instruction.")],
+    request: Words,
     config: Config = None,
     adapter: Annotated[
         str | None, typer.Option(help="Skip routing: an adapter's name, or 'base'.")
@@ -118,6 +140,7 @@ def generate(
     from pointsman.base import make_prompt
     from pointsman.sampling import Sampling
 
+    image, text = _image_and_text(request)
     sampling = Sampling(temperature=temperature, top_p=top_p, top_k=top_k, seed=seed)
     with _engine(config, device=device, plan=plan) as engine:
         answer = engine.submit(
@@ -140,12 +163,26 @@ def preprocess(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
     out: Annotated[Path, typer.Option(help="Features folder.")],
     base: Base = None,
+    encoder: Encoder = None,
     revision: Annotated[str | None, typer.Option(help="Commit, tag or branch on the Hub.")] = None,
     config: Config = None,
     layers: Annotated[
-        str | None, typer.Option(help="Depths such as 9,18,27; by default ¼, ½ and ¾ of the base.")
+        str | None,
+        typer.Option(
+            help="Depths such as 9,18,27; by default ¼, ½ and ¾ of a base, ½, ¾ and all of an "
+            "encoder."
+        ),
     ] = None,
-    pooling: Annotated[str, typer.Option(help="last, mean or image-mean.")] = "last",
+    pooling: Annotated[
+        str | None,
+        typer.Option(
+            help="last, mean, image-mean, first (encoders only), or several such as last,mean; "
+            "by default last for a base and an encoder's own."
+        ),
+    ] = None,
+    history: Annotated[
+        str, typer.Option(help="conversation, or last-user: only the user's last turn is read.")
+    ] = "conversation",
     batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a batch.")] = None,
     max_pixels: MaxPixels = None,
     device: Device = None,
@@ -162,9 +199,10 @@ def preprocess(
         samples.labels.check_same(
             load_project(config).labels, str(dataset), str(config), "generate it with this project"
         )
-    loaded = _load_base(config, base, revision, max_pixels, device)
-    depths = _numbers(layers, "--layers") or FeatureRecipe.default(loaded.depth).layers
-    recipe = FeatureRecipe(depths, pooling)  # type: ignore[arg-type]  # checked by the recipe
+    loaded = _load_reader(config, base, encoder, revision, max_pixels, device)
+    depths = _numbers(layers, "--layers") or loaded.default_layers
+    poolings: Any = tuple(_names(pooling or loaded.default_pooling))  # checked by the recipe
+    recipe = FeatureRecipe(depths, poolings, history)  # type: ignore[arg-type]  # likewise
     with console.progress("features") as report:
         features = preprocess(
             samples, loaded, out, recipe, batch_tokens=batch_tokens, progress=report
@@ -174,13 +212,15 @@ def preprocess(
         "features": str(out),
         "labels": list(features.labels),
         "layers": list(recipe.layers),
-        "pooling": recipe.pooling,
+        "poolings": list(recipe.poolings),
+        "history": recipe.history,
         "samples": counts,
     }
     if as_json:
         console.show_json(result)
         return
-    console.say(f"{out}: {counts} samples, layers {list(recipe.layers)}, labels {features.labels}")
+    places = ", ".join(map(str, recipe.places))
+    console.say(f"{out}: {counts} samples, {places}, labels {features.labels}")
 
 
 @app.command()
@@ -221,7 +261,8 @@ def train(
     result = {
         "router": str(out),
         "labels": list(router.labels),
-        "layer": router.layer,
+        "layer": router.place.layer,
+        "pooling": router.place.pooling,
         "best_loss": router.best_loss,
         "best_acc": router.best_acc,
         "candidates": candidates,
@@ -235,15 +276,14 @@ def train(
         for c in candidates
     ]
     console.table(columns, rows)
-    console.say(
-        f"{out}: layer {router.layer}, accuracy {router.best_acc:.4f}, labels {router.labels}"
-    )
+    console.say(f"{out}: {router.place}, accuracy {router.best_acc:.4f}, labels {router.labels}")
 
 
 @app.command()
 def evaluate(
     data: Annotated[Path, typer.Option(help="Dataset folder or JSONL file.")],
-    router: Annotated[Path | None, typer.Option(help="Router folder to use instead.")] = None,
+    router: RouterFolder = None,
+    encoder: Encoder = None,
     config: Config = None,
     by: Annotated[
         list[str] | None, typer.Option(help="Accuracy by any field of the samples; repeatable.")
@@ -266,22 +306,42 @@ def evaluate(
     """Measure routing, and the success of routed, oracle, base and wrong-adapter answers."""
     from pointsman.data.dataset import read_samples_of
     from pointsman.evaluate import evaluate, save
+    from pointsman.project import load_project
 
-    with _engine(config, router=router, device=device, plan=plan, multitask=multitask) as engine:
-        samples = read_samples_of(data, engine.router.labels)
+    with ExitStack() as stack:
+        alone = _text_router(config, router, encoder, device)
+        answers = task and config is not None and load_project(config).base is not None
+        by_whom: Engine | tuple[TextEncoder, Router]
+        beside = None
+        if alone is None or answers or multitask is not None:
+            by_whom = stack.enter_context(
+                _engine(
+                    config,
+                    router=router,
+                    encoder=encoder,
+                    device=device,
+                    plan=plan,
+                    multitask=multitask,
+                )
+            )
+            used = by_whom.router
+            beside = None if multitask is None else by_whom.adapters[-1]
+        else:
+            by_whom, used = alone, alone[1]
+        samples = read_samples_of(data, used.labels)
         with console.progress("evaluating") as report:
             result = evaluate(
-                engine,
+                by_whom,
                 samples,
                 by=by or (),
                 task=task,
-                worth=worth or multitask is not None,
-                multitask=None if multitask is None else engine.adapters[-1],
+                worth=worth,
+                multitask=beside,
                 batch_size=batch_size,
                 progress=report,
             )
-        if out is not None:
-            save(result, engine.router, out)
+    if out is not None:
+        save(result, used, out)
     if as_json:
         console.show_json(result.to_json())
         return
@@ -301,14 +361,15 @@ def inspect(
     """Show a router's mapping and everything sealed in it."""
     from pointsman.files import read_object
     from pointsman.router import Router, read_pt
+    from pointsman.seal import unsealed_note
 
     if router.is_dir():
-        Router.load(router)  # refuses a folder that is not as it was sealed
+        unsealed = Router.load(router).unsealed  # refuses a folder that is not as it was sealed
         content = read_object(router / "config.json")
     else:
         checkpoint = read_pt(router)
         shapes = {key: list(value.shape) for key, value in checkpoint["state_dict"].items()}
-        content = checkpoint | {"state_dict": shapes}
+        content, unsealed = checkpoint | {"state_dict": shapes}, []
     if as_json:
         console.show_json(content)
         return
@@ -316,6 +377,30 @@ def inspect(
     console.table(("label", "adapter"), rows, str(router))
     shown = {key: value for key, value in content.items() if key != "adapters"}
     console.table(("sealed", "value"), list(_flat(shown)))
+    if unsealed:
+        console.note(unsealed_note(unsealed))
+
+
+@app.command()
+def seal(
+    router: Annotated[Path, typer.Argument(help="Router folder.")],
+    config: Annotated[Path, typer.Option(help="Project file that names its adapters.")],
+    again: Annotated[
+        list[str] | None,
+        typer.Option(help="An adapter that was trained anew since it was sealed; repeatable."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Seal the adapters' files into a router, so that others in their place are refused."""
+    from pointsman.adapter_seal import seal_adapters
+    from pointsman.project import load_project
+
+    console.quiet_libraries()
+    done = seal_adapters(router, load_project(config), again or ())
+    if as_json:
+        console.show_json({"router": str(router), "adapters": done})
+        return
+    console.table(("label", "adapter", ""), [(i, *row) for i, row in enumerate(done.items())])
 
 
 @app.command()
@@ -567,6 +652,7 @@ def _engine(
     config: Path | None,
     *,
     router: Path | None = None,
+    encoder: str | None = None,
     device: str | None = None,
     plan: str | None = None,
     multitask: str | None = None,
@@ -584,11 +670,60 @@ def _engine(
         project, where = load_project(config), str(config)
     if router is not None:
         project = replace(project, router=str(router))
+    if encoder is not None:
+        project = replace(project, encoder=encoder)
     if multitask is not None:
         from pointsman.multitask import engine_beside
 
         return engine_beside(project, where, multitask, device=device, plan=plan)
     return Engine.from_project(project, where, device=device, plan=plan)
+
+
+def _text_router(
+    config: Path | None, router: Path | None, encoder: str | None, device: str | None
+) -> "tuple[TextEncoder, Router] | None":
+    """A router that reads text alone, with its encoder; None where it reads with the base."""
+    from pointsman.engine import load_encoder_of, load_router
+    from pointsman.errors import ConfigError
+    from pointsman.project import load_project
+    from pointsman.router import Router
+
+    console.quiet_libraries()
+    if config is not None:
+        project = load_project(config)
+        encoder = encoder or project.encoder
+        project = project if router is None else replace(project, router=str(router))
+        loaded = load_router(project, str(config))
+    elif router is not None:
+        loaded = Router.load(router)
+    elif encoder is not None:
+        raise ConfigError(f"--encoder {encoder}: give the --router that was trained on it")
+    else:
+        return None
+    reader = load_encoder_of(loaded, encoder, device=device)
+    return None if reader is None else (reader, loaded)
+
+
+def _load_reader(
+    config: Path | None,
+    base: str | None,
+    encoder: str | None,
+    revision: str | None,
+    max_pixels: int | None,
+    device: str | None,
+) -> "Reader":
+    """The text encoder that is asked for, or that the project names; else the base."""
+    from pointsman.encoder import load_encoder
+    from pointsman.errors import ConfigError
+    from pointsman.project import load_project
+
+    if base is not None and encoder is not None:
+        raise ConfigError(f"--base {base} and --encoder {encoder}: one of them reads; give that")
+    if config is not None and base is None and encoder is None:
+        encoder = load_project(config).encoder
+    if encoder is None:
+        return _load_base(config, base, revision, max_pixels, device)
+    return load_encoder(encoder, revision=revision, device=device)
 
 
 def _load_base(
@@ -601,6 +736,7 @@ def _load_base(
     """The project's base, else the pocket's; options of the command line come first."""
     from pointsman.base import load_base
     from pointsman.engine import pocket_folder
+    from pointsman.errors import ConfigError
     from pointsman.project import FILE_NAME, load_project
 
     if config is not None:
@@ -611,6 +747,8 @@ def _load_base(
         console.note("no --base and no --config: using the embedded pocket base")
         with pocket_folder() as folder:
             base = load_project(folder / FILE_NAME).base
+    if base is None:
+        raise ConfigError(f'{config}: needs base = "a Hub id or folder", or give --base')
     return load_base(base, revision=revision, device=device, max_pixels=max_pixels)
 
 
@@ -635,6 +773,14 @@ def _sizes(value: str | None) -> list[tuple[int, int]] | None:
         return [(int(width), int(height)) for width, height in pairs]
     except ValueError:
         raise ConfigError(f"--sizes {value!r}: give WIDTHxHEIGHT, such as 640x448") from None
+
+
+def _image_and_text(words: list[str]) -> tuple[Path | None, str]:
+    from pointsman.errors import ConfigError
+
+    if len(words) > 2:
+        raise ConfigError(f"{words[2]!r}: give one image and one text; put quotes around the text")
+    return (Path(words[0]), words[1]) if len(words) == 2 else (None, words[0])
 
 
 def _names(value: str) -> list[str]:
@@ -667,6 +813,8 @@ def _show_route(decision: "Route") -> None:
         for label, (name, probability) in enumerate(decision.probabilities.items())
     ]
     console.table(("label", "adapter", "probability", ""), rows)
+    if decision.held:
+        console.say(f"held: the session keeps {decision.adapter}")
     if decision.abstained:
         console.say("abstained: not confident enough for any adapter, the base answers")
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pointsman.answer import Answer
-from pointsman.base import Base, Prompt
+from pointsman.base import Prompt
 from pointsman.engine import Engine
 from pointsman.errors import ConfigError
-from pointsman.features import Progress, load_prompt
+from pointsman.features import Progress, Reader, load_prompt
 from pointsman.files import write_bytes, write_json, write_text
 from pointsman.images import image_size
 from pointsman.labels import LabelMap
@@ -45,7 +45,7 @@ RouteBatch = Callable[[Sequence[Prompt]], list[Route]]
 
 
 def evaluate(
-    engine: Engine | tuple[Base, Router],
+    engine: Engine | tuple[Reader, Router],
     samples: Sequence[RoutingSample],
     *,
     by: Sequence[str] = (),
@@ -59,8 +59,8 @@ def evaluate(
     """Routes every sample and has those answered that are in scope and have a bbox.
 
     Args:
-        engine: an engine, or a base without adapters and a router trained on it. Such a pair can
-            only route, so ``Evaluation.task`` is then None.
+        engine: an engine, or a base without adapters or a text encoder, and a router trained on it.
+            Such a pair can only route, so ``Evaluation.task`` is then None.
         samples: labelled with the router's label map.
         by: fields to break the accuracy down by: ``adapter``, ``label`` or an extra key of the
             samples. In a group an out-of-scope sample is correct if the router abstained.
@@ -82,6 +82,7 @@ def evaluate(
     if batch_size < 1:
         raise ConfigError(f"batch_size {batch_size}: give at least 1")
     labels, route_batch = _reader(engine)
+    images = isinstance(engine, Engine) or engine[0].reads_images
     check_samples(samples, labels, by)
     answerer = engine if task and isinstance(engine, Engine) else None
     asked = [row for row, sample in enumerate(samples) if answerer and _is_clickable(sample)]
@@ -93,7 +94,7 @@ def evaluate(
     roles = len(ROLES) - (len(labels) == 1) + len(others)
     # All but the wrong adapter are timed, which there may not be.
     total = len(samples) + roles * len(asked) + (3 + len(others)) * number
-    run = _Run(samples, batch_size, progress, total)
+    run = _Run(samples, batch_size, progress, total, images)
     started = time.perf_counter()
     routes = _routes(run, route_batch)
     seconds = Seconds(time.perf_counter() - started, None)
@@ -136,10 +137,11 @@ class _Run:
         batch_size: int,
         progress: Progress | None,
         total: int,
+        images: bool,
     ) -> None:
-        self.samples, self.batch_size = samples, batch_size
+        self.samples, self.batch_size, self.images = samples, batch_size, images
         self.progress, self.total, self.done = progress, total, 0
-        self.sizes = [_size(sample) for sample in samples]
+        self.sizes = [_size(sample, images) for sample in samples]
 
     def batches(self, jobs: Iterable[Job]) -> Iterator[list[Job]]:
         """Jobs by who answers, then by size: a batch shares its adapter and is padded little."""
@@ -148,7 +150,7 @@ class _Run:
             yield order[start : start + self.batch_size]
 
     def prompts(self, batch: Sequence[Job]) -> list[Prompt]:
-        return [load_prompt(self.samples[row]) for row, _ in batch]
+        return [load_prompt(self.samples[row], images=self.images) for row, _ in batch]
 
     def finished(self, number: int) -> None:
         self.done += number
@@ -156,12 +158,12 @@ class _Run:
             self.progress(self.done, self.total)
 
 
-def _reader(engine: Engine | tuple[Base, Router]) -> tuple[LabelMap, RouteBatch]:
+def _reader(engine: Engine | tuple[Reader, Router]) -> tuple[LabelMap, RouteBatch]:
     if isinstance(engine, Engine):
         return engine.router.labels, engine.route_batch
-    base, router = engine
-    router.check_base(base)
-    return router.labels, lambda prompts: route(base, router, prompts)[0]
+    reader, router = engine
+    router.check_base(reader)
+    return router.labels, lambda prompts: route(reader, router, prompts)
 
 
 def _routes(run: _Run, route_batch: RouteBatch) -> dict[int, Route]:
@@ -254,9 +256,9 @@ def _is_clickable(sample: RoutingSample) -> bool:
     return sample.in_scope and sample.bbox is not None
 
 
-def _size(sample: RoutingSample) -> tuple[int, int]:
-    """Pixels and characters; only the headers of the images are read."""
-    sizes = [image_size(Path(image)) for image in sample.images]
+def _size(sample: RoutingSample, images: bool) -> tuple[int, int]:
+    """Pixels and characters; only the headers of the images are read, or nothing of them."""
+    sizes = [image_size(Path(image)) for image in sample.images] if images else []
     return sum(width * height for width, height in sizes), len(sample.instruction)
 
 

@@ -112,7 +112,7 @@ def _about(evaluation: Evaluation, router: Router) -> str:
     calibration = router.calibration
     return (
         f"{len(evaluation.predictions)} samples · adapters {', '.join(evaluation.labels)} · "
-        f"reads {router.origin.base_model_id} after {router.recipe.layers[0]} layers · "
+        f"reads {router.origin.base_model_id} at {router.place} · "
         f"abstains below a confidence of {calibration.threshold:.3f}"
     )
 

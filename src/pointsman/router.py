@@ -9,7 +9,7 @@ line that names it. Nothing is ever unpickled: the original's ``.pt`` checkpoint
 import io
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,13 +17,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pointsman.base import Base
 from pointsman.calibrate import Calibration
 from pointsman.errors import ArtefactError, ConfigError, MismatchError
-from pointsman.features import FeatureRecipe, Origin, probe_features
+from pointsman.features import FeatureRecipe, Origin, Place, Reader, probe_features
 from pointsman.files import (
-    digest_file,
-    digest_json,
     read_object,
     read_tensors,
     refuse_other,
@@ -34,8 +31,8 @@ from pointsman.files import (
 )
 from pointsman.head import RouterHead, head_from_state
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
+from pointsman.seal import CONFIG, FORMAT_VERSION, check_adapter_seal, check_seal, sealed
 
-FORMAT_VERSION = 1
 _FILES = ("router.safetensors", "probes.safetensors")
 PROBE_TOLERANCE = 0.05
 """Largest relative distance of a replayed probe's features; bfloat16 alone stays under 0.02."""
@@ -46,6 +43,15 @@ class Probes(NamedTuple):
 
     features: Tensor
     logits: Tensor
+
+
+class Held(NamedTuple):
+    """What the sessions of a batch hold on to."""
+
+    labels: Tensor
+    """(B,) int64, on the logits' device; -1 where nothing is held"""
+    hysteresis: float
+    """Another label takes over if its probability is larger by more than this."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ class Route:
     probabilities: dict[str, float]
     """Calibrated, by adapter, in label order"""
     abstained: bool
+    held: bool = False
+    """Whether a session kept its adapter where the router alone would have decided otherwise"""
 
     @property
     def confidence(self) -> float:
@@ -71,7 +79,7 @@ class Router:
 
     Raises:
         MismatchError: the head's size contradicts the label map.
-        ConfigError: the recipe has more than one layer.
+        ConfigError: the recipe has more than one place.
     """
 
     labels: LabelMap
@@ -83,10 +91,14 @@ class Router:
     best_loss: float
     best_acc: float
     training: dict[str, Any] = field(default_factory=dict)
+    adapter_digests: dict[str, dict[str, str]] = field(default_factory=dict)
+    """SHA-256 of each adapter's files by their names; adapters that were not sealed are missing"""
 
     def __post_init__(self) -> None:
-        if len(self.recipe.layers) != 1:
-            raise ConfigError(f"a router reads one layer, not {list(self.recipe.layers)}")
+        if len(self.recipe.places) != 1:
+            raise ConfigError(
+                f"a router reads one place, not {', '.join(map(str, self.recipe.places))}"
+            )
         if self.head.num_labels != len(self.labels):
             raise MismatchError(
                 f"the head has {self.head.num_labels} outputs but the label map is "
@@ -94,62 +106,96 @@ class Router:
             )
 
     @property
-    def layer(self) -> int:
-        return self.recipe.layers[0]
+    def place(self) -> Place:
+        """Where it reads the base, or its encoder."""
+        return self.recipe.places[0]
 
     @property
     def hidden_size(self) -> int:
         return self.head.hidden_size
 
-    def routes(self, features: Tensor) -> list[Route]:
-        """Decisions for features (B, hidden) of any dtype and device."""
-        with torch.inference_mode():
-            return self.routes_of(self.head(features.to(self.head.first.weight)))
+    def routes(self, features: Tensor, held: Held | None = None) -> list[Route]:
+        """Decisions for features (B, hidden) of any dtype and device.
 
-    def routes_of(self, logits: Tensor) -> list[Route]:
+        Args:
+            held: on the CPU.
+        """
+        with torch.inference_mode():
+            return self.routes_of(self.head(features.to(self.head.first.weight)), held)
+
+    def routes_of(self, logits: Tensor, held: Held | None = None) -> list[Route]:
         """Decisions for the head's logits (B, labels)."""
-        labels = self.labels_of(logits).tolist()
+        labels = self.labels_of(logits, held).tolist()
+        own = self.labels_of(logits).tolist() if held else labels
         return [
             Route(
                 label=label,
                 adapter=None if label == OUT_OF_SCOPE else self.labels.names[label],
                 probabilities=dict(zip(self.labels, row, strict=True)),
                 abstained=label == OUT_OF_SCOPE,
+                held=label != alone,
             )
-            for label, row in zip(
-                labels, self.calibration.probabilities(logits).tolist(), strict=True
+            for label, alone, row in zip(
+                labels, own, self.calibration.probabilities(logits).tolist(), strict=True
             )
         ]
 
-    def labels_of(self, logits: Tensor) -> Tensor:
+    def labels_of(self, logits: Tensor, held: Held | None = None) -> Tensor:
         """Labels (B,) of logits (B, labels), -1 where the router abstains.
 
-        They stay on the logits' device: nothing waits for them.
+        They stay on the logits' device: nothing waits for them. A label that is held stays, also
+        where the router abstains, until another one's probability exceeds its own by more than the
+        hysteresis.
         """
-        best = self.calibration.probabilities(logits).max(-1)
-        return best.indices.where(best.values >= self.calibration.threshold, OUT_OF_SCOPE)
+        probabilities = self.calibration.probabilities(logits)
+        best = probabilities.max(-1)
+        labels = best.indices.where(best.values >= self.calibration.threshold, OUT_OF_SCOPE)
+        if held is None:
+            return labels
+        kept = probabilities.gather(-1, held.labels.clamp(min=0)[:, None])[:, 0]
+        leaves = (labels != OUT_OF_SCOPE) & (best.values > kept + held.hysteresis)
+        return labels.where((held.labels == OUT_OF_SCOPE) | leaves, held.labels)
 
-    def check_base(self, base: Base) -> None:
+    def check_base(self, base: Reader) -> None:
         """Raises ``MismatchError`` unless ``base`` is the one whose features were trained on.
+
+        It is a text encoder where the router reads with one.
 
         Digests are compared, then the probes are replayed: another library or dtype may read the
         same files and still make other features.
         """
-        trained_on = self.origin.base_model_id
+        trained_on, kind = self.origin.base_model_id, "base"
+        if self.origin.is_encoder:
+            kind = "text encoder"
+        if self.origin.is_encoder == base.reads_images:
+            raise MismatchError(
+                f"the router reads with the {kind} {trained_on}, not with {base.id}; "
+                "give that one, or preprocess and train a router on this one"
+            )
         self.origin.fingerprint.check_same(
             base.fingerprint,
-            f"the router's base ({trained_on})",
-            f"the base at hand ({base.id})",
-            "use that base, or preprocess and train a router on this one",
+            f"the router's {kind} ({trained_on})",
+            f"the {kind} at hand ({base.id})",
+            f"use that {kind}, or preprocess and train a router on this one",
         )
         expected, found = self.probes.features, probe_features(base, self.recipe)[:, 0]
         moved = float(((found - expected).norm(dim=-1) / expected.norm(dim=-1)).max())
         if not moved <= PROBE_TOLERANCE:
             raise MismatchError(
-                f"the base at hand ({base.id}, {base.dtype}) makes features that differ by "
+                f"the {kind} at hand ({base.id}, {base.dtype}) makes features that differ by "
                 f"{moved:.1%} from those that the router was trained on; use the same dtype and "
                 "library versions, or preprocess and train again"
             )
+
+    @property
+    def unsealed(self) -> list[str]:
+        """Adapters of whose files the router knows nothing, in label order."""
+        return [name for name in self.labels if name not in self.adapter_digests]
+
+    def check_adapters(self, folders: Mapping[str, Path]) -> None:
+        """Raises ``MismatchError`` unless these adapters' files are those that were sealed."""
+        for name, folder in folders.items():
+            check_adapter_seal(name, folder, self.adapter_digests.get(name, {}))
 
     def save(self, path: Path) -> None:
         """Writes the router folder, ``config.json`` last; replaces a router of the same labels.
@@ -159,7 +205,7 @@ class Router:
             MismatchError: it holds a router of other labels.
         """
         refuse_other(path, "a router")
-        where = path / "config.json"
+        where = path / CONFIG
         if where.is_file():
             there = LabelMap.of(read_object(where).get("adapters"), f"{where}: adapters")
             self.labels.check_same(there, "the new router", str(path), "choose another folder")
@@ -180,14 +226,14 @@ class Router:
             ArtefactError: missing or truncated files.
             MismatchError: a file or a field that is not the one that was sealed.
         """
-        where = path / "config.json"
+        where = path / CONFIG
         if not where.is_file():
             raise ArtefactError(
                 f"{path}: not a complete router folder (no config.json); "
                 "write one with `pointsman train`"
             )
         config = read_object(where)
-        _check_seal(path, config)
+        check_seal(path, config, _FILES)
         head = head_from_state(read_tensors(path / _FILES[0]), str(path / _FILES[0]))
         router = cls(
             labels=LabelMap.of(config["adapters"], f"{where}: adapters"),
@@ -199,6 +245,7 @@ class Router:
             best_loss=config["best_loss"],
             best_acc=config["best_acc"],
             training=config["training"],
+            adapter_digests=config["adapter_digests"],
         )
         replayed = head(router.probes.features)
         if not torch.allclose(replayed, router.probes.logits, rtol=1e-3, atol=1e-3):
@@ -209,11 +256,7 @@ class Router:
         write_tensors(path / "router.safetensors", self.head.state_dict())
         write_tensors(path / "probes.safetensors", self.probes._asdict())
         write_text(path / "README.md", _card(self))
-        config = self._config()
-        digests = {name: digest_file(path / name) for name in _FILES}
-        digests["labels"] = self.labels.digest
-        config["digests"] = digests | {"config": digest_json(config | {"digests": digests})}
-        write_json(path / "config.json", config)
+        write_json(path / CONFIG, sealed(self._config(), path, _FILES))
 
     def _config(self) -> dict[str, Any]:
         return {
@@ -223,11 +266,12 @@ class Router:
             "base_revision": self.origin.base_revision,
             "fingerprint": asdict(self.origin.fingerprint),
             "hidden_size": self.hidden_size,
-            "recipe": asdict(self.recipe) | {"layers": list(self.recipe.layers)},
+            "recipe": self.recipe.to_json(),
             "best_loss": self.best_loss,
             "best_acc": self.best_acc,
             "calibration": asdict(self.calibration),
             "training": self.training,
+            "adapter_digests": self.adapter_digests,
         }
 
 
@@ -350,29 +394,7 @@ def _save_pt(path: Path, checkpoint: dict[str, Any]) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def _check_seal(path: Path, config: dict[str, Any]) -> None:
-    digests = config.get("digests")
-    if not {"adapters", "format_version"} & set(config):
-        raise ArtefactError(f"{path}: its config.json is not a router's; give a router folder")
-    if config.get("format_version") != FORMAT_VERSION or not isinstance(digests, dict):
-        raise ArtefactError(
-            f"{path}: a router of format {config.get('format_version')!r}; this version reads "
-            f"{FORMAT_VERSION}"
-        )
-    for name in _FILES:
-        if digest_file(path / name) != digests.get(name):
-            raise MismatchError(f"{path / name} is not the file that was sealed; train again")
-    labels = LabelMap.of(config.get("adapters"), f"{path / 'config.json'}: adapters")
-    if labels.digest != digests.get("labels"):
-        raise MismatchError(
-            f"{path / 'config.json'}: adapters {labels} are not the label map that was sealed; "
-            "names are never reordered or renamed: restore the file or train a new router"
-        )
-    inner = {name: digest for name, digest in digests.items() if name != "config"}
-    if digest_json(config | {"digests": inner}) != digests.get("config"):
-        raise MismatchError(
-            f"{path / 'config.json'} was changed after it was sealed; restore it or train again"
-        )
+_SEEN = {"conversation": "the whole conversation", "last-user": "the user's last turn"}
 
 
 def _card(router: Router) -> str:
@@ -385,9 +407,9 @@ tags: [lora, router]
 ---
 # Router of {len(router.labels)} adapters
 
-Reads image and instruction with the base `{origin.base_model_id}`
-(revision {origin.base_revision or "of a folder"}) after {router.layer} decoder layers
-({router.recipe.pooling} pooling) and predicts a label.
+Reads {"text" if origin.is_encoder else "images and text"} of {_SEEN[router.recipe.history]} with
+`{origin.base_model_id}` (revision {origin.base_revision or "of a folder"}) after
+{router.place.layer} layers ({router.place.pooling} pooling) and predicts a label.
 
 | label | adapter |
 |---|---|

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from pointsman.calibrate import calibrate
 from pointsman.errors import ArtefactError, ConfigError, MissingDependency, SampleError
-from pointsman.features import Features, read_features
+from pointsman.features import Features, Place, read_features
 from pointsman.head import RouterHead, build_router_head
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
 from pointsman.router import Probes, Router
@@ -67,7 +67,7 @@ class Log(Protocol):
 
 @dataclass(frozen=True)
 class _Candidate:
-    layer: int
+    place: Place
     mlp_size: int
     loss: float
     """Validation loss that it was chosen by, out-of-scope term included"""
@@ -86,7 +86,7 @@ def train_router(
     log_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> Router:
-    """Trains heads on the features' layers and keeps the one of least validation loss.
+    """Trains heads on the features' places and keeps the one of least validation loss.
 
     Samples out of scope (-1) teach the head to spread its probability where no adapter fits
     (outlier exposure, Hendrycks et al., ICLR 2019); without any the term vanishes.
@@ -118,12 +118,12 @@ def train_router(
         raise ConfigError(
             f"layer {missing[0]} is not among the features' {list(features.recipe.layers)}"
         )
-    shapes = [(layer, size) for layer in layers for size in settings.mlp_sizes]
+    places = [place for place in features.recipe.places if place.layer in layers]
+    shapes = [(place, size) for place in places for size in settings.mlp_sizes]
     candidates = []
     with _logging(log_dir) as log:
-        for number, (layer, mlp_size) in enumerate(shapes, 1):
-            at = features.recipe.layers.index(layer)
-            candidates.append(_fit(train, val, at, layer, mlp_size, features, settings, log))
+        for number, (place, mlp_size) in enumerate(shapes, 1):
+            candidates.append(_fit(train, val, place, mlp_size, features, settings, log))
             if progress:
                 progress(number, len(shapes))
     best = min(candidates, key=lambda candidate: candidate.loss)
@@ -136,13 +136,14 @@ def train_router(
 def _fit(
     train: tuple[Tensor, Tensor],
     val: tuple[Tensor, Tensor],
-    at: int,
-    layer: int,
+    place: Place,
     mlp_size: int,
     features: Features,
     settings: TrainSettings,
     log: Log | None,
 ) -> _Candidate:
+    at = features.recipe.places.index(place)
+    tag = f"layer{place.layer}-{place.pooling}-mlp{mlp_size}"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         head = build_router_head(features.hidden_size, len(features.labels), mlp_size)
@@ -163,8 +164,8 @@ def _fit(
             with torch.inference_mode():
                 val_loss = float(_loss(head(x_val), val[1], weights))
             if log:
-                log.add_scalar(f"layer{layer}-mlp{mlp_size}/train_loss", float(loss.detach()), step)
-                log.add_scalar(f"layer{layer}-mlp{mlp_size}/val_loss", val_loss, step)
+                log.add_scalar(f"{tag}/train_loss", float(loss.detach()), step)
+                log.add_scalar(f"{tag}/val_loss", val_loss, step)
             if val_loss < lowest:
                 lowest, since, kept = val_loss, 0, copy.deepcopy(head.state_dict())
             else:
@@ -178,7 +179,7 @@ def _fit(
         logits, labels = head(val[0][inside, at]), val[1][inside]
         cross_entropy = float(functional.cross_entropy(logits, labels))
         accuracy = float((logits.argmax(-1) == labels).float().mean())
-    return _Candidate(layer, mlp_size, lowest, cross_entropy, accuracy, head)
+    return _Candidate(place, mlp_size, lowest, cross_entropy, accuracy, head)
 
 
 def _loss(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
@@ -221,14 +222,15 @@ def _split(features: Features, split: str) -> tuple[Tensor, Tensor]:
 def _seal(
     best: _Candidate, candidates: list[_Candidate], features: Features, settings: TrainSettings
 ) -> Router:
-    at = features.recipe.layers.index(best.layer)
+    at = features.recipe.places.index(best.place)
     val, val_labels = features.splits["val"]
     with torch.inference_mode():
         calibration = calibrate(best.head(val[:, at]), val_labels, settings.coverage)
         probes = Probes(features.probes[:, at], best.head(features.probes[:, at]))
     table = [
         {
-            "layer": candidate.layer,
+            "layer": candidate.place.layer,
+            "pooling": candidate.place.pooling,
             "mlp_size": candidate.mlp_size,
             "val_loss": candidate.best_loss,
             "val_acc": candidate.best_acc,
@@ -238,7 +240,7 @@ def _seal(
     return Router(
         labels=features.labels,
         head=best.head,
-        recipe=replace(features.recipe, layers=(best.layer,)),
+        recipe=replace(features.recipe, layers=(best.place.layer,), poolings=(best.place.pooling,)),
         origin=features.origin,
         calibration=calibration,
         probes=probes,

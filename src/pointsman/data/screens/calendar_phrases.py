@@ -1,4 +1,4 @@
-"""The wordings that ask for a day or a month arrow of a calendar.
+"""The wordings that ask for a day of a calendar; those for its arrows are in `arrow_phrases`.
 
 The plain and short ones are few and frequent; the grammar gives the long tail. See
 `grammar.Phrases` for the notation.
@@ -112,6 +112,17 @@ DAY = Phrases(
         f"Make {_DATE} the day of [the|my] {_VISIT}",
         "[Choose|Pick|Click] the {ordinal} of {month}, [it's|which is] a {weekday}",
         f"[Click|Select] the [square|cell|box] [for|of|belonging to] {_DATE}",
+        f"[Fit|Squeeze|Slot] [me|us] in on {_DATE}",
+        f"[Put|Write|Pencil|Note] [me|us] down for {_DATE}",
+        f"[Get|Give] me {_DATE} [for the {_VISIT}|as the date|if you can|]",
+        f"[Let|Have] the {_VISIT} [be|take place] on {_DATE}",
+        f"[See|Check] whether {_DATE} [is free|is possible|works] and [take|choose|book] it",
+        f"[Stick|Stay] with {_DATE} for [the|my|our] {_VISIT}",
+        f"[Enter|Record|Register] {_DATE} as the [day|date] of [the|my|our] {_VISIT}",
+        f"[Drop|Land|Stop] on {_DATE} [in|on] the {_CALENDAR}",
+        f"[Highlight|Check|Hit|Grab] {_FULL_DATE}",
+        f"[Plan|Expect] [me|us] on {_DATE}",
+        f"[Sign|Book] [me|us|my son|my wife] [up|in] for {_DATE}",
     ),
     remarks=(
         "I'd like [{month} {day}|the {ordinal}|{weekday} the {ordinal}]",
@@ -141,76 +152,15 @@ DAY = Phrases(
         f"We [agreed|arranged|said]: {_DATE}",
         f"No day but {_DATE}[, please|]",
         f"Any [time|hour] on {_DATE} [will do|is fine]",
+        f"I was [after|hoping for|thinking of|told to take] {_DATE}",
+        f"[We|I] [settled on|decided on|picked|fixed] {_DATE}",
+        f"[Would|Does] {_DATE} [work|suit you|be all right]? Then [book|take|click] it",
+        f"I've got [time|a day off|a lift] on {_DATE}, [so|] [click|choose|book] that",
+        f"[My notes say|It says here|They wrote]: {_DATE}",
+        f"[See you|I'll come|We'll be there|Count me in] on {_DATE}",
+        f"The {_VISIT}? On {_DATE}[, please|]",
+        f"If {_DATE} is [free|open], [take|book|choose] it",
+        f"It all [depends on|comes down to] {_DATE}, [so|] [click|choose|take] that day",
+        f"[Gimme|Wanna have|Need|Want] {_DATE}",
     ),
 )
-
-
-def _arrow_commands(way: str, direction: str) -> tuple[str, ...]:
-    return (
-        f"[Go to|Show|Show me|Open|View|Switch to|Flip to|Move to|Turn to] the {way} month",
-        f"[Click|Press|Hit|Tap] the {way} month [arrow|button]",
-        f"[Click|Press|Hit|Tap] the arrow [to|for] the {way} month",
-        f"[Go|Move|Page|Skip] {direction} [one|a] month [in the calendar|]",
-        f"[Load|Find|Reveal|Call up|Pull up|Get|Jump to] the {way} month",
-        f"[Step|Flip|Jump|Roll|Shift|Go] {direction} by [one|a single] month",
-        f"[Change|Move|Set|Switch|Take] the [calendar|month view|date picker] to the {way} month",
-        f"[Use|Click|Press|Touch] the arrow that [goes|leads|takes us|moves] to the {way} month",
-        f"Make the [calendar|date picker|page] show the {way} month",
-        f"[Move|Take|Bring] the [calendar|date picker|month view] {direction} [one|a] month",
-        f"Leave this month and go to the {way} one",
-    )
-
-
-def _arrow_remarks(way: str, late: str) -> tuple[str, ...]:
-    return (
-        f"{way} month[, please|]",
-        f"The {way} month[, please|]",
-        f"[One|A] month {late}[, please|]",
-        f"[I'd like|I need|I want] [to see|to look at|] the {way} month",
-        f"[Can|May|Could] I [see|have|look at] the {way} month?",
-        f"The {way} month[ would be better| is the one I need| is what I'm after|, I mean]",
-        f"This month is [full|no good|wrong|not it], so the {way} one",
-        f"[This is the wrong month|Wrong month|Not this month]: [one|a month] {late}",
-        f"A month {late} [would be better|suits me|is what I want]",
-        f"I'm [done with|through with|not free] this month, [so|] the {way} one[, please|]",
-        f"The day [I want|we need|I'm after] is in the {way} month",
-    )
-
-
-ARROWS = {
-    "next-month": Phrases(
-        commands=(
-            *_arrow_commands("[next|following]", "[forward|ahead]"),
-            "[Advance|Scroll] the calendar [by one month|to the next month]",
-        ),
-        remarks=_arrow_remarks("[next|following|subsequent]", "later"),
-    ),
-    "previous-month": Phrases(
-        commands=(
-            *_arrow_commands("[previous|prior|preceding]", "[back|backwards]"),
-            "[Take|Bring] the calendar back one month",
-            "[Rewind|Scroll] the calendar to the previous month",
-        ),
-        remarks=_arrow_remarks("[previous|prior|preceding]", "earlier"),
-    ),
-}
-
-
-ARROW_PLAIN = {
-    "next-month": (
-        "Go to the next month",
-        "Show the next month",
-        "Next month",
-        "Click the arrow for the next month",
-        "I want to see the next month",
-        "One month later, please",
-    ),
-    "previous-month": (
-        "Go to the previous month",
-        "Show the previous month",
-        "Previous month",
-        "Click the arrow for the previous month",
-        "I want to see the previous month",
-        "One month earlier, please",
-    ),
-}

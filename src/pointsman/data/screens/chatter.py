@@ -76,7 +76,8 @@ _OPENERS = (
 )
 TELLING = re.compile(
     "next|following|previous|prior|preceding|earlier|later|forward|ahead|back|backwards|advance|"
-    "rewind|subsequent|last|final|first|second|third|fourth|fifth|sixth|seventh|eighth|not|no|but|"
+    "rewind|subsequent|before|after|early|late|coming|upcoming|past|follows|comes|precedes|nxt|prev|"
+    "right|left|last|final|first|second|third|fourth|fifth|sixth|seventh|eighth|not|no|but|"
     "nobody|other|month|day|date|calendar|picker|field|box|input|entry|form|claim|doctor|provider|"
     "physician|clinician|specialist",
     re.IGNORECASE,

@@ -45,6 +45,12 @@ RANK = Phrases(
         "[Pick|Choose|Take|Click] what [is|stands] in [{ordinal}|{rank}] [place|position]",
         "[Have|Use|Take] [{thing} number {number}|the {thing} that is {rank}]",
         "[Point at|Press on|Stop at] the {rank} [one|of them]",
+        f"[Stick|Stay] with the {{rank}} {_THING}",
+        f"[Get|Give|Hand|Show] me [the {{rank}} {_THING}|number {{number}}]",
+        "Let it be [number {number}|the {rank} one]",
+        f"[Put|Place] [me down for|my mark on|a tick at] the {{rank}} {_THING}",
+        "[Look for|Search for|Spot] number {number} and [click|take|choose] it",
+        "[Decide|Plump|Vote] for [the {rank} one|number {number}]",
     ),
     remarks=(
         "[Option|Number|No.|Entry|Item|Choice] {number}[, please|]",
@@ -68,6 +74,13 @@ RANK = Phrases(
         "The {rank} [will do|is fine|is right|suits me]",
         "[Can|May|Could] I [have|take|get] [the {rank} one|number {number}]?",
         "What I [want|need] is the {rank} [one|option|of them]",
+        f"I was [after|hoping for|thinking of] the {{rank}} {_THING}",
+        f"I [chose|picked|decided on|settled on] the {{rank}} {_THING}",
+        "[Would|Do] you mind [taking|clicking|choosing] [the {rank} one|number {number}]?",
+        f"[Gimme|Wanna have|Need] the {{rank}} {_THING}",
+        "[It's|That's] number {number} [I want|I need|for me|that I mean]",
+        "If [I may|I can] choose, the {rank} [one|of them]",
+        f"The one [I want|I mean|to click] is the {{rank}} {_THING}",
     ),
 )
 

@@ -6,8 +6,9 @@ import random
 from collections.abc import Sequence
 from datetime import date
 
+from .arrow_phrases import ARROW_PLAIN, ARROWS
 from .calendar_look import date_values, ordinal
-from .calendar_phrases import ARROW_PLAIN, ARROWS, DAY, DAY_PLAIN, DAY_SHORT
+from .calendar_phrases import DAY, DAY_PLAIN, DAY_SHORT
 from .chatter import talk, talk_plainly
 from .claim_phrases import (
     BUTTON,
@@ -16,12 +17,11 @@ from .claim_phrases import (
     FIELD,
     FIELD_PLAIN,
     FIELD_SHORT,
-    TYPE,
-    TYPE_PLAIN,
 )
 from .counting import LAST, RANK, RANK_PLAIN, RANKS, WIDGET_PARTS, WIDGET_PLACES
 from .grammar import Phrases, every_form
 from .provider_phrases import ROW, ROW_PLAIN, ROW_SHORT
+from .type_phrases import TYPE, TYPE_PLAIN
 from .widget import Target, Widget
 
 # Shares of the wordings a small base may already know, of very short ones, and of the grammar.

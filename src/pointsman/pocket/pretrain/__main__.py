@@ -27,6 +27,12 @@ def command(
     base: Annotated[
         Path | None, typer.Option(help="Exported base to begin with, in place of random weights.")
     ] = None,
+    rate_share: Annotated[
+        float, typer.Option(help="Share of the full rates; under 1 to go on from a --base.")
+    ] = 0.0,
+    decay_share: Annotated[
+        float, typer.Option(help="Share of the training in which the rates go down to nothing.")
+    ] = 0.0,
     fonts: Annotated[
         list[Path] | None,
         typer.Option(help="Folder with more typefaces; given twice, drawn twice as often."),
@@ -43,6 +49,8 @@ def command(
         "runs_left": runs_left,
         "seed": seed,
         "base": base,
+        "rate_share": rate_share,
+        "decay_share": decay_share,
         "fonts": tuple(fonts or ()),
     }
     settings = replace(settings, **{name: value for name, value in given.items() if value})

@@ -126,8 +126,11 @@ class TrainConfig:
     """Least and most width, least and most height."""
     muon_rate: float = 0.02
     adam_rate: float = 1.5e-3
+    rate_share: float = 1.0
+    """Of both rates. What a base has learnt already, full rates undo before they learn more."""
     warm_up_steps: int = 200
     decay_share: float = 0.45
+    """Of the training, its end, in which the rates go down to nothing."""
     characters_weight: float = 0.5
     log_seconds: float = 10.0
     save_seconds: float = 120.0
@@ -144,6 +147,9 @@ class TrainConfig:
                 f"a budget of {self.budget_seconds:g} s leaves no time to train after the "
                 f"{self.reserve_seconds:g} s kept for evaluation and files"
             )
+        for name in ("rate_share", "decay_share"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give more than 0, at most 1")
         for folder in self.fonts:
             if not any(folder.rglob("*-Regular.ttf")):
                 raise ConfigError(f"fonts {folder}: there is no NAME-Regular.ttf in it")

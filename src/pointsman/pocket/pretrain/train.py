@@ -170,7 +170,9 @@ class Trainer:
     def _share(self, done: float, begun: float, end: float) -> float:
         settings, step = self._settings, self.progress.step
         over = self._done(done, begun, end)
-        share = rate_share(step, over, settings.warm_up_steps, settings.decay_share)
+        share = settings.rate_share * rate_share(
+            step, over, settings.warm_up_steps, settings.decay_share
+        )
         if self._cold_start:
             share *= min(1.0, (step - self._cold_start + 1) / _RESUMED_WARM_UP)
         self._character_weight = settings.characters_weight * max(0.2, 1 - 1.2 * over)
