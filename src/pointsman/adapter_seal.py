@@ -39,7 +39,8 @@ def seal_adapters(path: Path, project: Project, again: Collection[str] = ()) -> 
         router.labels.label(name)  # refuses a name that is none
     folders = {name: fetch_adapter(name, place) for name, place in project.adapters.items()}
     router.check_adapters({name: f for name, f in folders.items() if name not in again})
-    skeleton = load_skeleton(project.base, revision=project.revision)
+    # A router that reads text may stand before a server: then there may be no base to fit them to.
+    skeleton = load_skeleton(project.base, revision=project.revision) if project.base else None
     digests, done = {}, {}
     for name, folder in folders.items():
         report = check_adapter(folder, skeleton)

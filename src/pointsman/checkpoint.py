@@ -40,6 +40,9 @@ class Fingerprint:
 
     What a checkpoint has not is empty: a base has no ``reading``, and a text encoder neither
     ``template`` nor ``image_processor``.
+
+    Raises:
+        TypeError: a digest that is no string, as a broken file may have it.
     """
 
     weights: str
@@ -49,6 +52,10 @@ class Fingerprint:
     image_processor: str = ""
     reading: str = ""
     """How a text encoder cuts texts and scales what is pooled"""
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(digest, str) for digest in vars(self).values()):
+            raise TypeError(f"{self} is not made of digests")
 
     def check_same(self, other: "Fingerprint", mine: str, theirs: str, mend: str) -> None:
         """Raises ``MismatchError`` naming the first part that differs."""

@@ -235,13 +235,32 @@ def train(
         float, typer.Option(help="Share of in-scope validation that is not abstained on.")
     ] = 0.95,
     class_weights: Annotated[bool, typer.Option(help="Weigh rare classes more.")] = True,
+    extend: Annotated[
+        Path | None,
+        typer.Option(help="Router to append the features' new adapters to; it stays as it is."),
+    ] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(help="With --extend: features of the router's own labels."),
+    ] = None,
     seed: Seed = 0,
     log_dir: LogDir = None,
     as_json: Json = False,
 ) -> None:
     """Train the head on cached features; layer and shape are picked by validation."""
+    from pointsman.errors import ConfigError
     from pointsman.train import TrainSettings, train_router
 
+    if extend is not None:
+        if adapter_names or layers or log_dir:
+            raise ConfigError(
+                "--extend keeps the router's labels, layer and head; leave out --adapter-names, "
+                "--layers and --log-dir"
+            )
+        _extend(extend, features, out, replay, coverage, as_json)
+        return
+    if replay is not None:
+        raise ConfigError("--replay goes with --extend ROUTER")
     settings = TrainSettings(
         layers=_numbers(layers, "--layers"),
         coverage=coverage,
@@ -750,6 +769,31 @@ def _load_base(
     if base is None:
         raise ConfigError(f'{config}: needs base = "a Hub id or folder", or give --base')
     return load_base(base, revision=revision, device=device, max_pixels=max_pixels)
+
+
+def _extend(
+    router: Path, features: Path, out: Path, replay: Path | None, coverage: float, as_json: bool
+) -> None:
+    """Appends adapters to a router and shows what that cost the old ones."""
+    from pointsman.extend import extend_router
+
+    grown = extend_router(router, features, out, replay=replay, coverage=coverage)
+    changes = grown.training["extended"][-1]["changes"]
+    if as_json:
+        labels = list(grown.labels)
+        console.show_json({"router": str(out), "labels": labels, "changes": changes})
+        return
+
+    def shown(change: dict[str, Any], name: str) -> str:
+        before, after = change[f"{name}_before"], change[name]
+        return f"{'new' if before is None else f'{before:.1%}'} -> {after:.1%}"
+
+    rows = [
+        (label, c["adapter"], c["samples"], shown(c, "right"), shown(c, "routed"))
+        for label, c in enumerate(changes)
+    ]
+    console.table(("label", "adapter", "validation", "top label right", "routed right"), rows)
+    console.say(f"{out}: labels {grown.labels}")
 
 
 def _numbers(value: str | None, option: str) -> tuple[int, ...] | None:

@@ -149,7 +149,7 @@ def _fit(
         head = build_router_head(features.hidden_size, len(features.labels), mlp_size)
         mean, scale = train[0][:, at].mean(0), train[0][:, at].std(0) + 1e-6
         x, x_val = (train[0][:, at] - mean) / scale, (val[0][:, at] - mean) / scale
-        weights = _class_weights(train[1], len(features.labels)) if settings.class_weights else None
+        weights = class_weights(train[1], len(features.labels)) if settings.class_weights else None
         optimiser = torch.optim.AdamW(
             head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -157,12 +157,12 @@ def _fit(
         for step in range(settings.steps):
             head.train()
             optimiser.zero_grad()
-            loss = _loss(head(x), train[1], weights)
+            loss = router_loss(head(x), train[1], weights)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             head.eval()
             with torch.inference_mode():
-                val_loss = float(_loss(head(x_val), val[1], weights))
+                val_loss = float(router_loss(head(x_val), val[1], weights))
             if log:
                 log.add_scalar(f"{tag}/train_loss", float(loss.detach()), step)
                 log.add_scalar(f"{tag}/val_loss", val_loss, step)
@@ -182,7 +182,8 @@ def _fit(
     return _Candidate(place, mlp_size, lowest, cross_entropy, accuracy, head)
 
 
-def _loss(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+def router_loss(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    """Cross-entropy of logits (n, labels); samples out of scope are to be spread over labels."""
     inside = labels != OUT_OF_SCOPE
     loss = functional.cross_entropy(logits[inside], labels[inside], weights)
     if bool(inside.all()):
@@ -201,7 +202,8 @@ def _folded(head: RouterHead, mean: Tensor, scale: Tensor) -> RouterHead:
     return head
 
 
-def _class_weights(labels: Tensor, classes: int) -> Tensor:
+def class_weights(labels: Tensor, classes: int) -> Tensor:
+    """Inverse frequencies (classes,), such that samples in scope weigh 1 on average."""
     counts = torch.bincount(labels[labels != OUT_OF_SCOPE], minlength=classes).float()
     return counts.sum() / (classes * counts)
 
