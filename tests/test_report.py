@@ -143,9 +143,19 @@ def test_pictures_are_inside_and_screenshots_small(router: Router, tmp_path: Pat
                 assert picture.width <= 440
         kinds.append(kind)
     assert kinds.count("data:image/jpeg") == SHOWN_MISTAKES == 12
-    assert kinds.count("data:image/png") == 4
+    assert kinds.count("data:image/png") == 5
     # Noise is the worst that a screenshot can be.
     assert len(found.source) < 2_000_000
+
+
+def test_depth_is_drawn_where_there_was_a_choice(router: Router, tmp_path: Path) -> None:
+    one = predict(router.labels, None, 0, 0, 0.9)
+    several = page(router, [one], tmp_path / "several")
+    assert len({c["layer"] for c in router.training["candidates"]}) == 3
+    assert any("depth" in str(image["alt"]) for image in several.images)
+    first = [c for c in router.training["candidates"] if c["layer"] == router.place.layer]
+    single = replace(router, training={**router.training, "candidates": first})
+    assert len(page(single, [one], tmp_path / "one").images) == len(several.images) - 1
 
 
 def test_what_users_wrote_stays_text(router: Router, tmp_path: Path) -> None:

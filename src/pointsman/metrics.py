@@ -55,6 +55,11 @@ class Prediction:
         return self.label == self.sample.label if self.sample.in_scope else self.route.abstained
 
     @property
+    def sureness(self) -> float:
+        """What the router abstains by; the higher, the less it would."""
+        return self.route.confidence
+
+    @property
     def picture(self) -> object:
         """What it is about: requests of one picture have it in common."""
         return self.sample.images or id(self.sample)
@@ -261,7 +266,7 @@ def frequent_adapter(samples: Sequence[RoutingSample], labels: LabelMap) -> str:
 def curve(predictions: Sequence[Prediction]) -> RiskCoverage:
     """Risk against coverage; out of scope every adapter is wrong."""
     wrong = [not p.sample.in_scope or not p.correct for p in predictions]
-    return risk_coverage([p.route.confidence for p in predictions], wrong)
+    return risk_coverage([p.sureness for p in predictions], wrong)
 
 
 def bins(predictions: Sequence[Prediction]) -> Reliability:

@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.stats import binomtest
 
 from pointsman.calibrate import Reliability
@@ -134,7 +134,38 @@ def risk_coverage_png(
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_xlabel("coverage: share of requests that is routed")
     axes.set_ylabel("risk: share of those routed wrong")
-    axes.legend(loc="upper left", frameon=False, fontsize=8.5)
+    # Curves may be anywhere.
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    _plainly(axes)
+    return _png(figure)
+
+
+def depth_png(candidates: Sequence[Mapping[str, Any]], layer: int, pooling: str) -> bytes:
+    """Validation accuracy of the best head over depth as a PNG, a line for each pooling.
+
+    Args:
+        candidates: heads that were trained, each with ``layer``, ``pooling`` and ``val_acc``.
+        layer: of the head that was kept.
+        pooling: of the same.
+    """
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    axes = figure.subplots()
+    best: dict[str, dict[int, float]] = {}
+    for candidate in candidates:
+        of_pooling = best.setdefault(str(candidate["pooling"]), {})
+        place, accuracy = int(candidate["layer"]), float(candidate["val_acc"])
+        of_pooling[place] = max(accuracy, of_pooling.get(place, 0))
+    for number, (name, accuracies) in enumerate(best.items()):
+        layers = sorted(accuracies)
+        color = (_DARK, *_CLASSES)[number]
+        axes.plot(layers, [accuracies[n] for n in layers], "o-", color=color, label=name)
+    kept = best[pooling][layer]
+    axes.plot(layer, kept, "o", color=_ACCENT, markersize=11, fillstyle="none", label="kept")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_xlabel("layers of the base that are run")
+    axes.set_ylabel("accuracy on validation")
+    axes.legend(frameon=False, fontsize=8.5)
     _plainly(axes)
     return _png(figure)
 

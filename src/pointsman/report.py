@@ -6,7 +6,7 @@ Pictures are inside it, there is no script, and everything that users wrote is e
 import base64
 import html
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -159,7 +159,8 @@ def _success(evaluation: Evaluation) -> str:
         "text is right, with 95% bootstrap intervals."
     )
     picture = _picture(plots.success_png(shares), f"Right answers: {told}", note, "wide")
-    if not (worth := evaluation.worth):
+    worth = evaluation.worth
+    if not (worth and worth.timed):
         return picture
     columns = ("who answers", "routing adds, points", "seconds", "time of routed over it")
     rows = [(name, *costs) for name, _, *costs in worth.rows()]
@@ -191,7 +192,7 @@ def _pictures(evaluation: Evaluation, router: Router, confusion: bytes) -> str:
                 "as it says; below it, it is too sure of itself.",
             )
         )
-    shown.append(_risk_coverage(evaluation, inside))
+    shown += [_risk_coverage(evaluation, inside), *_depths(router)]
     return f'<div class="pictures">{"".join(shown)}</div>'
 
 
@@ -218,13 +219,25 @@ def _risk_coverage(evaluation: Evaluation, inside: Sequence[Prediction]) -> str:
     )
 
 
+def _depths(router: Router) -> Iterator[str]:
+    """The accuracy of other places in the base, if the router was chosen among several."""
+    candidates, place = router.training.get("candidates", []), router.place
+    if len({(c["layer"], c["pooling"]) for c in candidates}) > 1:
+        yield _picture(
+            plots.depth_png(candidates, place.layer, place.pooling),
+            f"Validation accuracy over depth; kept is {place}",
+            "What the router could have read instead. A request is read that deep to be routed, "
+            "so less deep costs less.",
+        )
+
+
 def _mistakes(evaluation: Evaluation) -> str:
     found = worst(evaluation.predictions)
     if not found:
         return "<p>None on these samples.</p>"
     cards = "".join(map(_card, found[:SHOWN_MISTAKES]))
-    kinds = ", ".join(
-        f"{sum(m.kind == kind for m in found)} {kind}"
+    kinds = " · ".join(
+        f"{kind}: {sum(m.kind == kind for m in found)}"
         for kind in dict.fromkeys(m.kind for m in found)
     )
     note = f"{kinds}. " + (

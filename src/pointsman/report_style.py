@@ -35,6 +35,7 @@ dd small { display: block; font-size: .78rem; font-weight: 400; color: var(--sof
   line-height: 1.35; margin-top: .15rem; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr));
   gap: .9rem; }
+.pictures figure:last-child:nth-child(odd) { grid-column: 1 / -1; }
 figure { margin: 0; padding: .9rem; display: flex; flex-direction: column;
   justify-content: space-between; gap: .6rem; }
 figure img { display: block; width: 100%; max-height: 420px; object-fit: contain; }
