@@ -25,14 +25,11 @@ class Mistake:
     @property
     def told(self) -> str:
         """Who answered, and who should have."""
-        right, went = self.prediction.sample.adapter, self.prediction.route.adapter
-        if self.kind == "routed wrong":
-            return f"{went} answered, {right} should have"
-        if self.kind == "out of scope, routed":
-            return f"{went} answered, no adapter should have"
-        if self.kind == "abstained in scope":
-            return f"the base answered, {right} should have"
-        return f"{went} answered, as it should"
+        right = self.prediction.sample.adapter
+        went = self.prediction.route.adapter or "the base"
+        if self.kind == "routed right, answered wrong":
+            return f"{went} answered, as it should"
+        return f"{went} answered, {right or 'no adapter'} should have"
 
 
 def worst(predictions: Sequence[Prediction]) -> list[Mistake]:

@@ -109,11 +109,11 @@ def _routing(evaluation: Evaluation) -> str:
 
 
 def _about(evaluation: Evaluation, router: Router) -> str:
-    calibration = router.calibration
+    places = ", ".join(map(str, router.recipe.places))
     return (
         f"{len(evaluation.predictions)} samples · adapters {', '.join(evaluation.labels)} · "
-        f"reads {router.origin.base_model_id} at {router.place} · "
-        f"abstains below a confidence of {calibration.threshold:.3f}"
+        f"reads {router.origin.base_model_id} at {places} · "
+        f"abstains below {router.calibration.threshold:.3f}"
     )
 
 
