@@ -160,5 +160,5 @@ def test_json_and_rows() -> None:
     assert plain["ways"]["routed"]["seconds"] is None
     rows = found.rows()
     assert rows[0] == ("routed", "95.0% [92.0, 97.5]", "-", "-", "-")
-    assert rows[2][0] == "zebra always, the most frequent adapter"
+    assert [row[0] for row in rows] == ["routed", "oracle", "frequent: zebra", "base"]
     assert rows[2][2] == "+55.0 [+48.0, +62.0]"

@@ -207,8 +207,8 @@ def _others(
     """Whom else to ask about every sample, to find what routing is worth."""
     if engine is None or not asked:
         raise ConfigError(
-            "what routing is worth shows in answers: give an engine, leave task on, and give "
-            "samples in scope that have a bbox"
+            "what routing is worth shows in answers: give an engine with adapters, leave task on "
+            "(no --no-task), and give samples in scope that have a bbox"
         )
     labels = engine.router.labels
     others: dict[Role, str | None] = {"frequent": frequent_adapter(samples, labels)}

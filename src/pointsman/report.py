@@ -32,6 +32,7 @@ SHOWN_MISTAKES = 12
 _WIDTH = 440
 """Pixels of a screenshot; with the quality below some 20 kB each"""
 _QUALITY = 72
+_SHOWN_SHARES = 3
 _HARD = "\N{NO-BREAK SPACE}"
 
 _NAMES: dict[Role, str] = {
@@ -153,17 +154,18 @@ def _success(evaluation: Evaluation) -> str:
     answered = [p for p in evaluation.predictions if p.answers]
     roles = [role for role in (*WAYS, "wrong") if role in answered[0].answers]
     shares = {_NAMES[role]: _success_of(evaluation, role) for role in roles}
-    told = "; ".join(f"{name} {_percent(share)}" for name, share in shares.items())
+    alt = "; ".join(f"{name} {_percent(share)}" for name, share in shares.items())
     note = (
         f"Share of {len(answered)} requests in scope whose click lands in the right box and whose "
         "text is right, with 95% bootstrap intervals."
     )
-    picture = _picture(plots.success_png(shares), f"Right answers: {told}", note, "wide")
+    picture = _picture(plots.success_png(shares), f"Right answers: {alt}", note, "wide")
     worth = evaluation.worth
     if not (worth and worth.timed):
         return picture
     columns = ("who answers", "routing adds, points", "seconds", "time of routed over it")
-    rows = [(name, *costs) for name, _, *costs in worth.rows()]
+    told = dict(zip(worth.ways, worth.rows(), strict=True))
+    rows = [(_NAMES[role], *costs) for role, (_, _, *costs) in told.items()]
     note = (
         f"Seconds: median of {worth.timed} requests asked one at a time, on the machine at hand; "
         "times are compared request by request."
@@ -253,7 +255,8 @@ def _card(mistake: Mistake) -> str:
     prediction = mistake.prediction
     sample, route = prediction.sample, prediction.route
     instruction = _text(sample.instruction)
-    shares = " · ".join(f"{name}{_HARD}{p:.2f}" for name, p in route.probabilities.items())
+    likely = sorted(route.probabilities.items(), key=lambda pair: -pair[1])[:_SHOWN_SHARES]
+    shares = " · ".join(f"{name}{_HARD}{share:.2f}" for name, share in likely)
     return f"""<article>
 {_screenshot(prediction)}
 <h3>{instruction}</h3>

@@ -103,7 +103,7 @@ class Worth:
         assert rival.gain is not None
         shares = (
             f"{_share(routed.success)} of {self.n} answers right against "
-            f"{_share(rival.success)} with {self.name(self.rival)}"
+            f"{_share(rival.success)} with {self._name(self.rival)}"
         )
         if self.verdict == "loses":
             return f"{shares}, which is the better choice on this data."
@@ -129,10 +129,10 @@ class Worth:
 
     def rows(self) -> list[tuple[str, ...]]:
         """For people: who answers, right, what routing adds, seconds, and routed over that time."""
-        return [(self.name(role), *_cells(way)) for role, way in self.ways.items()]
+        named = {"frequent": f"frequent: {self.frequent}"}
+        return [(named.get(role, role), *_cells(way)) for role, way in self.ways.items()]
 
-    def name(self, role: Role) -> str:
-        """A way in words."""
+    def _name(self, role: Role) -> str:
         return {
             "routed": "routed",
             "oracle": "the right adapter",
