@@ -62,9 +62,12 @@ article p:not(.missing) { margin: .2rem .85rem; font-size: .9rem; overflow-wrap:
 @media print {
   :root { color-scheme: light; --ink: #000; --soft: #444; --line: #ccc; --card: #fff;
     --ground: #fff; --accent: #8a3800; --good: #0b5a2e; --bad: #8f1d17; }
-  body { padding: 0; font-size: 11pt; max-width: none; }
+  body { padding: 0; font-size: 10pt; max-width: none; }
+  .pictures { grid-template-columns: 1fr 1fr; }
+  .cards { grid-template-columns: 1fr 1fr 1fr; }
+  figure img { max-height: 300px; }
   figure img { filter: none; mix-blend-mode: normal; }
   figure, article, .tiles div, tr { break-inside: avoid; }
-  h2 { break-after: avoid; }
+  h2, .note { break-after: avoid; }
 }
 """
