@@ -37,7 +37,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from pointsman.base import Prompt
-from pointsman.calibrate import expected_calibration_error
+from pointsman.calibrate import reliability
 from pointsman.console import progress, quiet_libraries
 from pointsman.encoder import TextEncoder, load_encoder
 from pointsman.features import FeatureRecipe, Features, Origin, extract
@@ -164,7 +164,7 @@ def ece_of(router: Router, values: Tensor, labels: Tensor) -> float:
     with torch.inference_mode():
         evidence = router.read(read_by(router.recipe, RECIPE, values))
     best = router.calibration.probabilities(evidence.logits).max(-1)
-    return expected_calibration_error(best.values, best.indices == labels)
+    return reliability(best.values, best.indices == labels).ece
 
 
 def regression(recipe: FeatureRecipe, values: dict[str, Tensor], labels: Tensor) -> Judge:

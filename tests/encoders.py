@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     BertConfig,
     BertModel,
@@ -54,13 +54,14 @@ def make_encoder(folder: Path, kind: str = "bert", *, seed: int = 0, longest: in
 
 
 def write_tokenizer(folder: Path, *, ends: bool) -> PreTrainedTokenizerFast:
-    """A lower-casing WordPiece of letters and digits; ``ends`` wraps texts in [CLS] and [SEP]."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    """A lower-casing WordPiece of a few words; ``ends`` wraps texts in [CLS] and [SEP]."""
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,?[]'-"
+    words = [word for words in VERBS.values() for word in words]
+    pieces = [*SPECIAL, *words, *letters, *(f"##{letter}" for letter in letters)]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(special_tokens=list(SPECIAL), vocab_size=200)
-    words = [word for words in VERBS.values() for word in words]
-    tokenizer.train_from_iterator([*words * 3, "abcdefghijklmnopqrstuvwxyz 0123456789"], trainer)
     if ends:
         ids = {token: tokenizer.token_to_id(token) for token in SPECIAL}
         tokenizer.post_processor = processors.BertProcessing(

@@ -5,9 +5,9 @@ from pointsman.calibrate import (
     Calibration,
     calibrate,
     conformal_threshold,
-    expected_calibration_error,
     fit_temperature,
     fit_threshold,
+    reliability,
 )
 from pointsman.errors import ConfigError
 from pointsman.scores import Evidence
@@ -45,17 +45,26 @@ def test_ece_by_hand() -> None:
     confidence = torch.tensor([0.9, 0.9, 0.6, 0.6])
     correct = torch.tensor([True, True, True, False])
     # Two bins of two: |2 - 1.8| and |1 - 1.2|, over four samples.
-    assert expected_calibration_error(confidence, correct, bins=10) == pytest.approx(0.1)
+    assert reliability(confidence, correct, bins=10).ece == pytest.approx(0.1)
     # One bin of all: |3 - 3.0|.
-    assert expected_calibration_error(confidence, correct, bins=1) == pytest.approx(0, abs=1e-6)
+    assert reliability(confidence, correct, bins=1).ece == pytest.approx(0, abs=1e-6)
+
+
+def test_bins_by_hand() -> None:
+    confidence = torch.tensor([0.5, 0.5001, 0.9, 1.0], dtype=torch.double)
+    bins = reliability(confidence, torch.tensor([True, False, True, True]), bins=4)
+    # An upper edge belongs to its bin.
+    assert bins.counts.tolist() == [0, 1, 1, 2]
+    assert bins.confidence.tolist() == pytest.approx([0, 0.5, 0.5001, 0.95])
+    assert bins.accuracy.tolist() == [0, 1, 0, 1]
 
 
 def test_ece_of_the_edges() -> None:
     certain = torch.tensor([1.0, 1.0])
-    assert expected_calibration_error(certain, torch.tensor([True, True])) == 0
-    assert expected_calibration_error(certain, torch.tensor([False, False])) == 1
-    assert expected_calibration_error(torch.tensor([0.0]), torch.tensor([False])) == 0
-    assert expected_calibration_error(torch.tensor([]), torch.tensor([], dtype=torch.bool)) == 0
+    assert reliability(certain, torch.tensor([True, True])).ece == 0
+    assert reliability(certain, torch.tensor([False, False])).ece == 1
+    assert reliability(torch.tensor([0.0]), torch.tensor([False])).ece == 0
+    assert reliability(torch.tensor([]), torch.tensor([], dtype=torch.bool)).ece == 0
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.8, 0.95, 1.0])

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import pointsman
-from commands import Result, run, succeeds
-from conftest import ADAPTERS
+from commands import Result, refused, run, succeeds
+from conftest import ADAPTERS, make_adapter
 from pointsman.adapters import CONFIG, NOTE, WEIGHTS
 
 POINTSMAN = Path(sys.executable).with_name("pointsman")
@@ -93,7 +93,7 @@ def test_train_shows_its_candidates(flow: dict[str, Any], folder: Path) -> None:
     ]
     chosen = result["candidates"][result["chosen"]]
     assert chosen["reads"] == result["reads"]
-    assert {"val_loss", "val_acc", "auroc", "score", "mlp_size"} < set(chosen)
+    assert {"val_loss", "val_acc", "auroc", "auroc_left_out", "mlp_size"} < set(chosen)
     assert [c["cost"] for c in result["candidates"]] == [0.25] * 2 + [0.75] * 4
     assert (folder / "router" / "depths.png").read_bytes().startswith(b"\x89PNG")
 
@@ -139,11 +139,12 @@ def test_evaluate_has_the_documented_keys(flow: dict[str, Any]) -> None:
         "by",
         "out_of_scope",
         "task",
+        "worth",
         "confusion",
         "seconds",
     }
     assert result["labels"] == list(ADAPTERS)
-    assert set(result["in_scope"]) == {"n", "accuracy", "macro_f1", "ece", "abstained"}
+    assert set(result["in_scope"]) == {"n", "accuracy", "macro_f1", "ece", "aurc", "abstained"}
     assert set(result["out_of_scope"]) == {"n", "auroc", "rejected"}
     assert set(result["task"]) == {"n", "routed", "oracle", "base", "wrong"}
     assert (result["in_scope"]["n"], result["out_of_scope"]["n"], result["task"]["n"]) == (9, 3, 9)
@@ -251,8 +252,32 @@ def test_people_get_tables(folder: Path) -> None:
         "predictions.jsonl",
         "confusion.png",
         "evaluation.json",
+        "report.html",
     }
+    assert f"report: {out / 'report.html'}" in shown.out
     assert "0 errors" in succeeds("data", "check", folder / "data").out
+
+
+@pytest.mark.usefixtures("flow")
+def test_worth_with_a_multitask_adapter_of_higher_rank(
+    folder: Path, tiny_base_folder: Path
+) -> None:
+    config = ("--config", folder / "pointsman.toml")
+    whole = make_adapter(tiny_base_folder, folder / "whole", 9, r=8)
+    ask = ("evaluate", "--data", folder / "data", *config, "--multitask", whole)
+    shown = succeeds(*ask)
+    assert "worth on 9 requests" in shown.out
+    assert "Not shown that routing pays: " in " ".join(shown.out.split())
+    result = json.loads(succeeds(*ask, "--json").out)
+    assert list(result["worth"]["ways"]) == ["routed", "oracle", "frequent", "multitask", "base"]
+    assert result["worth"]["timed"] == 9
+
+
+@pytest.mark.usefixtures("flow")
+def test_worth_that_cannot_be_found_is_refused(folder: Path) -> None:
+    ask = ("evaluate", "--data", folder / "data", "--config", folder / "pointsman.toml")
+    assert "shows in answers" in refused(*ask, "--worth", "--no-task")
+    assert "gone: no such folder" in refused(*ask, "--multitask", folder / "gone")
 
 
 def python(code: str) -> str:

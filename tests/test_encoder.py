@@ -6,10 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModel, AutoTokenizer
+from transformers import (
+    AlbertConfig,
+    AlbertModel,
+    AutoModel,
+    AutoTokenizer,
+    XLNetConfig,
+    XLNetModel,
+)
 
 from conftest import ADAPTERS
-from encoders import as_sentence_transformer, make_encoder, write_texts
+from encoders import as_sentence_transformer, make_encoder, write_texts, write_tokenizer
 from pointsman.base import Base, Prompt, make_prompt
 from pointsman.data.dataset import Dataset, read_dataset
 from pointsman.data.generate import generate
@@ -193,6 +200,25 @@ def test_a_checkpoint_without_a_pooler_is_whole(bert: Path, tmp_path: Path) -> N
     recipe = FeatureRecipe((4,), ("mean",))
     mine, theirs = load_encoder(str(folder)), load_encoder(str(bert))
     assert torch.equal(features_of(mine, recipe, *TEXTS), features_of(theirs, recipe, *TEXTS))
+
+
+def test_models_whose_layers_cannot_be_told_apart(tmp_path: Path, texts: Dataset) -> None:
+    """ALBERT runs one layer over and over, XLNet's put the batch last."""
+    sizes = {"num_attention_heads": 2, "vocab_size": 128}
+    albert = AlbertConfig(hidden_size=32, intermediate_size=64, embedding_size=16, **sizes)
+    write_tokenizer(tmp_path / "albert", ends=True)
+    AlbertModel(albert).save_pretrained(tmp_path / "albert")
+    encoder = load_encoder(str(tmp_path / "albert"))
+    assert (encoder.depth, encoder.default_layers) == (1, (1,))
+    assert features_of(encoder, FeatureRecipe((1,), ("mean",)), *TEXTS).shape == (3, 1, 32)
+    write_tokenizer(tmp_path / "xlnet", ends=True)
+    XLNetModel(
+        XLNetConfig(d_model=32, d_inner=64, n_layer=4, n_head=2, vocab_size=128)
+    ).save_pretrained(tmp_path / "xlnet")
+    encoder = load_encoder(str(tmp_path / "xlnet"))
+    with pytest.raises(ConfigError, match=r"layer 2 of .* of another order; use --layers 4"):
+        preprocess(texts, encoder, tmp_path / "out")
+    assert preprocess(texts, encoder, tmp_path / "last", FeatureRecipe((4,))).hidden_size == 32
 
 
 @pytest.mark.parametrize(

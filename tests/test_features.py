@@ -99,7 +99,7 @@ def test_image_mean_needs_an_image(tiny_base: Base) -> None:
 
 
 def test_the_answer_never_reaches_the_router(tiny_data: Dataset, tiny_base: Base) -> None:
-    """Remove the filter of assistant turns in ``RoutingSample.prompt`` and this fails."""
+    """Remove the filter of assistant turns in ``sample.routed_part`` and this fails."""
     sample = tiny_data.splits["train"][0]
     assert sample.answer is not None
     read = load_prompt(sample)

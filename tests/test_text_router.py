@@ -11,6 +11,9 @@ from conftest import ADAPTERS
 from encoders import make_encoder, write_texts
 from pointsman.engine import Engine
 from pointsman.project import load_project
+from pointsman.router import Router
+
+TEXT = "pick date c7"
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = json.loads(made.out)
     assert result["layers"] == [2, 3, 4]
     assert (result["poolings"], result["history"]) == (["mean"], "last-user")
-    succeeds("train", folder / "features", "--out", folder / "router")
+    succeeds("train", folder / "features", "--out", folder / "router", "--coverage", 1)
     return folder
 
 
@@ -50,14 +53,14 @@ def router_only(folder: Path) -> Path:
 
 
 def test_route_needs_no_base(folder: Path, router_only: Path) -> None:
-    by_router = succeeds("route", "pick date c7", "--router", folder / "router", "--json")
-    by_project = succeeds("route", "pick date c7", "--config", router_only, "--json")
+    by_router = succeeds("route", TEXT, "--router", folder / "router", "--json")
+    by_project = succeeds("route", TEXT, "--config", router_only, "--json")
     assert json.loads(by_router.out) == json.loads(by_project.out)
     assert json.loads(by_router.out)["adapter"] == "calendar"
 
 
 def test_an_image_is_left_aside_with_a_note(folder: Path) -> None:
-    result = run("route", "nowhere.png", "pick date c7", "--router", folder / "router", "--json")
+    result = run("route", "nowhere.png", TEXT, "--router", folder / "router", "--json")
     assert result.code == 0
     assert result.err == "the router reads text alone: nowhere.png is not looked at\n"
     assert json.loads(result.out)["adapter"] == "calendar"
@@ -66,10 +69,10 @@ def test_an_image_is_left_aside_with_a_note(folder: Path) -> None:
 def test_a_moved_encoder_is_named_anew(folder: Path, tmp_path: Path) -> None:
     router = Path(shutil.copytree(folder / "router", tmp_path / "router"))
     moved = shutil.copytree(folder / "encoder", tmp_path / "moved")
-    found = succeeds("route", "book visit p7", "--router", router, "--encoder", moved, "--json")
-    assert json.loads(found.out)["adapter"] == "provider-select"
+    found = succeeds("route", TEXT, "--router", router, "--encoder", moved, "--json")
+    assert found.out == succeeds("route", TEXT, "--router", folder / "router", "--json").out
     other = make_encoder(tmp_path / "other", seed=8)
-    line = refused("route", "book visit p7", "--router", router, "--encoder", other)
+    line = refused("route", TEXT, "--router", router, "--encoder", other)
     assert "differ in their weights" in line
 
 
@@ -92,12 +95,10 @@ def test_evaluate_answers_where_there_is_a_base(
 
 def test_generate_routes_by_the_encoder(project: Path) -> None:
     said = json.loads(
-        succeeds(
-            "generate", "pick date c7", "--config", project, "--max-new-tokens=2", "--json"
-        ).out
+        succeeds("generate", TEXT, "--config", project, "--max-new-tokens=2", "--json").out
     )
     assert said["adapter"] == said["route"]["adapter"] == "calendar"
-    shown = succeeds("generate", "pick date c7", "--config", project, "--max-new-tokens=2").out
+    shown = succeeds("generate", TEXT, "--config", project, "--max-new-tokens=2").out
     assert "plan two-pass: the router reads with a text encoder of its own" in " ".join(
         shown.split()
     )
@@ -107,8 +108,20 @@ def test_the_engine_takes_what_the_project_says(project: Path) -> None:
     found = load_project(project)
     assert (found.encoder, found.hysteresis) == (str(project.parent / "encoder"), 0.5)
     with Engine.from_config(project) as engine:
-        assert engine.route(None, "pick date c7", session="a").adapter == "calendar"
+        assert engine.route(None, TEXT, session="a").adapter == "calendar"
         assert engine._sessions._hysteresis == 0.5
+
+
+def test_adapters_are_sealed_without_a_base(
+    folder: Path, tiny_adapters: dict[str, str], tmp_path: Path
+) -> None:
+    router = Path(shutil.copytree(folder / "router", tmp_path / "router"))
+    lines = [f'encoder = "{folder / "encoder"}"', f'router = "{router}"', "[adapters]"]
+    lines += [f'{name} = "{path}"' for name, path in tiny_adapters.items()]
+    (tmp_path / "front.toml").write_text("\n".join(lines))
+    succeeds("seal", router, "--config", tmp_path / "front.toml")
+    assert Router.load(router).unsealed == []
+    assert json.loads(succeeds("route", TEXT, "--router", router, "--json").out)["label"] == 0
 
 
 def test_inspect_shows_the_reader(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import floor, isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from scipy.optimize import minimize_scalar
@@ -140,9 +140,26 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     return float(torch.tensor(minimize_scalar(loss, bounds=(-bound, bound)).x).exp())
 
 
-def expected_calibration_error(confidence: Tensor, correct: Tensor, bins: int = 15) -> float:
-    """ECE over equal-width bins (Naeini et al., AAAI 2015) of confidences (n,) and hits (n,)."""
+class Reliability(NamedTuple):
+    """How often predictions of like confidence were right, in equal-width bins of confidence."""
+
+    counts: Tensor
+    """(bins,) predictions"""
+    confidence: Tensor
+    """(bins,) mean confidence, 0 in an empty bin"""
+    accuracy: Tensor
+    """(bins,) share that was right, 0 in an empty bin"""
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error (Naeini et al., AAAI 2015): the mean gap of a prediction."""
+        gaps = (self.accuracy - self.confidence).abs()
+        return float((gaps * self.counts).sum() / self.counts.sum().clamp(min=1))
+
+
+def reliability(confidence: Tensor, correct: Tensor, bins: int = 15) -> Reliability:
+    """Bins of confidences (n,) from 0 to 1 and hits (n,); a bin's upper edge belongs to it."""
     index = (confidence * bins).ceil().clamp(1, bins).long() - 1
-    gap = torch.zeros(bins, dtype=torch.double)
-    gap.index_add_(0, index, correct.double() - confidence.double())
-    return float(gap.abs().sum() / max(1, len(confidence)))
+    counts = torch.bincount(index, minlength=bins).double()
+    sums = [torch.bincount(index, x.double(), minlength=bins) for x in (confidence, correct)]
+    return Reliability(counts, *(total / counts.clamp(min=1) for total in sums))

@@ -336,8 +336,16 @@ def evaluate(
         list[str] | None, typer.Option(help="Accuracy by any field of the samples; repeatable.")
     ] = None,
     task: Annotated[bool, typer.Option(help="Generate too, where samples have a bbox.")] = True,
+    worth: Annotated[
+        bool, typer.Option("--worth", help="Say whether routing pays; times single requests.")
+    ] = False,
+    multitask: Annotated[
+        str | None, typer.Option(help="One adapter trained on everything, to compare with.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
-    out: Annotated[Path | None, typer.Option(help="Write pictures and predictions here.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write report.html, pictures and predictions here.")
+    ] = None,
     plan: Plan = None,
     device: Device = None,
     as_json: Json = False,
@@ -351,27 +359,45 @@ def evaluate(
         alone = _text_router(config, router, encoder, device)
         answers = task and config is not None and load_project(config).base is not None
         by_whom: Engine | tuple[TextEncoder, Router]
-        if alone is None or answers:
+        beside = None
+        if alone is None or answers or multitask is not None:
             by_whom = stack.enter_context(
-                _engine(config, router=router, encoder=encoder, device=device, plan=plan)
+                _engine(
+                    config,
+                    router=router,
+                    encoder=encoder,
+                    device=device,
+                    plan=plan,
+                    multitask=multitask,
+                )
             )
-            labels = by_whom.router.labels
+            used = by_whom.router
+            beside = None if multitask is None else by_whom.adapters[-1]
         else:
-            by_whom, labels = alone, alone[1].labels
-        samples = read_samples_of(data, labels)
+            by_whom, used = alone, alone[1]
+        samples = read_samples_of(data, used.labels)
         with console.progress("evaluating") as report:
             result = evaluate(
-                by_whom, samples, by=by or (), task=task, batch_size=batch_size, progress=report
+                by_whom,
+                samples,
+                by=by or (),
+                task=task,
+                worth=worth,
+                multitask=beside,
+                batch_size=batch_size,
+                progress=report,
             )
     if out is not None:
-        save(result, out)
+        save(result, used, out)
     if as_json:
         console.show_json(result.to_json())
         return
     for title, columns, rows in result.tables():
         console.table(columns, rows, title)
+    if result.worth:
+        console.say(result.worth.sentence)
     if out is not None:
-        console.say(f"details: {out}")
+        console.say(f"report: {out / 'report.html'}")
 
 
 @app.command()
@@ -534,6 +560,9 @@ def data_screens(
 def data_check(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
     images: Annotated[bool, typer.Option(help="Decode every image.")] = True,
+    features: Annotated[
+        Path | None, typer.Option(help="Its features folder: also look for wrong labels.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Look for leaks, broken images, contradictions and imbalance; status 1 if there are errors."""
@@ -541,6 +570,12 @@ def data_check(
 
     with console.counting("checking") as step:
         report = check(dataset, images=images, progress=step)
+        if features is not None:
+            from pointsman.noise import check_labels
+
+            found = [*report.findings, *check_labels(dataset, features, step)]
+            found.sort(key=lambda finding: finding.level != "error")
+            report = replace(report, findings=found)
     _show_report(report, dataset, as_json)
 
 
@@ -667,7 +702,9 @@ def _engine(
     encoder: str | None = None,
     device: str | None = None,
     plan: str | None = None,
+    multitask: str | None = None,
 ) -> "Engine":
+    """The project's engine, else the pocket's; perhaps with one more adapter, its last."""
     from pointsman.engine import Engine, pocket_folder
     from pointsman.project import FILE_NAME, load_project
 
@@ -682,6 +719,10 @@ def _engine(
         project = replace(project, router=str(router))
     if encoder is not None:
         project = replace(project, encoder=encoder)
+    if multitask is not None:
+        from pointsman.multitask import engine_beside
+
+        return engine_beside(project, where, multitask, device=device, plan=plan)
     return Engine.from_project(project, where, device=device, plan=plan)
 
 

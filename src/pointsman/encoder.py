@@ -132,7 +132,13 @@ class TextEncoder:
 
         def keeps(depth: int) -> Callable[..., None]:
             def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-                keep(depth, output if isinstance(output, Tensor) else output[0])
+                states = output if isinstance(output, Tensor) else output[0]
+                if states.shape[:2] != encoded["input_ids"].shape:
+                    raise ConfigError(
+                        f"layer {depth} of {self.id} gives states of another order; "
+                        f"use --layers {self.depth}"
+                    )
+                keep(depth, states)
                 if depth == layers[-1]:
                     raise _Stopped
 

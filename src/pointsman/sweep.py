@@ -3,7 +3,8 @@
 The rule is that of one standard error (Breiman et al., 1984, section 3.4.3): of all choices that
 validation cannot tell from the best, the cheapest. Accuracy is looked at first. It often saturates,
 so among those that are left a finer measure follows by the same rule: the area under the ROC curve
-against validation samples out of scope or, where there are none, the calibrated cross-entropy.
+against validation samples out of scope or, where there are none, against classes that are left out
+in turn. With too few classes for that, it is the calibrated cross-entropy.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,6 +44,8 @@ class Candidate:
     auroc_error: float
     cost: float
     """Share of the base's layers that are run to route"""
+    left_out: float | None = None
+    """In place of ``auroc`` where it was asked for: against classes that were left out"""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -52,7 +55,7 @@ class Candidate:
             "val_acc": self.accuracy,
             "val_loss": self.loss,
             "auroc": self.auroc,
-            "score": None if self.auroc is None else "+".join(self.scorer.parts),
+            "auroc_left_out": self.left_out,
             "cost": self.cost,
         }
 
@@ -113,7 +116,7 @@ def judged(
         loss=float(losses.mean()),
         loss_error=float(losses.std(correction=0)) / sqrt(n),
         auroc=auroc,
-        auroc_error=0.0 if auroc is None else auroc_error(auroc, n, len(val[1]) - n),
+        auroc_error=0.0 if auroc is None else _careful_error(auroc, n, len(val[1]) - n),
         cost=recipe.layers[-1] / features.depth,
     )
 
@@ -145,6 +148,12 @@ def aurocs_of(
     }
 
 
+def _careful_error(auroc: float, inside: int, outside: int) -> float:
+    """As ``auroc_error``, with one sample more that is told from half of the others."""
+    fewer = min(inside, outside)
+    return auroc_error((auroc * fewer + 0.5) / (fewer + 1), inside, outside)
+
+
 def auroc_error(auroc: float, inside: int, outside: int) -> float:
     """The standard error of an AUROC (Hanley & McNeil, 1982)."""
     one, two = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)
@@ -153,10 +162,32 @@ def auroc_error(auroc: float, inside: int, outside: int) -> float:
     return sqrt(max(0.0, varies) / (inside * outside))
 
 
+def with_left_out(
+    candidate: Candidate, parts: Parts, auroc: float, inside: int, outside: int
+) -> Candidate:
+    """A candidate whose score and measure come from classes that were left out.
+
+    Args:
+        inside, outside: samples that the AUROC is of.
+    """
+    return replace(
+        candidate,
+        scorer=candidate.scorer.only(parts),
+        left_out=auroc,
+        auroc_error=_careful_error(auroc, inside, outside),
+    )
+
+
+def accurate(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those whose accuracy cannot be told from the best."""
+    best = max(candidates, key=lambda c: c.accuracy)
+    return [c for c in candidates if c.accuracy >= best.accuracy - best.accuracy_error]
+
+
 def choose(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
     """The candidate that is taken, and why."""
     best = max(candidates, key=lambda c: c.accuracy)
-    left = [c for c in candidates if c.accuracy >= best.accuracy - best.accuracy_error]
+    left = accurate(candidates)
     why = (
         f"{len(left)} of {len(candidates)} within one standard error "
         f"({best.accuracy_error:.2%}) of the best accuracy ({best.accuracy:.2%})"
@@ -166,6 +197,10 @@ def choose(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
         measure = lambda c: c.auroc or 0.0  # noqa: E731
         top = max(left, key=measure)
         error, name = top.auroc_error, "AUROC"
+    elif all(c.left_out is not None for c in left):
+        measure = lambda c: c.left_out or 0.0  # noqa: E731
+        top = max(left, key=measure)
+        error, name = top.auroc_error, "AUROC against classes left out"
     else:
         measure = lambda c: -c.loss  # noqa: E731
         top = max(left, key=measure)

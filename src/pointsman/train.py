@@ -19,7 +19,16 @@ from pointsman.labels import OUT_OF_SCOPE, LabelMap
 from pointsman.plots import depth_png
 from pointsman.router import Probes, Router
 from pointsman.scores import DEFAULT, Parts, fit_scorer
-from pointsman.sweep import Candidate, aurocs_of, choose, judged, read_by, recipes_of
+from pointsman.sweep import (
+    Candidate,
+    accurate,
+    aurocs_of,
+    choose,
+    judged,
+    read_by,
+    recipes_of,
+    with_left_out,
+)
 
 Progress = Callable[[int, int], None]
 DEPTHS = "depths.png"
@@ -137,6 +146,9 @@ def train_router(
             candidates.append(_tried(recipe, mlp_size, features, settings, log))
             if progress:
                 progress(number, len(shapes))
+        if candidates[0].auroc is None and len(features.labels) >= LEFT_OUT:
+            left = accurate(candidates)
+            candidates = [_left_out(c, features, settings) if c in left else c for c in candidates]
     best, why = choose(candidates)
     router = _seal(best, why, candidates, features, settings)
     if out is not None:
@@ -245,30 +257,29 @@ def class_weights(labels: Tensor, classes: int) -> Tensor:
     return counts.sum() / (classes * counts)
 
 
-def _parts(best: Candidate, features: Features, settings: TrainSettings) -> Parts:
-    """Parts of the score where no sample out of scope tells: classes left out stand for them.
+def _left_out(candidate: Candidate, features: Features, settings: TrainSettings) -> Candidate:
+    """The candidate with the best score where no sample out of scope tells which that is.
 
-    A third of the classes at a time is taken away from a head like the chosen one, and the score
-    is taken that tells their validation samples best from the others'. With fewer than three
-    classes there is nothing to learn so, and a sum of all kinds of parts is taken.
+    Classes that are left out stand for them: a third at a time is taken away from a head like the
+    candidate's, and the score is taken that tells their validation samples best from the others'.
     """
     classes = len(features.labels)
-    if classes < LEFT_OUT:
-        return DEFAULT
     sums: dict[Parts, float] = {}
     for fold in range(LEFT_OUT):
         kept = torch.arange(classes) % LEFT_OUT != fold
         number = torch.where(kept, kept.cumsum(0) - 1, OUT_OF_SCOPE)
         (x, labels), val = (
-            (read_by(best.recipe, features.recipe, values[y >= 0]), number[y[y >= 0]])
+            (read_by(candidate.recipe, features.recipe, values[y >= 0]), number[y[y >= 0]])
             for values, y in (features.splits["train"], features.splits["val"])
         )
         x, labels = x[labels >= 0], labels[labels >= 0]
-        head, _ = fit_head(x, labels, int(kept.sum()), best.mlp_size, settings)
-        scorer = fit_scorer(head, None, best.temperature, (x, labels), val, settings.seed)
+        head, _ = fit_head(x, labels, int(kept.sum()), candidate.mlp_size, settings)
+        scorer = fit_scorer(head, None, candidate.temperature, (x, labels), val, settings.seed)
         for parts, auroc in aurocs_of(scorer, head, val).items():
             sums[parts] = sums.get(parts, 0.0) + auroc
-    return max(sums, key=lambda parts: sums[parts])
+    parts = max(sums, key=lambda parts: sums[parts])
+    outside = int((features.splits["val"][1] >= 0).sum()) // LEFT_OUT
+    return with_left_out(candidate, parts, sums[parts] / LEFT_OUT, 2 * outside, outside)
 
 
 def _check_split(features: Features, split: str) -> None:
@@ -293,8 +304,8 @@ def _seal(
     val, labels = features.splits["val"]
     x = read_by(best.recipe, features.recipe, val)
     scorer = best.scorer
-    if best.auroc is None:
-        scorer = scorer.only(_parts(best, features, settings))
+    if best.auroc is None and best.left_out is None:  # too few classes to learn from
+        scorer = scorer.only(DEFAULT)
     probes = read_by(best.recipe, features.recipe, features.probes)
     with torch.inference_mode():
         evidence = scorer(best.head, x)
