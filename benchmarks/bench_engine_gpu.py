@@ -12,7 +12,7 @@ import re
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from statistics import median
@@ -133,8 +133,8 @@ class Setup:
             rows = torch.full((requests,), self.stack.zero, device=device)
             return self.forward.prefill(encoded, features, range(requests), rows)
 
-        def decide(states: Tensor, batch: Encoded) -> Tensor:
-            logits = self.head(pool(states, batch, "last").float())
+        def decide(reads: Sequence[Tensor], batch: Encoded) -> Tensor:
+            logits = self.head(pool(reads[0], batch, "last").float())
             best = functional.softmax(logits, -1).max(-1)
             labels = best.indices.where(best.values >= 0, -1)
             rows = self.stack.rows_of(labels)
@@ -142,7 +142,7 @@ class Setup:
             others = torch.arange(requests, device=device) % ADAPTERS
             return rows if requests == 1 else torch.where(rows < 0, rows, others)
 
-        routing = Routing(route_layer, decide, again=False)
+        routing = Routing((route_layer,), decide, again=False)
         return self.forward.prefill(encoded, features, range(requests), None, routing)
 
 

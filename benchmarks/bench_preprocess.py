@@ -45,7 +45,7 @@ def main() -> None:
         sources = {name: [str(folder / "screens" / f"{name}.jsonl")] for name in names}
         generate(sources, folder / "dataset", val=0.2, test=0.2)
         dataset, base = read_dataset(folder / "dataset"), load_base(str(pocket / "base"))
-        recipe = FeatureRecipe.default(base.depth)
+        recipe = FeatureRecipe.default(base)
         seconds: dict[str, list[float]] = {"naive": [], "preprocess": []}
         for number in range(ROUNDS):
             for what in ("naive", "preprocess") if number % 2 else ("preprocess", "naive"):

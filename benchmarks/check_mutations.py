@@ -1,4 +1,4 @@
-"""Three mutations that would silently break the mapping or leak the label: do tests fail?
+"""Mutations that would silently break the mapping or leak the label: do tests fail?
 
 Each is made in a copy of the repository; the tests named must pass without it and fail with it.
 """
@@ -24,8 +24,16 @@ def edit(path: Path, old: str, new: str) -> None:
 def drop_the_filter(root: Path) -> None:
     edit(
         root / "src/pointsman/sample.py",
-        'return tuple(turn for turn in self.turns if turn.role != "assistant")',
-        "return self.turns",
+        'seen = [at for at, turn in enumerate(turns) if turn.role != "assistant"]',
+        "seen = list(range(len(turns)))",
+    )
+
+
+def route_over_answers(root: Path) -> None:
+    edit(
+        root / "src/pointsman/batch.py",
+        "return self._reader is self._base and seen == turns",
+        "return self._reader is self._base",
     )
 
 
@@ -47,6 +55,7 @@ def shuffle_class_names(root: Path) -> None:
 
 MUTATIONS: dict[str, tuple[Callable[[Path], None], str]] = {
     "assistant turns are not filtered": (drop_the_filter, "tests/test_features.py"),
+    "earlier answers are routed on": (route_over_answers, "tests/test_history.py"),
     "two names swapped in the router's config": (swap_two_names, "tests/test_pocket.py"),
     "class_names written in another order": (shuffle_class_names, "tests/test_features.py"),
 }

@@ -8,7 +8,8 @@ import torch
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from pointsman.base import Base, Encoded, Fingerprint
+from pointsman.base import Base, Encoded
+from pointsman.checkpoint import Fingerprint
 from pointsman.products import quicken
 from pointsman.stacked import Lora
 from pointsman.vision import ImageCache

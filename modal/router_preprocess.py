@@ -32,7 +32,7 @@ def preprocess(dataset_dir: str, out_dir: str, base: str, layers: str, max_pixel
 
     loaded = load_base(base, max_pixels=max_pixels or None)
     depths = tuple(int(layer) for layer in layers.split(",") if layer)
-    recipe = FeatureRecipe(depths) if depths else FeatureRecipe.default(loaded.depth)
+    recipe = FeatureRecipe(depths) if depths else FeatureRecipe.default(loaded)
     features = run_preprocess(read_dataset(Path(dataset_dir)), loaded, Path(out_dir), recipe)
     if not modal.is_local():
         VOLUME.commit()

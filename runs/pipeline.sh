@@ -33,7 +33,8 @@ pointsman data check dataset
 pointsman preprocess dataset --config pointsman.toml --layers 2,3,4 --out features
 # 6. The head, sealed with its label map into a router
 pointsman train features --out router
-# 7. What is sealed
+# 7. The adapters' files, sealed into the router
+pointsman seal router --config pointsman.toml
 pointsman inspect router
 # 8. Evaluation: routing, and clicks of routed, oracle, base and wrong adapter
 pointsman evaluate --config pointsman.toml --data dataset --by stratum --out evaluation

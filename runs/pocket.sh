@@ -58,4 +58,5 @@ pointsman data generate --out "$work/dataset" --config pointsman.toml \
 pointsman data check "$work/dataset"
 pointsman preprocess "$work/dataset" --base base --layers $layers --out "$work/features"
 pointsman train "$work/features" --out router
+pointsman seal router --config pointsman.toml
 pointsman inspect router

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from pointsman.adapters import load_base_with_loras
 from pointsman.base import Base, Prompt
 from pointsman.batch import Batch
 from pointsman.engine import Engine
-from pointsman.router import Route, Router
+from pointsman.features import FeatureRecipe, extract, probe_features
+from pointsman.head import build_router_head
+from pointsman.router import Probes, Route, Router
 from pointsman.sample import Turn, user_turn
+from pointsman.scores import fit_scorer
 
 UPPER = [2, 3]
 """Layers that an adapter of plan in-pass may change: the router of these tests reads layer 2."""
@@ -31,6 +35,24 @@ def make_adapters(base: Path, folder: Path, *options: Mapping[str, Any]) -> dict
 
 def make_engine(base: Path, adapters: Mapping[str, str], router: Path, **options: Any) -> Engine:
     return Engine(load_base_with_loras(str(base), adapters), Router.load(router), **options)
+
+
+def make_router(base: Base, like: Router, recipe: FeatureRecipe) -> Router:
+    """A router of random weights that reads what ``recipe`` says, and never abstains."""
+    torch.manual_seed(3)
+    size = base.hidden_size * len(recipe.places)
+    head = build_router_head(size, len(like.labels)).eval()
+    x, labels = torch.randn(60, size), torch.arange(60) % len(like.labels)
+    scorer = fit_scorer(head, None, 1.0, (x, labels), (x, labels))
+    probes = probe_features(base, recipe).flatten(1)
+    with torch.inference_mode():
+        seen = torch.cat([extract(base, base.encode([prompt]), recipe) for prompt in MIXED])
+        head[0].bias -= head(seen.flatten(1)).median(0).values  # or one label would have them all
+        expected = Probes(probes, *scorer(head, probes))
+    calibration = replace(like.calibration, threshold=-1e9)
+    return replace(
+        like, head=head, scorer=scorer, recipe=recipe, probes=expected, calibration=calibration
+    )
 
 
 def picture(seed: int, size: tuple[int, int] = (64, 48)) -> Image.Image:

@@ -239,7 +239,7 @@ def test_features_of_something_else(
     other = make_base(tmp_path / "other", seed=9)
     layers = ("--layers", "1,2,3")
     line = refused(*again, "--base", other, *layers)
-    assert "holds features of another base; choose another --out" in line
+    assert "holds features of another base or encoder; choose another --out" in line
     line = refused(*again, "--base", tiny_base_folder, "--layers", "1")
     assert "holds features of another recipe" in line
     assert "[1, 2, 3]" in line
@@ -455,9 +455,9 @@ def test_folders_given_for_one_another(
     ("options", "message"),
     [
         ("--layers abc", "--layers 'abc': give whole numbers, such as 9,18,27"),
-        ("--layers 99", "layer 99: the base has layers 1 to 4"),
+        ("--layers 99", "base0 has layers 1 to 4"),
         ("--layers 0", "layers [0]: give ascending depths from 1"),
-        ("--pooling first", "position 0 of a causal base attends only to itself"),
+        ("--pooling first", "position 0 of a causal base or model attends only to itself"),
         ("--pooling odd", "unknown pooling 'odd'; known are last, mean, image-mean"),
         ("--device potato", "device 'potato' is not there; leave it out"),
         ("--device meta", "device 'meta' is not there"),

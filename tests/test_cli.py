@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import pointsman
-from commands import Result, run, succeeds
-from conftest import ADAPTERS
+from commands import Result, refused, run, succeeds
+from conftest import ADAPTERS, make_adapter
 from pointsman.adapters import CONFIG, NOTE, WEIGHTS
 
 POINTSMAN = Path(sys.executable).with_name("pointsman")
@@ -73,23 +73,57 @@ def test_preprocess_shows_what_it_made(flow: dict[str, Any], folder: Path) -> No
         "features": str(folder / "features"),
         "labels": list(ADAPTERS),
         "layers": [1, 3],
-        "pooling": "last",
+        "poolings": ["last"],
+        "history": "conversation",
         "samples": {"train": 24, "val": 12, "test": 12},
     }
 
 
 def test_train_shows_its_candidates(flow: dict[str, Any], folder: Path) -> None:
     result = flow["train"]
-    assert set(result) == {"router", "labels", "layer", "best_loss", "best_acc", "candidates"}
+    router = {"router", "labels", "layer", "reads", "best_loss", "best_acc"}
+    abstains = {"score", "threshold"}
+    assert set(result) == router | abstains | {"candidates", "chosen", "why"}
     assert result["labels"] == list(ADAPTERS)
     assert result["layer"] in (1, 3)
-    assert [(c["layer"], c["mlp_size"]) for c in result["candidates"]] == [
-        (1, 0),
-        (1, 128),
-        (3, 0),
-        (3, 128),
+    both = ["layer 1 (last)", "layer 3 (last)"]
+    reads = [both[:1], both[1:], both]
+    assert [(c["reads"], c["mlp_size"]) for c in result["candidates"]] == [
+        (places, size) for places in reads for size in (0, 256)
     ]
-    assert {"val_loss", "val_acc"} < set(result["candidates"][0])
+    chosen = result["candidates"][result["chosen"]]
+    assert chosen["reads"] == result["reads"]
+    assert {"val_loss", "val_acc", "auroc", "auroc_left_out", "mlp_size"} < set(chosen)
+    assert [c["cost"] for c in result["candidates"]] == [0.25] * 2 + [0.75] * 4
+    assert (folder / "router" / "depths.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("flow")
+def test_train_says_why(folder: Path, tmp_path: Path) -> None:
+    options = ("--layers", 1, "--conformal", 0.9, "--prior", "calendar=0.5")
+    out = succeeds("train", folder / "features", "--out", tmp_path / "router", *options).out
+    assert "within one standard error" in out
+    assert "<-" in out
+    assert "abstains under" in out
+    assert (
+        "label set: "
+        in succeeds(
+            "route",
+            next((folder / "data" / "images").iterdir()),
+            "Pick day 3",
+            "--config",
+            with_router(folder, tmp_path),
+        ).out
+    )
+
+
+def with_router(folder: Path, tmp_path: Path) -> Path:
+    """The flow's project file with another router."""
+    text = (folder / "pointsman.toml").read_text()
+    line = next(line for line in text.splitlines() if line.startswith("router"))
+    config = folder / "other.toml"
+    config.write_text(text.replace(line, f'router = "{tmp_path / "router"}"'))
+    return config
 
 
 def test_inspect_shows_what_is_sealed(flow: dict[str, Any], folder: Path) -> None:
@@ -105,11 +139,12 @@ def test_evaluate_has_the_documented_keys(flow: dict[str, Any]) -> None:
         "by",
         "out_of_scope",
         "task",
+        "worth",
         "confusion",
         "seconds",
     }
     assert result["labels"] == list(ADAPTERS)
-    assert set(result["in_scope"]) == {"n", "accuracy", "macro_f1", "ece", "abstained"}
+    assert set(result["in_scope"]) == {"n", "accuracy", "macro_f1", "ece", "aurc", "abstained"}
     assert set(result["out_of_scope"]) == {"n", "auroc", "rejected"}
     assert set(result["task"]) == {"n", "routed", "oracle", "base", "wrong"}
     assert (result["in_scope"]["n"], result["out_of_scope"]["n"], result["task"]["n"]) == (9, 3, 9)
@@ -120,6 +155,18 @@ def test_evaluate_has_the_documented_keys(flow: dict[str, Any]) -> None:
         set(group) == {"n", "accuracy", "task"} for group in result["by"]["adapter"].values()
     )
     assert sum(map(sum, result["confusion"])) == 12
+
+
+ROUTE = {
+    "label",
+    "adapter",
+    "probabilities",
+    "abstained",
+    "score",
+    "candidates",
+    "refused",
+    "held",
+}
 
 
 def request(folder: Path, command: str, *more: object) -> Result:
@@ -134,7 +181,7 @@ def request(folder: Path, command: str, *more: object) -> Result:
 def test_route(folder: Path) -> None:
     result = request(folder, "route", "--json")
     decision = json.loads(result.out)
-    assert set(decision) == {"label", "adapter", "probabilities", "abstained"}
+    assert set(decision) == ROUTE
     assert list(decision["probabilities"]) == list(ADAPTERS)
     assert sum(decision["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert result.err == ""
@@ -146,7 +193,7 @@ def test_generate(folder: Path) -> None:
     short = ("--max-new-tokens", 2)
     answer = json.loads(request(folder, "generate", "--json", *short).out)
     assert set(answer) == {"text", "adapter", "actions", "point", "typed", "route"}
-    assert set(answer["route"]) == {"label", "adapter", "probabilities", "abstained"}
+    assert set(answer["route"]) == ROUTE
     named = json.loads(request(folder, "generate", "--json", "--adapter=calendar", *short).out)
     assert (named["adapter"], named["route"]) == ("calendar", None)
     base = json.loads(request(folder, "generate", "--json", "--adapter=base", *short).out)
@@ -194,7 +241,7 @@ def test_people_get_tables(folder: Path) -> None:
     config = ("--config", folder / "pointsman.toml")
     shown = succeeds("inspect", folder / "router")
     assert "claim-window" in shown.out
-    assert "digests.labels" in shown.out
+    assert "digests.fields.adapters" in shown.out
     out = folder / "evaluation"
     shown = succeeds(
         "evaluate", "--data", folder / "data", *config, "--no-task", "--out", out, "--by", "label"
@@ -205,8 +252,32 @@ def test_people_get_tables(folder: Path) -> None:
         "predictions.jsonl",
         "confusion.png",
         "evaluation.json",
+        "report.html",
     }
+    assert f"report: {out / 'report.html'}" in shown.out
     assert "0 errors" in succeeds("data", "check", folder / "data").out
+
+
+@pytest.mark.usefixtures("flow")
+def test_worth_with_a_multitask_adapter_of_higher_rank(
+    folder: Path, tiny_base_folder: Path
+) -> None:
+    config = ("--config", folder / "pointsman.toml")
+    whole = make_adapter(tiny_base_folder, folder / "whole", 9, r=8)
+    ask = ("evaluate", "--data", folder / "data", *config, "--multitask", whole)
+    shown = succeeds(*ask)
+    assert "worth on 9 requests" in shown.out
+    assert "Not shown that routing pays: " in " ".join(shown.out.split())
+    result = json.loads(succeeds(*ask, "--json").out)
+    assert list(result["worth"]["ways"]) == ["routed", "oracle", "frequent", "multitask", "base"]
+    assert result["worth"]["timed"] == 9
+
+
+@pytest.mark.usefixtures("flow")
+def test_worth_that_cannot_be_found_is_refused(folder: Path) -> None:
+    ask = ("evaluate", "--data", folder / "data", "--config", folder / "pointsman.toml")
+    assert "shows in answers" in refused(*ask, "--worth", "--no-task")
+    assert "gone: no such folder" in refused(*ask, "--multitask", folder / "gone")
 
 
 def python(code: str) -> str:

@@ -57,7 +57,7 @@ def test_route_is_the_stand_alone_routers(
     for prompt, route in zip(prompts, tiny_engine.route_batch(prompts), strict=True):
         with torch.inference_mode():
             features = extract(tiny_base, tiny_base.encode([prompt]), router.recipe)
-        [alone] = router.routes(features[:, 0])
+        [alone] = router.routes(features)
         assert route.label == alone.label
         for name, probability in alone.probabilities.items():
             assert route.probabilities[name] == pytest.approx(probability, abs=1e-4)
@@ -328,6 +328,6 @@ def test_recipes_of_other_poolings_read_too(
 ) -> None:
     encoded = tiny_base.encode([load_prompt(samples[0])])
     for pooling in ("mean", "image-mean"):
-        recipe = FeatureRecipe((1, 2), pooling)  # type: ignore[arg-type]
+        recipe = FeatureRecipe((1, 2), (pooling,))  # type: ignore[arg-type]
         with torch.inference_mode():
             assert extract(tiny_base, encoded, recipe).isfinite().all()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import make_base
+from conftest import make_adapter, make_base
 from pointsman.answer import Answer
 from pointsman.base import load_base
 from pointsman.data.dataset import Dataset, read_samples_of
@@ -19,10 +19,11 @@ from pointsman.errors import ConfigError, ImageError, LabelError, MismatchError,
 from pointsman.evaluate import Evaluation, Prediction, evaluate, measure, save
 from pointsman.features import load_prompt
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
-from pointsman.metrics import Task
+from pointsman.metrics import Task, frequent_adapter
 from pointsman.plots import confusion_png
 from pointsman.router import Route, Router
 from pointsman.sample import RoutingSample, Turn, user_turn
+from pointsman.sweep import read_by
 
 LABELS = LabelMap(("zebra", "ant", "mole"))  # not in alphabetical order: nothing may sort names
 BOX = (10.0, 20.0, 30.0, 40.0)
@@ -41,6 +42,7 @@ def make_route(*probabilities: float, threshold: float = 0.5) -> Route:
         None if abstained else LABELS.names[best],
         dict(zip(LABELS, probabilities, strict=True)),
         abstained,
+        score=probabilities[best],
     )
 
 
@@ -69,6 +71,8 @@ def test_in_scope_is_of_the_most_probable_label_abstained_or_not(predictions):
     assert part.macro_f1 == pytest.approx((2 / 3 + 1 / 2) / 2)
     # Four bins of one sample: gaps 0.2, 0.6, 0.1, 0.4.
     assert part.ece == pytest.approx(1.3 / 4)
+    # From the surest on: right, right, wrong, wrong.
+    assert part.aurc == pytest.approx((0 + 0 + 1 / 3 + 2 / 4) / 4)
 
 
 def test_out_of_scope_scores_are_compared_with_those_in_scope(predictions):
@@ -216,6 +220,7 @@ def test_what_cannot_be_measured_is_null(predictions):
         "by",
         "out_of_scope",
         "task",
+        "worth",
         "confusion",
         "seconds",
     ]
@@ -228,7 +233,7 @@ def test_tables_leave_out_what_is_not_there(predictions):
     tables = measure(LABELS, predictions, by=["adapter"]).tables()
     assert [title for title, _, _ in tables] == ["in scope", "out of scope", "by adapter"]
     assert all(len(row) == len(columns) for _, columns, rows in tables for row in rows)
-    assert tables[0][2] == [(4, "50.0%", "0.583", "0.325", "25.0%")]
+    assert tables[0][2] == [(4, "50.0%", "0.583", "0.325", "0.208", "25.0%")]
     assert measure(LABELS, predictions[4:]).tables()[0][2] == [(2, "-", "50.0%")]
 
 
@@ -331,6 +336,72 @@ def test_task_can_be_left_out(tiny_engine, samples):
     assert evaluate(tiny_engine, samples, task=False).task is None
 
 
+@pytest.fixture(scope="module")
+def worthy(tiny_engine: Engine, tiny_base_folder: Path, samples, tmp_path_factory) -> Evaluation:
+    folder = make_adapter(tiny_base_folder, tmp_path_factory.mktemp("more") / "all", 7)
+    tiny_engine.add_adapter("everything", str(folder))
+    seen: list[tuple[int, int]] = []
+    try:
+        made = evaluate(
+            tiny_engine,
+            samples,
+            worth=True,
+            multitask="everything",
+            max_new_tokens=3,
+            progress=lambda done, total: seen.append((done, total)),
+        )
+    finally:
+        tiny_engine.remove_adapter("everything")
+    # Eleven routes, six answers to each of nine, and five of these one at a time.
+    assert seen[-1] == (11 + 9 * 6 + 9 * 5, 11 + 9 * 6 + 9 * 5)
+    return made
+
+
+def test_worth_asks_the_most_frequent_and_the_multitask_adapter(worthy, tiny_engine):
+    assert worthy.worth is not None
+    assert worthy.worth.frequent == "calendar"  # three samples of each: the first in label order
+    assert list(worthy.worth.ways) == ["routed", "oracle", "frequent", "multitask", "base"]
+    for prediction in worthy.predictions[:9]:
+        asked = {role: answer.adapter for role, answer in prediction.answers.items()}
+        assert (asked["frequent"], asked["multitask"]) == ("calendar", "everything")
+        assert asked["routed"] == prediction.route.adapter
+    task = worthy.task
+    assert task is not None
+    assert worthy.worth.ways["routed"].success.value == task.routed
+    assert worthy.worth.ways["base"].success.value == task.base
+    assert (worthy.worth.n, worthy.worth.pictures, worthy.worth.timed) == (9, 9, 9)
+    assert worthy.worth.verdict == "not shown"  # of nine pictures
+    for way in worthy.worth.ways.values():
+        assert way.seconds is not None
+        assert 0 < way.seconds.low <= way.seconds.value <= way.seconds.high < 10
+    titles = [title for title, _, _ in worthy.tables()]
+    assert "worth on 9 requests" in titles
+    assert worthy.to_json()["worth"]["verdict"] == "not shown"
+
+
+def test_the_most_frequent_adapter_is_that_of_most_samples(samples):
+    fewer = [sample for sample in samples if sample.adapter != "calendar"]
+    labels = LabelMap(("calendar", "claim-window", "provider-select"))
+    assert frequent_adapter(samples, labels) == "calendar"
+    assert frequent_adapter(fewer, labels) == "claim-window"
+    more = next(sample for sample in fewer if sample.adapter == "provider-select")
+    assert frequent_adapter([*fewer, more], labels) == "provider-select"
+
+
+def test_worth_needs_answers(tiny_engine, tiny_base_folder, tiny_router, samples):
+    for refuse in (
+        lambda: evaluate(tiny_engine, samples, worth=True, task=False),
+        lambda: evaluate(tiny_engine, samples[9:], worth=True),
+        lambda: evaluate(
+            (load_base(str(tiny_base_folder)), Router.load(tiny_router)), samples, worth=True
+        ),
+    ):
+        with pytest.raises(ConfigError, match="what routing is worth shows in answers"):
+            refuse()
+    with pytest.raises(LabelError, match="'gone'"):
+        evaluate(tiny_engine, samples, multitask="gone")
+
+
 def test_bad_requests_are_refused_before_the_model_runs(tiny_engine, samples):
     def never(done: int, total: int) -> None:
         raise AssertionError("the model ran")
@@ -347,19 +418,18 @@ def test_bad_requests_are_refused_before_the_model_runs(tiny_engine, samples):
 def test_stored_features_measure_like_the_model(tiny_router, tiny_features, tiny_data: Dataset):
     router = Router.load(tiny_router)
     values, _ = tiny_features.splits["test"]
-    at = tiny_features.recipe.layers.index(router.layer)
     test = tiny_data.splits["test"]
-    routes = router.routes(values[:, at])
+    routes = router.routes(read_by(router.recipe, tiny_features.recipe, values))
     stored = measure(router.labels, [Prediction(s, r) for s, r in zip(test, routes, strict=True)])
     assert stored.in_scope is not None
     assert stored.in_scope.n == len(test) == sum(map(sum, stored.confusion))
 
 
-def test_save_writes_everything(evaluated: Evaluation, tmp_path: Path):
+def test_save_writes_everything(evaluated: Evaluation, tiny_engine: Engine, tmp_path: Path):
     for _ in range(2):  # a second time over the first
-        save(evaluated, tmp_path / "out")
+        save(evaluated, tiny_engine.router, tmp_path / "out")
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert written == ["confusion.png", "evaluation.json", "predictions.jsonl"]
+    assert written == ["confusion.png", "evaluation.json", "predictions.jsonl", "report.html"]
     assert json.loads((tmp_path / "out/evaluation.json").read_text()) == evaluated.to_json()
     lines = [json.loads(x) for x in (tmp_path / "out/predictions.jsonl").read_text().splitlines()]
     assert len(lines) == 11

@@ -19,6 +19,7 @@ from pointsman.errors import ArtefactError, ConfigError, ImageError, MismatchErr
 from pointsman.features import (
     FeatureRecipe,
     Features,
+    Pooling,
     extract,
     load_prompt,
     preprocess,
@@ -38,9 +39,11 @@ def folder_bytes(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def test_first_pooling_is_refused_with_the_reason() -> None:
-    with pytest.raises(ConfigError, match="attends only to itself"):
-        FeatureRecipe((2,), "first")  # type: ignore[arg-type]
+def test_first_pooling_is_refused_with_the_reason(
+    tiny_data: Dataset, tiny_base: Base, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"position 0 of a causal .* attends only to itself"):
+        preprocess(tiny_data, tiny_base, tmp_path / "out", FeatureRecipe((2,), ("first",)))
 
 
 @pytest.mark.parametrize("layers", [(), (0, 1), (2, 1), (1, 1)])
@@ -51,19 +54,24 @@ def test_recipe_refuses_impossible_layers(layers: tuple[int, ...]) -> None:
 
 def test_recipe_refuses_unknown_pooling() -> None:
     with pytest.raises(ConfigError, match="unknown pooling 'max'"):
-        FeatureRecipe((1,), "max")  # type: ignore[arg-type]
+        FeatureRecipe((1,), ("max",))  # type: ignore[arg-type]
 
 
-def test_default_recipe_is_quarters_of_the_depth() -> None:
-    assert FeatureRecipe.default(36).layers == (9, 18, 27)
-    assert FeatureRecipe.default(1).layers == (1,)
+@pytest.mark.parametrize("poolings", [(), ("last", "last")])
+def test_recipe_refuses_no_and_double_poolings(poolings: tuple[Pooling, ...]) -> None:
+    with pytest.raises(ConfigError, match="give one or more of last, mean, image-mean"):
+        FeatureRecipe((1,), poolings)
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean", "image-mean"])
-def test_extract_equals_the_naive_full_forward(tiny_base: Base, pooling: str) -> None:
+def test_default_recipe_is_quarters_of_the_depth(tiny_base: Base) -> None:
+    assert FeatureRecipe.default(tiny_base) == FeatureRecipe((1, 2, 3), ("last",), "conversation")
+
+
+def test_extract_equals_the_naive_full_forward(tiny_base: Base) -> None:
     """Batched, stopped early, padded on either side: the same as one full forward each."""
     prompts = [prompt("Pick day 3"), prompt("Go", 10), prompt("Book with doctor 14", 200)]
-    recipe = FeatureRecipe((2, 3), pooling)  # type: ignore[arg-type]
+    recipe = FeatureRecipe((2, 3), ("image-mean", "last", "mean"))
+    assert [str(place) for place in recipe.places[:2]] == ["layer 2 (image-mean)", "layer 2 (last)"]
     with torch.inference_mode():
         for side in ("left", "right"):
             encoded = tiny_base.encode(prompts, padding_side=side)  # type: ignore[arg-type]
@@ -73,7 +81,7 @@ def test_extract_equals_the_naive_full_forward(tiny_base: Base, pooling: str) ->
                 states = tiny_base.core(
                     **tiny_base.stock_inputs(alone), output_hidden_states=True
                 ).hidden_states
-                for column, depth in enumerate(recipe.layers):
+                for column, (depth, pooling) in enumerate(recipe.places):
                     state = states[depth][0]
                     if pooling == "last":
                         expected = state[-1]
@@ -87,11 +95,11 @@ def test_extract_equals_the_naive_full_forward(tiny_base: Base, pooling: str) ->
 def test_image_mean_needs_an_image(tiny_base: Base) -> None:
     encoded = tiny_base.encode([Prompt((user_turn("Go", 0),), ())])
     with pytest.raises(SampleError, match="'image-mean' needs an image"):
-        extract(tiny_base, encoded, FeatureRecipe((1,), "image-mean"))
+        extract(tiny_base, encoded, FeatureRecipe((1,), ("image-mean",)))
 
 
 def test_the_answer_never_reaches_the_router(tiny_data: Dataset, tiny_base: Base) -> None:
-    """Remove the filter of assistant turns in ``RoutingSample.prompt`` and this fails."""
+    """Remove the filter of assistant turns in ``sample.routed_part`` and this fails."""
     sample = tiny_data.splits["train"][0]
     assert sample.answer is not None
     read = load_prompt(sample)
@@ -125,7 +133,11 @@ def test_metadata_carries_the_label_map(tiny_features: Features) -> None:
     metadata = json.loads((tiny_features.path / "metadata.json").read_text())
     assert metadata["num_classes"] == 3
     assert metadata["class_names"] == list(ADAPTERS)
-    assert metadata["recipe"] == {"layers": [1, 2, 3], "pooling": "last"}
+    assert metadata["recipe"] == {
+        "layers": [1, 2, 3],
+        "poolings": ["last"],
+        "history": "conversation",
+    }
 
 
 def altered(features: Features, tmp_path: Path, **changes: object) -> Path:
@@ -140,7 +152,7 @@ def altered(features: Features, tmp_path: Path, **changes: object) -> Path:
     "changes",
     [
         {"class_names": ["provider-select", "claim-window", "calendar"]},
-        {"recipe": {"layers": [1, 2, 3], "pooling": "mean"}},
+        {"recipe": {"layers": [1, 2, 3], "poolings": ["mean"]}},
         {"hidden_size": 64},
     ],
 )
@@ -181,12 +193,12 @@ def test_another_request_for_the_same_folder_is_refused(
     with pytest.raises(MismatchError, match="of another recipe"):
         preprocess(tiny_data, tiny_base, tiny_features.path, FeatureRecipe((1, 2)))
     other = load_base(str(make_base(tmp_path / "other", seed=9)))
-    with pytest.raises(MismatchError, match="of another base"):
+    with pytest.raises(MismatchError, match="of another base or encoder"):
         preprocess(tiny_data, other, tiny_features.path, RECIPE)
 
 
 def test_a_layer_that_the_base_has_not(tiny_data: Dataset, tiny_base: Base, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="layer 9: the base has layers 1 to 4"):
+    with pytest.raises(ConfigError, match=r"layer 9: .* has layers 1 to 4"):
         preprocess(tiny_data, tiny_base, tmp_path / "out", FeatureRecipe((9,)))
 
 

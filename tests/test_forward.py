@@ -17,6 +17,8 @@ from pointsman.base import ON_HOST, Encoded, Prompt, make_prompt
 from pointsman.features import pool
 from pointsman.forward import Compiler, Forward, Routing, Shape
 from pointsman.project import Project
+from pointsman.router import Router
+from pointsman.scores import fit_scorer
 from pointsman.stacked import Lora, Stack, lora_of
 from pointsman.vision import ImageCache
 
@@ -76,11 +78,11 @@ def read(forward: Forward, prompts: Sequence[Prompt], rows: Sequence[int] | None
     features = forward.base.image_features(encoded)
     count, known = len(prompts), None if rows is None else torch.tensor(rows)
 
-    def decide(states: Tensor, batch: Encoded) -> Tensor:
-        assert states.shape[:2] == batch["input_ids"].shape
+    def decide(reads: Sequence[Tensor], batch: Encoded) -> Tensor:
+        assert [states.shape[:2] for states in reads] == [batch["input_ids"].shape] * 2
         return torch.arange(count)
 
-    routing = Routing(2, decide, again=True) if known is None else None
+    routing = Routing((1, 2), decide, again=True) if known is None else None
     found = [forward.prefill(encoded, features, range(count), known, routing)]
     longest = encoded["input_ids"].shape[1]
     for step in range(2):
@@ -138,6 +140,15 @@ def test_slots_that_grow_and_other_shapes_compile_nothing(
     assert counter.frame_count == 1
 
 
+def every_part(router: Router) -> Router:
+    """A router with whatever may have to run on the device."""
+    x, labels = torch.randn(30, router.head.hidden_size), torch.arange(30) % 3
+    outside = (torch.randn(1, router.head[-1].in_features), torch.zeros(1))  # type: ignore[arg-type]
+    scorer = fit_scorer(router.head, outside, 1.0, (x, labels), (x, labels))
+    calibration = replace(router.calibration, log_prior=(0.1, 0.2, -0.3))
+    return replace(router, scorer=scorer, calibration=calibration, fallback="calendar")
+
+
 def test_nothing_of_a_routed_prefill_is_read_back(tiny_project: Project, tmp_path: Path) -> None:
     """On the device ``meta`` nothing can be read: whatever would wait for a device raises."""
     base = load_base_with_loras(tiny_project.base, tiny_project.adapters)
@@ -150,10 +161,13 @@ def test_nothing_of_a_routed_prefill_is_read_back(tiny_project: Project, tmp_pat
     stack = Stack(base, [lora for lora in loras if isinstance(lora, Lora)])
     forward = Forward(base, stack, 4)
 
-    def decide(states: Tensor, batch: Encoded) -> Tensor:
-        return stack.rows_of(pool(states, batch, "last").argmax(-1))
+    router = every_part(Router.load(Path(str(tiny_project.router)))).to(base.device)
 
-    routing = Routing(2, decide, again=False)
+    def decide(reads: Sequence[Tensor], batch: Encoded) -> Tensor:
+        features = torch.stack([pool(states, batch, "last") for states in reads], 1)
+        return stack.rows_of(router.answering(router.labels_of(router.read(features))))
+
+    routing = Routing(router.recipe.layers, decide, again=False)
     features = base.image_features(moved)
     logits = forward.prefill(moved, features, [0, 1, 2], None, routing)
     assert logits.device.type == "meta"

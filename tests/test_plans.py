@@ -14,20 +14,23 @@ from engines import (
     counted,
     make_adapters,
     make_engine,
+    make_router,
     peft_text,
     same_route,
 )
 from pointsman.adapters import load_base_with_loras
-from pointsman.base import Base, Encoded, PaddingSide, Prompt
+from pointsman.base import Base, Encoded, Prompt
+from pointsman.checkpoint import PaddingSide
 from pointsman.data.dataset import Dataset
 from pointsman.engine import Engine
-from pointsman.errors import ConfigError, SampleError
+from pointsman.errors import AbstainedError, ConfigError, LabelError, SampleError
 from pointsman.features import FeatureRecipe, extract, pool, preprocess
 from pointsman.forward import Forward, Routing
 from pointsman.plans import choose_plan
 from pointsman.router import Router
 from pointsman.stacked import Lora, Stack, lora_of
 from pointsman.train import TrainSettings, train_router
+from pointsman.with_peft import route
 
 LAYER = 2
 PLANS = ("in-pass", "two-pass", "activated", "peft", "mixed kinds")
@@ -227,7 +230,7 @@ def test_an_end_token_ends_one_answer_only(
 
 def test_who_abstains_lets_the_base_answer(served: Served, router_folder: Path) -> None:
     router = Router.load(router_folder)
-    careful = replace(router, calibration=replace(router.calibration, threshold=1.0))
+    careful = replace(router, calibration=replace(router.calibration, threshold=1e4))
     base = load_base_with_loras(str(served.engine.base.folder), served.adapters)
     with Engine(base, careful) as engine:
         answers = engine.generate_batch(MIXED, max_new_tokens=4)
@@ -236,6 +239,80 @@ def test_who_abstains_lets_the_base_answer(served: Served, router_folder: Path) 
         assert answer.route.abstained
         assert answer.adapter is None
         assert answer.text == peft_text(served.reference, prompt, None, 4)
+
+
+def median_router(router: Router, base: Base) -> Router:
+    """A router that abstains on half of ``MIXED``."""
+    scores = sorted(decision.score for decision in route(base, router, MIXED))
+    middle = (scores[len(MIXED) // 2 - 1] + scores[len(MIXED) // 2]) / 2
+    return replace(router, calibration=replace(router.calibration, threshold=middle))
+
+
+def test_who_abstains_falls_back_to_an_adapter(
+    served: Served, router_folder: Path, tiny_base: Base
+) -> None:
+    careful = median_router(Router.load(router_folder), tiny_base)
+    base = load_base_with_loras(str(served.engine.base.folder), served.adapters)
+    with Engine(base, careful, fallback="provider-select") as engine:
+        answers = engine.generate_batch(MIXED, max_new_tokens=4)
+    routes = [answer.route for answer in answers if answer.route is not None]
+    assert sum(decision.abstained for decision in routes) == len(MIXED) // 2
+    for prompt, answer, decision in zip(MIXED, answers, routes, strict=True):
+        if decision.abstained:
+            assert (decision.label, decision.adapter) == (-1, "provider-select")
+        assert answer.adapter == decision.adapter
+        assert answer.text == peft_text(served.reference, prompt, answer.adapter, 4)
+
+
+def test_who_abstains_fails_if_nobody_is_to_answer(
+    served: Served, router_folder: Path, tiny_base: Base
+) -> None:
+    """Those beside it are answered."""
+    careful = median_router(Router.load(router_folder), tiny_base)
+    base = load_base_with_loras(str(served.engine.base.folder), served.adapters)
+    with Engine(base, careful, fallback="error") as engine:
+        streams = [engine.submit(prompt, max_new_tokens=4) for prompt in MIXED]
+        failed = 0
+        for prompt, stream in zip(MIXED, streams, strict=True):
+            [alone] = engine.route_batch([prompt])
+            assert alone.refused is alone.abstained
+            if alone.refused:
+                failed += 1
+                with pytest.raises(AbstainedError, match="for none of the adapters"):
+                    stream.result(60)
+                with pytest.raises(AbstainedError):
+                    stream.route(60)
+            else:
+                text = peft_text(served.reference, prompt, alone.adapter, 4)
+                assert stream.result(60).text == text
+        assert failed == len(MIXED) // 2
+        named = engine.submit(MIXED[0], adapter="calendar", max_new_tokens=4).result(60)
+        assert named.text == peft_text(served.reference, MIXED[0], "calendar", 4)
+
+
+def test_a_fallback_that_is_none(served: Served, router_folder: Path) -> None:
+    base = load_base_with_loras(str(served.engine.base.folder), served.adapters)
+    with pytest.raises(LabelError, match="'inbox'"):
+        Engine(base, Router.load(router_folder), fallback="inbox")
+
+
+def test_several_layers_and_poolings_are_read_on_the_way(
+    upper: Engine, tiny_adapters: dict[str, str], tiny_base: Base, tiny_base_folder: Path
+) -> None:
+    """In one forward or in two: what is decided is what the stand-alone router decides."""
+    recipe = FeatureRecipe((1, 2), ("mean", "last"))
+    router = make_router(tiny_base, upper.router, recipe)
+    expected = route(tiny_base, router, MIXED)
+    assert len({decision.label for decision in expected}) > 1
+    adapters = {name: str(path) for name, path in upper.base.adapters.items()}
+    for paths, plan in ((adapters, "in-pass"), (tiny_adapters, "two-pass")):
+        with Engine(load_base_with_loras(str(tiny_base_folder), paths), router) as engine:
+            assert engine.plan.name == plan
+            answers = engine.generate_batch(MIXED, max_new_tokens=1)
+        for answer, alone in zip(answers, expected, strict=True):
+            assert same_route(answer.route, alone)
+            assert answer.route is not None
+            assert answer.route.score == pytest.approx(alone.score, abs=1e-3)
 
 
 def test_routing_beside_answers_changes_neither(served: Served) -> None:
@@ -342,14 +419,14 @@ def test_padding_on_either_side_changes_nothing(
     rows = torch.tensor([0, 1, 2, stack.zero, 1, 0])
     read: list[torch.Tensor] = []
 
-    def decide(states: torch.Tensor, batch: Encoded) -> torch.Tensor:
-        read.append(pool(states, batch, "last"))
+    def decide(states: Sequence[torch.Tensor], batch: Encoded) -> torch.Tensor:
+        read.append(pool(states[0], batch, "last"))
         return rows
 
     def logits(prompts: Sequence[Prompt], side: PaddingSide) -> torch.Tensor:
         encoded = base.encode(prompts, padding_side=side)
         slots = list(range(len(prompts)))[::-1]
-        routing = Routing(LAYER, decide, again)
+        routing = Routing((LAYER,), decide, again)
         with torch.inference_mode():
             features = base.image_features(encoded)
             return forward.prefill(encoded, features, slots, None, routing)

@@ -11,6 +11,7 @@ base = "Qwen/Qwen3-VL-8B-Instruct"
 revision = "abc"
 max_pixels = 100000
 router = "out/router"
+fallback = "calendar"
 [adapters]
 provider-select = "someone/provider-select"
 calendar = "./calendar"
@@ -35,6 +36,7 @@ def test_everything_is_read_and_the_order_kept(tmp_path: Path) -> None:
         router=str(tmp_path / "out" / "router"),
         revision="abc",
         max_pixels=100000,
+        fallback="calendar",
     )
     assert load_project(tmp_path / "pointsman.toml").labels.names == (
         "provider-select",

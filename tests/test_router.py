@@ -17,6 +17,7 @@ from pointsman.files import digest_json
 from pointsman.head import build_router_head
 from pointsman.labels import LabelMap
 from pointsman.router import Router, adopt_pt, load_router_head, read_pt, write_pt
+from pointsman.sweep import read_by
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 def test_saved_and_loaded_it_routes_the_same(tiny_router: Path, tiny_features: Features) -> None:
     router = Router.load(tiny_router)
     values, labels = tiny_features.splits["train"]
-    routes = router.routes(values[:, tiny_features.recipe.layers.index(router.layer)])
+    routes = router.routes(read_by(router.recipe, tiny_features.recipe, values))
     assert [max(r.probabilities, key=r.probabilities.__getitem__) for r in routes] == [
         ADAPTERS[label] for label in labels.tolist()
     ]
@@ -53,8 +54,9 @@ def test_config_carries_what_the_format_says(tiny_router: Path, tiny_base: Base)
 
 def test_abstention_follows_the_threshold(tiny_router: Path, tiny_features: Features) -> None:
     router = Router.load(tiny_router)
-    values = tiny_features.splits["train"][0][:, 0] * 0
-    for threshold, abstains in ((0.0, False), (1.0, True)):
+    values = tiny_features.splits["train"][0][:1]
+    values = read_by(router.recipe, tiny_features.recipe, values)
+    for threshold, abstains in ((-1e4, False), (1e4, True)):
         strict = Router(**(vars(router) | {"calibration": Calibration(1.0, threshold, 0.9)}))
         route = strict.routes(values)[0]
         assert route.abstained is abstains
@@ -69,7 +71,7 @@ def swap_names(config: dict[str, Any]) -> None:
 
 def swap_names_and_their_digest(config: dict[str, Any]) -> None:
     swap_names(config)
-    config["digests"]["labels"] = digest_json(config["adapters"])
+    config["digests"]["fields"]["adapters"] = digest_json(config["adapters"])
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,7 @@ def swap_names_and_their_digest(config: dict[str, Any]) -> None:
         (lambda c: c.update(adapters=["calendar", "calendar", "x"]), "the same name"),
         (lambda c: c.update(adapters=None), "not a list of strings"),
         (lambda c: c["calibration"].update(temperature=3.0), "was changed after it was sealed"),
-        (lambda c: c["recipe"].update(pooling="mean"), "was changed after it was sealed"),
+        (lambda c: c["recipe"].update(poolings=["mean"]), "was changed after it was sealed"),
         (lambda c: c["recipe"].update(layers=[3]), "was changed after it was sealed"),
         (lambda c: c.update(extra=1), "was changed after it was sealed"),
         (lambda c: c.update(format_version=2), "a router of format 2"),
@@ -96,7 +98,7 @@ def test_a_changed_field_is_refused(
         Router.load(copied)
 
 
-@pytest.mark.parametrize("file", ["router.safetensors", "probes.safetensors"])
+@pytest.mark.parametrize("file", ["router.safetensors", "probes.safetensors", "score.safetensors"])
 def test_a_changed_file_is_refused(copied: Path, file: str) -> None:
     tensors = load_file(copied / file)
     next(iter(tensors.values())).view(-1)[0] += 0.5

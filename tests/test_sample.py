@@ -1,15 +1,18 @@
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from pointsman.errors import SampleError
 from pointsman.labels import LabelMap
 from pointsman.sample import (
+    History,
     Turn,
     parse_sample,
     read_jsonl,
     read_samples,
+    routed_part,
     to_jsonl,
     user_turn,
 )
@@ -179,3 +182,47 @@ def test_every_real_screen_survives_a_round_trip(screens: Path) -> None:
         sample = parse_sample(value, labels, where)
         assert parse_sample(sample.record(), labels, where) == sample
         assert sample.answer not in [turn.text for turn in sample.prompt]
+
+
+CONVERSATION = (
+    Turn("system", ("Be brief.",)),
+    Turn("user", (None, "Pick day 3")),
+    Turn("assistant", ("I am the calendar adapter",)),
+    Turn("tool", (None, "done")),
+    Turn("user", ("And in the other month?",)),
+    Turn("assistant", ("I still am",)),
+)
+
+
+def test_no_answer_is_ever_seen_by_the_router() -> None:
+    turns, images = routed_part(CONVERSATION, ("before", "after"), "conversation")
+    assert [turn.role for turn in turns] == ["system", "user", "tool", "user"]
+    assert images == ("before", "after")
+    shown = (Turn("user", (None, "Look")), Turn("assistant", (None, "mine")), user_turn("Go", 1))
+    assert routed_part(shown, (1, 2, 3), "conversation") == ((shown[0], shown[2]), (1, 3))
+    assert routed_part(shown, (1, 2, 3), "last-user") == ((shown[2],), (3,))
+
+
+def test_the_last_user_turn_is_seen_with_the_screen_that_it_speaks_of() -> None:
+    seen = routed_part(CONVERSATION, ("before", "after"), "last-user")
+    assert seen == ((user_turn("And in the other month?", 1),), ("after",))
+    both = (*CONVERSATION[:-1], user_turn("Compare", 2))
+    assert routed_part(both, (1, 2, 3, 4), "last-user") == ((user_turn("Compare", 2),), (3, 4))
+    text = (user_turn("Hello", 0), Turn("assistant", ("Hi",)), user_turn("Go on", 0))
+    assert routed_part(text, (), "last-user") == ((user_turn("Go on", 0),), ())
+    # The image that an answer shows is the answer's.
+    drawn = (user_turn("Draw", 0), Turn("assistant", (None,)), user_turn("Again", 0))
+    assert routed_part(drawn, ("picture",), "last-user") == ((user_turn("Again", 0),), ())
+
+
+def test_a_single_turn_is_all_that_there_is() -> None:
+    turns = (user_turn("Pick day 3"),)
+    for history in get_args(History):
+        assert routed_part(turns, ("a",), history) == (turns, ("a",))
+
+
+def test_conversations_of_which_nothing_can_be_seen() -> None:
+    with pytest.raises(SampleError, match="2 images for 1 places"):
+        routed_part((user_turn("x"),), (1, 2), "last-user")
+    with pytest.raises(SampleError, match="nothing to route on"):
+        routed_part((Turn("assistant", ("x",)),), (), "conversation")

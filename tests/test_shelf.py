@@ -139,21 +139,24 @@ def test_routed_turns_are_answered_as_by_an_engine_that_keeps_nothing(
             prompt = go_on(prompt, answer.text, text)
 
 
-def test_routed_turns_reuse_where_the_plan_can(engines: tuple[Engine, Engine]) -> None:
+def test_routed_turns_read_what_the_router_sees_and_what_is_new(
+    engines: tuple[Engine, Engine],
+) -> None:
+    """The router sees no answer, so it reads the user's turns by themselves, up to its layer."""
     keeping, _ = engines
     prompt = ask("Pick day 3 of the month", 220, size=(96, 64))
-    first = keeping.submit(prompt, max_new_tokens=8).result(20)
+    [decision] = keeping.route_batch([go_on(prompt, "", "And then?")])
+    name = decision.adapter
+    first = keeping.submit(prompt, adapter=name, routed=False, max_new_tokens=8).result(20)
     second = go_on(prompt, first.text, "And then?")
     with counted(keeping) as (layers, tower):
         again = keeping.submit(second, max_new_tokens=1).result(20)
     assert tower == []
+    seen = length(keeping, second.routed_part("conversation"))
+    assert layers[:2] == [(0, seen), (1, seen)]
     new = length(keeping, second) - length(keeping, prompt) + tail_of(keeping)
-    if keeping.plan.name == "two-pass":
-        assert layers[0][1] == length(keeping, second)
-    else:
-        assert layers[0][1] <= new
-        if again.adapter == first.adapter or keeping.plan.name == "activated":
-            assert sum(tokens for at, tokens in layers if at == 0) <= new + tail_of(keeping)
+    assert again.adapter == name
+    assert sum(tokens for at, tokens in layers[2:] if at == 0) <= new + tail_of(keeping)
 
 
 def test_another_image_or_adapter_is_read_whole(engines: tuple[Engine, Engine]) -> None:

@@ -23,8 +23,10 @@ _HOME = {
     "build_router_head": "head",
     "load_base": "base",
     "load_base_with_loras": "adapters",
+    "load_encoder": "encoder",
     "load_router_head": "router",
     "make_prompt": "base",
+    "route": "with_peft",
     "route_and_generate": "with_peft",
     "train_router": "train",
 }
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from pointsman.answer import Answer as Answer
     from pointsman.base import load_base as load_base
     from pointsman.base import make_prompt as make_prompt
+    from pointsman.encoder import load_encoder as load_encoder
     from pointsman.engine import Engine as Engine
     from pointsman.errors import PointsmanError as PointsmanError
     from pointsman.features import FeatureRecipe as FeatureRecipe
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from pointsman.sample import RoutingSample as RoutingSample
     from pointsman.sampling import Sampling as Sampling
     from pointsman.train import train_router as train_router
+    from pointsman.with_peft import route as route
     from pointsman.with_peft import route_and_generate as route_and_generate
 
 

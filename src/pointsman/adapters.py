@@ -24,7 +24,8 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from pointsman.activated import invocation_tokens, last_answer_only, one_answer_each
-from pointsman.base import Base, Fingerprint, Prompt, load_base
+from pointsman.base import Base, Prompt, load_base
+from pointsman.checkpoint import Fingerprint
 from pointsman.errors import ArtefactError, ConfigError, MismatchError, SampleError
 from pointsman.features import Progress
 from pointsman.files import read_object, read_tensors, refuse_other, write_json
@@ -137,9 +138,11 @@ def attach(base: Base, name: str, folder: Path, *, onto_nothing: bool = False) -
         raise ArtefactError(
             f"adapter {name}: {folder}: {len(result.unexpected_keys)} of its weights match "
             f"nothing in the base {base.id} and {len(result.missing_keys)} are missing, such as "
-            f"{keys[0]}; it was made for another model or by a tool with other key names"
+            f"{keys[0]}; it was made for another model or by a tool with other key names: "
+            f"`pointsman adapters check {folder} --base {base.id}` says more"
         )
-    return replace(base, model=model.requires_grad_(False).eval())
+    adapters = {**base.adapters, name: folder}
+    return replace(base, model=model.requires_grad_(False).eval(), adapters=adapters)
 
 
 def check_origin(base: Base, name: str, folder: Path) -> None:

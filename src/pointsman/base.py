@@ -1,36 +1,46 @@
 """The base: one Qwen3-VL checkpoint with its tokenizer and image processor.
 
 Every checkpoint, from Hub or folder, real or pocket, comes in through ``load_base``, and every
-prompt through ``Base.encode``: training and serving cannot build it differently. This is also the
-only place that picks a device and a dtype.
+prompt through ``Base.encode``: training and serving cannot build it differently.
 """
 
 import copy
 import inspect
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict, cast
+from typing import Any, ClassVar, Literal, NotRequired, TypedDict, cast
 
 import torch
 import transformers
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from PIL import Image
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
-from pointsman.errors import ArtefactError, ConfigError, MismatchError, SampleError
-from pointsman.files import digest_file, digest_json, read_object
+from pointsman.checkpoint import (
+    Dtype,
+    Fingerprint,
+    PaddingSide,
+    checked_config,
+    digest_config,
+    digest_tokenizer,
+    digest_weights,
+    fetch,
+    load_model,
+    loading,
+    pad,
+    pick_device,
+    pick_dtype,
+)
+from pointsman.errors import ArtefactError, ConfigError, SampleError
+from pointsman.files import digest_json, read_object
 from pointsman.images import Source, load_image
 from pointsman.products import quicken
-from pointsman.sample import Turn, user_turn
+from pointsman.sample import History, Turn, check_text, routed_part, user_turn
 from pointsman.transfer import sent
 from pointsman.vision import (
     ImageCache,
@@ -42,13 +52,6 @@ from pointsman.vision import (
 )
 
 MODEL_TYPE = "qwen3_vl"
-Dtype = Literal["float32", "bfloat16", "float16"]
-PaddingSide = Literal["left", "right"]
-
-# Pickled weights (*.bin, *.pt) are never fetched and never read.
-_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt")
-# Keys of config.json that vary with the library that wrote it, not with the model.
-_VOLATILE = ("transformers_version", "_name_or_path", "dtype", "torch_dtype", "use_cache")
 _ZERO_WIDTH = "\u200b"
 IGNORED = -100
 """Label of a token that training does not count."""
@@ -60,6 +63,10 @@ class Prompt:
 
     turns: tuple[Turn, ...]
     images: tuple[Image.Image, ...]
+
+    def routed_part(self, history: History) -> "Prompt":
+        """What a router may see of it, see ``sample.routed_part``."""
+        return Prompt(*routed_part(self.turns, self.images, history))
 
 
 def make_prompt(image: Source | None, text: str) -> Prompt:
@@ -95,26 +102,6 @@ class Encoded(TypedDict):
 
 
 @dataclass(frozen=True)
-class Fingerprint:
-    """SHA-256 digests of everything about a base that features depend on."""
-
-    weights: str
-    config: str
-    tokenizer: str
-    template: str
-    image_processor: str
-
-    def check_same(self, other: "Fingerprint", mine: str, theirs: str, mend: str) -> None:
-        """Raises ``MismatchError`` naming the first part that differs."""
-        for part, digest in vars(self).items():
-            if digest != getattr(other, part):
-                raise MismatchError(
-                    f"{mine} and {theirs} differ in their {part.replace('_', ' ')} "
-                    f"({digest[:12]} against {getattr(other, part)[:12]}); {mend}"
-                )
-
-
-@dataclass(frozen=True)
 class Base:
     """A loaded base. Not thread-safe: one owner runs it, see ``Engine``."""
 
@@ -128,6 +115,8 @@ class Base:
     image_processor: Any
     template: str
     fingerprint: Fingerprint
+    adapters: Mapping[str, Path] = field(default_factory=dict)
+    """Folder of each adapter that was attached, by its name"""
     images: ImageCache = field(default_factory=ImageCache, compare=False, repr=False)
 
     @property
@@ -163,6 +152,44 @@ class Base:
     def dtype(self) -> torch.dtype:
         dtype: torch.dtype = next(self.model.parameters()).dtype
         return dtype
+
+    reads_images = True
+    is_causal = True
+    normalises = False
+    default_pooling: ClassVar[Literal["last"]] = "last"
+
+    @property
+    def default_layers(self) -> tuple[int, ...]:
+        """A quarter, half and three quarters of the depth: middle layers often route best."""
+        return tuple(sorted({max(1, self.depth * n // 4) for n in (1, 2, 3)}))
+
+    def estimated_tokens(self, characters: int, sizes: Sequence[tuple[int, int]]) -> int:
+        """About how many tokens a text and images of these sizes (width, height) will be."""
+        merge = int(self.image_processor.merge_size) ** 2
+        patches = [self.image_processor.get_number_of_image_patches(h, w) for w, h in sizes]
+        return int(sum(patches)) // merge + characters // 4 + 16
+
+    def read(
+        self, encoded: Encoded, layers: Sequence[int], keep: Callable[[int, Tensor], None]
+    ) -> None:
+        """One forward up to the last of ascending ``layers``.
+
+        ``keep`` is given each of them with its states (B, T, hidden).
+        """
+        trunk = self.trunk(layers[-1])
+        decoder = trunk.language_model.layers
+
+        def keeps(depth: int) -> Callable[..., None]:
+            return lambda _, args: keep(depth, args[0])
+
+        # The input of layer d, not the output of layer d-1: DeepStack adds to it in between.
+        hooks = [decoder[depth].register_forward_pre_hook(keeps(depth)) for depth in layers[:-1]]
+        try:
+            output = trunk(**self.model_inputs(encoded), use_cache=False)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        keep(layers[-1], output.last_hidden_state)
 
     def trunk(self, depth: int) -> Any:
         """The core cut off after ``depth`` decoder layers, sharing all its weights.
@@ -214,7 +241,7 @@ class Base:
             rows.append(tokens)
             labels.append(targets)
         encoded = self._batch(rows, grids, patches, "right")
-        return encoded, _pad(labels, IGNORED, "right")
+        return encoded, pad(labels, IGNORED, "right")
 
     def render(self, turns: Sequence[Turn], answer_next: bool = True) -> str:
         """The chat template's text for ``turns``; user text cannot add special tokens to it."""
@@ -237,12 +264,7 @@ class Base:
 
         Text such as ``<|image_pad|>`` would otherwise become the real special token.
         """
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise SampleError(
-                f"text {text[:40]!r} holds half a character (a lone surrogate); give it as UTF-8"
-            ) from None
+        check_text(text)
         pattern = self._special_tokens
         while match := pattern.search(text):
             place = match.start() + 1
@@ -401,9 +423,9 @@ class Base:
                 f"a prompt has {longest} tokens and the base reads at most {most}; "
                 "shorten the text or set max_pixels for smaller images"
             )
-        pad = self.tokenizer.pad_token_id
-        ids = _pad(rows, 0 if pad is None else pad, padding_side)
-        mask = _pad([[1] * len(row) for row in rows], 0, padding_side)
+        filler = self.tokenizer.pad_token_id
+        ids = pad(rows, 0 if filler is None else filler, padding_side)
+        mask = pad([[1] * len(row) for row in rows], 0, padding_side)
         kinds = ((ids == self.config.image_token_id) & mask.bool()).long()
         flat = [grid for row in grids for grid in row]
         grid_thw = torch.stack(flat) if flat else None
@@ -446,17 +468,19 @@ def load_base(
         ArtefactError: no such checkpoint, or files missing from it.
         ConfigError: not a Qwen3-VL checkpoint, no such device, or a transformers that is too old.
     """
-    folder, commit = _fetch(base_model_id, revision)
+    folder, commit = fetch(base_model_id, revision)
     config = _config(folder, base_model_id)
-    where = _pick_device(device)
-    torch_dtype = getattr(torch, dtype) if dtype else _default_dtype(where)
+    where = pick_device(device)
+    torch_dtype = pick_dtype(dtype, where)
     image_processor, tokenizer, template = _front(folder)
     if max_pixels is not None:
         smallest = image_processor.size["shortest_edge"]
         if max_pixels < smallest:
             raise ConfigError(f"max_pixels {max_pixels} is less than the least size, {smallest}")
         image_processor.size["longest_edge"] = max_pixels
-    model = _load(folder, lambda path: _load_model(path, torch_dtype)).to(where)
+    model = loading(
+        folder, lambda path: load_model(path, AutoModelForImageTextToText, torch_dtype)
+    ).to(where)
     _check_library(model.model)
     quicken(model)
     if where.type == "cuda":
@@ -472,7 +496,7 @@ def load_base(
         template=template,
         fingerprint=_fingerprint(folder, config, template, image_processor),
     )
-    _load(folder, lambda _: base.render([user_turn("", 1)]))  # refuses a broken template
+    loading(folder, lambda _: base.render([user_turn("", 1)]))  # refuses a broken template
     return base
 
 
@@ -485,11 +509,11 @@ def load_skeleton(base_model_id: str, *, revision: str | None = None) -> Base:
         ArtefactError: no such checkpoint, or files missing from it.
         ConfigError: not a Qwen3-VL checkpoint.
     """
-    folder, commit = _fetch(base_model_id, revision, weights=False)
+    folder, commit = fetch(base_model_id, revision, weights=False)
     config = _config(folder, base_model_id)
     image_processor, tokenizer, template = _front(folder)
     with torch.device("meta"):
-        model = _load(
+        model = loading(
             folder,
             lambda path: AutoModelForImageTextToText.from_config(  # type: ignore[no-untyped-call]
                 AutoConfig.from_pretrained(path)
@@ -533,9 +557,9 @@ def join(batches: Sequence[Encoded]) -> Encoded:
 
 def fingerprint_of(base_model_id: str, revision: str | None = None) -> Fingerprint:
     """A checkpoint's fingerprint without loading its weights into a model."""
-    folder, _ = _fetch(base_model_id, revision)
+    folder, _ = fetch(base_model_id, revision)
     processor, _, template = _front(folder)
-    return _fingerprint(folder, read_object(folder / "config.json"), template, processor)
+    return _fingerprint(folder, checked_config(folder), template, processor)
 
 
 _OURS = ("patches", "image_index", "image_digests")
@@ -589,14 +613,9 @@ def _shallow(module: nn.Module) -> Any:
     return twin
 
 
-def _pad(rows: list[list[int]], value: int, side: PaddingSide) -> Tensor:
-    tensors = [torch.tensor(row) for row in rows]
-    return nn.utils.rnn.pad_sequence(tensors, True, value, padding_side=side)
-
-
 def _config(folder: Path, base_model_id: str) -> dict[str, Any]:
     """A checkpoint's ``config.json``. Raises ``ConfigError`` if it is not of Qwen3-VL."""
-    config = read_object(folder / "config.json")
+    config = checked_config(folder)
     if config.get("model_type") != MODEL_TYPE:
         raise ConfigError(
             f"{base_model_id}: a checkpoint of type {config.get('model_type')!r}; "
@@ -605,76 +624,11 @@ def _config(folder: Path, base_model_id: str) -> dict[str, Any]:
     return config
 
 
-def _fetch(
-    base_model_id: str, revision: str | None, *, weights: bool = True
-) -> tuple[Path, str | None]:
-    """Folder of a checkpoint, and its commit if it came from the Hub."""
-    folder = Path(base_model_id).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ArtefactError(f"{folder}: no config.json in it, so it is not a checkpoint")
-        return folder, None
-    try:
-        wanted = [pattern for pattern in _FILES if weights or pattern != "*.safetensors"]
-        snapshot = snapshot_download(base_model_id, revision=revision, allow_patterns=wanted)
-    except HFValidationError:
-        raise ArtefactError(f"{base_model_id}: no such folder, and not a Hub id") from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ArtefactError(
-            f"{base_model_id}: no such folder, and it cannot be fetched from the Hub ({reason})"
-        ) from None
-    return Path(snapshot), Path(snapshot).name
-
-
-def _pick_device(device: str | None) -> torch.device:
-    if device is None:
-        backends = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        return torch.device(next((name for name, there in backends.items() if there), "cpu"))
-    try:
-        where = torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError):
-        where = torch.device("meta")
-    if where.type == "meta":  # it holds no values at all
-        raise ConfigError(f"device {device!r} is not there; leave it out to use the best")
-    return where
-
-
-def _default_dtype(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == "cpu" else torch.bfloat16
-
-
-def _load(folder: Path, load: Callable[[Path], Any]) -> Any:
-    try:
-        return load(folder)
-    except ArtefactError:
-        raise
-    except Exception as error:  # transformers raises almost anything on a broken folder
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ArtefactError(f"{folder}: the checkpoint cannot be loaded ({reason})") from error
-
-
 def _front(folder: Path) -> tuple[Any, Any, str]:
     """What makes a checkpoint's inputs: image processor, tokenizer and chat template."""
-    tokenizer = _load(folder, AutoTokenizer.from_pretrained)
-    template = _load(folder, lambda path: _template(path, tokenizer))
-    return _load(folder, Qwen2VLImageProcessorPil.from_pretrained), tokenizer, template
-
-
-def _load_model(folder: Path, dtype: torch.dtype) -> Any:
-    if not list(folder.glob("*.safetensors")):
-        raise ArtefactError(f"{folder}: no *.safetensors in it; pickled weights are never loaded")
-    config = AutoConfig.from_pretrained(folder)
-    loaded: Any = AutoModelForImageTextToText.from_pretrained(
-        folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
-    )
-    model, info = loaded
-    if missing := sorted(info["missing_keys"]):
-        raise ArtefactError(
-            f"{folder}: {len(missing)} weights are missing, the first is {missing[0]}; "
-            "fetch the checkpoint again"
-        )
-    return model
+    tokenizer = loading(folder, AutoTokenizer.from_pretrained)
+    template = loading(folder, lambda path: _template(path, tokenizer))
+    return loading(folder, Qwen2VLImageProcessorPil.from_pretrained), tokenizer, template
 
 
 def _template(folder: Path, tokenizer: Any) -> str:
@@ -696,27 +650,13 @@ def _fingerprint(
     *,
     weights: bool = True,
 ) -> Fingerprint:
-    files = sorted(folder.glob("*.safetensors")) if weights else []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashing releases the GIL
-        digests = list(pool.map(digest_file, files))
-    vocabulary = [path for name in _TOKENIZER_FILES if (path := folder / name).is_file()]
     return Fingerprint(
-        # Without names: the same tensors may come as model.safetensors or in numbered parts.
-        weights=digest_json(digests) if weights else "",
-        config=digest_json(_stable(config)),
-        tokenizer=digest_json([digest_file(path) for path in vocabulary]),
+        weights=digest_weights(folder) if weights else "",
+        config=digest_config(config),
+        tokenizer=digest_tokenizer(folder),
         template=digest_json(template),
         image_processor=digest_json(_processor_settings(image_processor)),
     )
-
-
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
-
-
-def _stable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _stable(inner) for key, inner in value.items() if key not in _VOLATILE}
-    return value
 
 
 def _processor_settings(image_processor: Any) -> dict[str, Any]:

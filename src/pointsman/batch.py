@@ -4,7 +4,6 @@ Each request has a slot for its keys and values and a row of the stacked adapter
 of adapters is one batch. One thread owns it, see ``Engine``.
 """
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,15 +17,19 @@ from pointsman.adapters import attach
 from pointsman.answer import make_answer
 from pointsman.base import Base, Encoded, join
 from pointsman.errors import ConfigError, SampleError
-from pointsman.features import pool
+from pointsman.features import Reader, pool
 from pointsman.forward import Forward, Routing, Shape
 from pointsman.plans import Plan
-from pointsman.router import Router
+from pointsman.router import Held, Router
+from pointsman.sample import routed_part
 from pointsman.sampling import Sampler
+from pointsman.scores import Evidence
+from pointsman.sessions import Sessions
 from pointsman.shelf import Shelf
 from pointsman.stacked import Lora, Stack, lora_of
 from pointsman.stream import Request, failing
 from pointsman.transfer import sent
+from pointsman.with_peft import route
 
 _PREFILL_TOKENS = {"cpu": 4096, "cuda": 16384}
 """Padded tokens of one prefill; more at once only spill a CPU's caches"""
@@ -37,6 +40,7 @@ class Batch:
 
     Args:
         base: without PEFT; it is the batch's from now on.
+        reader: the base, or the router's text encoder.
         stack: with the router's adapters as its first labels.
         slots: requests at work at the same time.
         kept: conversations of which only what is new is read.
@@ -51,11 +55,14 @@ class Batch:
         stack: Stack,
         slots: int,
         kept: int,
+        reader: Reader,
+        sessions: Sessions,
         shapes: Sequence[Shape] = (),
     ) -> None:
         self._base, self._router, self._plan, self.stack = base, router, plan, stack
+        self._reader, self._sessions = reader, sessions
         self.forward = Forward(base, stack, slots + kept, shapes=shapes)
-        self._head = copy.deepcopy(router.head).to(base.device)
+        self._on_device = router.to(base.device)
         self._shelf = Shelf(range(slots, slots + kept))
         self._slots = slots
         self._at_work: dict[int, Request] = {}
@@ -64,7 +71,7 @@ class Batch:
         self._invocation = stack.invocation
         # What the base's keys alone are kept of can be continued by any adapter.
         self._any_adapter = plan.name == "activated"
-        self._reads_the_end = router.recipe.pooling == "last"
+        self._reads_the_end = router.recipe.poolings == ("last",)
         self._ends = base.ends
         self._longest = int(base.config.text_config.max_position_embeddings)
 
@@ -114,6 +121,8 @@ class Batch:
         waiting: list[Request] = []
         for index, request in enumerate(requests):
             with self._failing([request]):
+                if request.routed and not self._is_routed_within(request):
+                    self._route_ahead(request)
                 if not self._gets_row(request):  # and nobody overtakes who waits for one
                     waiting = list(requests[index:])
                     break
@@ -124,6 +133,21 @@ class Batch:
             with self._failing(batch):
                 self._read(batch)
         return waiting
+
+    def _is_routed_within(self, request: Request) -> bool:
+        """Whether the forward that answers a request reads what the router is to read."""
+        turns = request.prompt.turns
+        seen, _ = routed_part(turns, request.prompt.images, self._router.recipe.history)
+        return self._reader is self._base and seen == turns
+
+    def _route_ahead(self, request: Request) -> None:
+        """Decides by a forward of its own; from then on the request is as good as named."""
+        self.rest()
+        held = self._sessions.held([request.session], torch.device("cpu"))
+        [decision] = route(self._reader, self._router, [request.prompt], held)
+        request.decided(decision)
+        request.routed = False
+        self._sessions.decided(request.session, decision)
 
     def _encode(self, request: Request) -> None:
         encoded = self._base.encode([request.prompt])
@@ -179,18 +203,20 @@ class Batch:
             row: with which all are read, whatever the router decides.
         """
         named = self._rows(requests)
-        decided: list[Tensor] = []
+        held = self._sessions.held([request.session for request in requests], self._base.device)
+        decided: list[Evidence] = []
+        poolings = self._router.recipe.poolings
 
-        def decide(states: Tensor, batch: Encoded) -> Tensor:
-            features = pool(states, batch, self._router.recipe.pooling)
-            decided.append(self._head(features.float()))
+        def decide(reads: Sequence[Tensor], batch: Encoded) -> Tensor:
+            features = [pool(states, batch, name) for states in reads for name in poolings]
+            decided.append(self._on_device.read(torch.stack(features, 1)))
             if row is not None:
                 return torch.full_like(named, row)
-            rows = self.stack.rows_of(self._router.labels_of(decided[0]))
-            return torch.where(named < 0, rows, named)
+            labels = self._router.answering(self._router.labels_of(decided[0], held))
+            return torch.where(named < 0, self.stack.rows_of(labels), named)
 
         routed = any(request.routed for request in requests)
-        routing = Routing(self._router.layer, decide, again=self._plan.name == "two-pass")
+        routing = Routing(self._router.recipe.layers, decide, again=self._plan.name == "two-pass")
         with self.forward.threads(encoded["input_ids"].numel() - known):
             logits = self.forward.prefill(
                 encoded,
@@ -202,23 +228,26 @@ class Batch:
                 known=known,
             )
         if routed:
-            self._decided(requests, decided[0])
-        right = [at for at, r in enumerate(requests) if self._has_row(r, answerer(r))]
+            self._decided(requests, decided[0], held)
+        there = [at for at, r in enumerate(requests) if r.slot >= 0]  # others were refused
+        right = [at for at in there if self._has_row(requests[at], answerer(requests[at]))]
         # Of the others the adapter was not on the device, or the slot was another's.
-        wrong = [r for at, r in enumerate(requests) if at not in right]
+        wrong = [requests[at] for at in there if at not in right]
         for request in wrong:  # a row that a waiting request kept could be waited for for ever
             self._leave(request)
         self._again += wrong
         if right:
-            logits = logits[right] if wrong else logits
+            logits = logits[right] if len(right) < len(requests) else logits
             self._say(self._draw([requests[at] for at in right], logits))
 
-    def _decided(self, requests: Sequence[Request], logits: Tensor) -> None:
+    def _decided(self, requests: Sequence[Request], evidence: Evidence, held: Held | None) -> None:
         """Reads the router's decisions back."""
-        for request, decision in zip(requests, self._router.routes_of(logits), strict=True):
-            if request.routed:
-                request.route, request.adapter = decision, decision.adapter
-                request.stream.decided(decision)
+        routes = self._router.routes_of(evidence, held)
+        for request, decision in zip(requests, routes, strict=True):
+            with self._failing([request]):
+                if request.routed:
+                    request.decided(decision)
+                    self._sessions.decided(request.session, decision)
 
     def _has_row(self, request: Request, answered: str | None) -> bool:
         """Whether a request that was routed just now was read with its adapter's row."""

@@ -88,8 +88,7 @@ def check_adapter(
     adapter = _read(run, str(path))
     if adapter is None:
         return run.report()
-    _check_config(run, adapter)
-    _check_values(run, adapter)
+    _check_files(run, adapter)
     if base is not None:
         _check_origin(run, adapter, base)
         check_structure(run, adapter, base)
@@ -100,6 +99,28 @@ def check_adapter(
     if base is not None and base.device.type != "meta" and is_loadable(run.findings):
         counts["largest_change"] = _probe(run, adapter, base)
     return run.report(**counts)
+
+
+def check_on_load(name: str, folder: Path, base: Base) -> list[Finding]:
+    """What an engine looks for whenever it loads an adapter; returns what is only odd.
+
+    The same as ``check_adapter``, but for the keys and shapes, which ``attach`` has PEFT place on
+    the base itself, and for the probe.
+
+    Raises:
+        MismatchError: it was made for another base.
+        ArtefactError: anything else that ``check_adapter`` calls an error.
+    """
+    run = Findings(f"adapter {name}: {folder}")
+    adapter = _read(run, str(folder))
+    if adapter is not None:
+        _check_files(run, adapter)
+        _check_origin(run, adapter, base)
+        _check_invocation(run, adapter, base)
+    for finding in run.report().errors:
+        kind = MismatchError if finding.kind == "other-base" else ArtefactError
+        raise kind(str(finding).removeprefix("error: "))
+    return run.findings
 
 
 def is_loadable(findings: Sequence[Finding]) -> bool:
@@ -227,6 +248,11 @@ def _holds_tensors(path: Path) -> bool:
 
 
 # What the adapter's own files tell
+
+
+def _check_files(run: Findings, adapter: AdapterFile) -> None:
+    _check_config(run, adapter)
+    _check_values(run, adapter)
 
 
 def _check_config(run: Findings, adapter: AdapterFile) -> None:

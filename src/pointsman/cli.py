@@ -1,6 +1,7 @@
 """The command line: every command a thin call into the library, imported when it is run."""
 
 import sys
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,8 +14,10 @@ if TYPE_CHECKING:
     from pointsman.answer import Answer
     from pointsman.base import Base as LoadedBase
     from pointsman.data.report import Report
+    from pointsman.encoder import TextEncoder
     from pointsman.engine import Engine
-    from pointsman.router import Route
+    from pointsman.features import Reader
+    from pointsman.router import Route, Router
 
 app = typer.Typer(
     help="Pick the right LoRA for a request.",
@@ -34,6 +37,15 @@ Config = Annotated[
 ]
 Base = Annotated[
     str | None, typer.Option(help="Hub id or folder; by default the project's, else the pocket's.")
+]
+Encoder = Annotated[
+    str | None,
+    typer.Option(help="Hub id or folder of a text encoder that reads in place of the base."),
+]
+RouterFolder = Annotated[Path | None, typer.Option(help="Router folder to use instead.")]
+Words = Annotated[
+    list[str],
+    typer.Argument(metavar="[IMAGE] TEXT", help="Screenshot, if there is one, and instruction."),
 ]
 Device = Annotated[str | None, typer.Option(help="cuda, cuda:1, mps or cpu; by default the best.")]
 MaxPixels = Annotated[int | None, typer.Option(help="Scale larger images down to this size.")]
@@ -82,15 +94,26 @@ def demo(
 
 @app.command()
 def route(
-    image: Annotated[Path, typer.Argument(help="Screenshot.")],
-    text: Annotated[str, typer.Argument(help="Instruction.")],
+    request: Words,
     config: Config = None,
+    router: RouterFolder = None,
+    encoder: Encoder = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Show which adapter a request goes to."""
-    with _engine(config, device=device) as engine:
-        decision = engine.route(image, text)
+    """Show which adapter a request goes to; a router that reads text alone needs no base."""
+    from pointsman.base import make_prompt
+    from pointsman.with_peft import route
+
+    image, text = _image_and_text(request)
+    alone = _text_router(config, router, encoder, device)
+    if alone is None:
+        with _engine(config, router=router, device=device) as engine:
+            decision = engine.route(image, text)
+    else:
+        if image is not None:
+            console.note(f"the router reads text alone: {image} is not looked at")
+        [decision] = route(*alone, [make_prompt(None, text)])
     if as_json:
         console.show_json(asdict(decision))
         return
@@ -99,8 +122,7 @@ def route(
 
 @app.command()
 def generate(
-    image: Annotated[Path, typer.Argument(help="Screenshot.")],
-    text: Annotated[str, typer.Argument(help="Instruction.")],
+    request: Words,
     config: Config = None,
     adapter: Annotated[
         str | None, typer.Option(help="Skip routing: an adapter's name, or 'base'.")
@@ -118,6 +140,7 @@ def generate(
     from pointsman.base import make_prompt
     from pointsman.sampling import Sampling
 
+    image, text = _image_and_text(request)
     sampling = Sampling(temperature=temperature, top_p=top_p, top_k=top_k, seed=seed)
     with _engine(config, device=device, plan=plan) as engine:
         answer = engine.submit(
@@ -140,12 +163,26 @@ def preprocess(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
     out: Annotated[Path, typer.Option(help="Features folder.")],
     base: Base = None,
+    encoder: Encoder = None,
     revision: Annotated[str | None, typer.Option(help="Commit, tag or branch on the Hub.")] = None,
     config: Config = None,
     layers: Annotated[
-        str | None, typer.Option(help="Depths such as 9,18,27; by default ¼, ½ and ¾ of the base.")
+        str | None,
+        typer.Option(
+            help="Depths such as 9,18,27; by default ¼, ½ and ¾ of a base, ½, ¾ and all of an "
+            "encoder."
+        ),
     ] = None,
-    pooling: Annotated[str, typer.Option(help="last, mean or image-mean.")] = "last",
+    pooling: Annotated[
+        str | None,
+        typer.Option(
+            help="last, mean, image-mean, first (encoders only), or several such as last,mean; "
+            "by default last for a base and an encoder's own."
+        ),
+    ] = None,
+    history: Annotated[
+        str, typer.Option(help="conversation, or last-user: only the user's last turn is read.")
+    ] = "conversation",
     batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a batch.")] = None,
     max_pixels: MaxPixels = None,
     device: Device = None,
@@ -162,9 +199,10 @@ def preprocess(
         samples.labels.check_same(
             load_project(config).labels, str(dataset), str(config), "generate it with this project"
         )
-    loaded = _load_base(config, base, revision, max_pixels, device)
-    depths = _numbers(layers, "--layers") or FeatureRecipe.default(loaded.depth).layers
-    recipe = FeatureRecipe(depths, pooling)  # type: ignore[arg-type]  # checked by the recipe
+    loaded = _load_reader(config, base, encoder, revision, max_pixels, device)
+    depths = _numbers(layers, "--layers") or loaded.default_layers
+    poolings: Any = tuple(_names(pooling or loaded.default_pooling))  # checked by the recipe
+    recipe = FeatureRecipe(depths, poolings, history)  # type: ignore[arg-type]  # likewise
     with console.progress("features") as report:
         features = preprocess(
             samples, loaded, out, recipe, batch_tokens=batch_tokens, progress=report
@@ -174,13 +212,15 @@ def preprocess(
         "features": str(out),
         "labels": list(features.labels),
         "layers": list(recipe.layers),
-        "pooling": recipe.pooling,
+        "poolings": list(recipe.poolings),
+        "history": recipe.history,
         "samples": counts,
     }
     if as_json:
         console.show_json(result)
         return
-    console.say(f"{out}: {counts} samples, layers {list(recipe.layers)}, labels {features.labels}")
+    places = ", ".join(map(str, recipe.places))
+    console.say(f"{out}: {counts} samples, {places}, labels {features.labels}")
 
 
 @app.command()
@@ -194,17 +234,46 @@ def train(
     coverage: Annotated[
         float, typer.Option(help="Share of in-scope validation that is not abstained on.")
     ] = 0.95,
+    conformal: Annotated[
+        float | None,
+        typer.Option(help="Give sets of adapters that hold the right one with this probability."),
+    ] = None,
+    prior: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=SHARE of the requests that an adapter will get; repeatable."),
+    ] = None,
     class_weights: Annotated[bool, typer.Option(help="Weigh rare classes more.")] = True,
+    extend: Annotated[
+        Path | None,
+        typer.Option(help="Router to append the features' new adapters to; it stays as it is."),
+    ] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(help="With --extend: features of the router's own labels."),
+    ] = None,
     seed: Seed = 0,
     log_dir: LogDir = None,
     as_json: Json = False,
 ) -> None:
-    """Train the head on cached features; layer and shape are picked by validation."""
+    """Train the head on cached features; what it reads and its shape are picked by validation."""
+    from pointsman.errors import ConfigError
     from pointsman.train import TrainSettings, train_router
 
+    if extend is not None:
+        if adapter_names or layers or log_dir or prior or conformal:
+            raise ConfigError(
+                "--extend keeps the router's labels, layer and head; leave out --adapter-names, "
+                "--layers, --conformal, --prior and --log-dir"
+            )
+        _extend(extend, features, out, replay, coverage, as_json)
+        return
+    if replay is not None:
+        raise ConfigError("--replay goes with --extend ROUTER")
     settings = TrainSettings(
         layers=_numbers(layers, "--layers"),
         coverage=coverage,
+        conformal=conformal,
+        prior=tuple(map(_share, prior or ())),
         class_weights=class_weights,
         seed=seed,
     )
@@ -217,40 +286,66 @@ def train(
             log_dir=log_dir,
             progress=report,
         )
-    candidates = router.training["candidates"]
+    sweep, calibration = router.training, router.calibration
     result = {
         "router": str(out),
         "labels": list(router.labels),
         "layer": router.layer,
+        "reads": list(map(str, router.recipe.places)),
+        "score": "+".join(router.scorer.parts),
+        "threshold": calibration.threshold,
         "best_loss": router.best_loss,
         "best_acc": router.best_acc,
-        "candidates": candidates,
+        "candidates": sweep["candidates"],
+        "chosen": sweep["chosen"],
+        "why": sweep["why"],
     }
     if as_json:
         console.show_json(result)
         return
-    columns = ("layer", "MLP size", "validation loss", "validation accuracy")
+    columns = ("reads", "MLP size", "accuracy", "AUROC", "loss", "cost", "")
     rows = [
-        (c["layer"], c["mlp_size"], f"{c['val_loss']:.4f}", f"{c['val_acc']:.4f}")
-        for c in candidates
+        (
+            ", ".join(c["reads"]),
+            c["mlp_size"],
+            f"{c['val_acc']:.2%}",
+            "-" if c["auroc"] is None else f"{c['auroc']:.4f}",
+            f"{c['val_loss']:.4f}",
+            f"{c['cost']:.0%}",
+            "<-" if number == sweep["chosen"] else "",
+        )
+        for number, c in enumerate(sweep["candidates"])
     ]
-    console.table(columns, rows)
+    title = "On validation; AUROC out of scope; cost: share of the layers that are run to route"
+    console.table(columns, rows, title)
+    console.say(f"chosen by the rule of one standard error (Breiman et al., 1984): {sweep['why']}")
     console.say(
-        f"{out}: layer {router.layer}, accuracy {router.best_acc:.4f}, labels {router.labels}"
+        f"abstains under {calibration.threshold:.3f} of the score {result['score']}, which keeps "
+        f"at least {calibration.coverage:.0%} of validation"
     )
+    console.say(f"{out}: {router.recipe}, accuracy {router.best_acc:.4f}, labels {router.labels}")
 
 
 @app.command()
 def evaluate(
     data: Annotated[Path, typer.Option(help="Dataset folder or JSONL file.")],
-    router: Annotated[Path | None, typer.Option(help="Router folder to use instead.")] = None,
+    router: RouterFolder = None,
+    encoder: Encoder = None,
     config: Config = None,
     by: Annotated[
         list[str] | None, typer.Option(help="Accuracy by any field of the samples; repeatable.")
     ] = None,
     task: Annotated[bool, typer.Option(help="Generate too, where samples have a bbox.")] = True,
+    worth: Annotated[
+        bool, typer.Option("--worth", help="Say whether routing pays; times single requests.")
+    ] = False,
+    multitask: Annotated[
+        str | None, typer.Option(help="One adapter trained on everything, to compare with.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
-    out: Annotated[Path | None, typer.Option(help="Write pictures and predictions here.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write report.html, pictures and predictions here.")
+    ] = None,
     plan: Plan = None,
     device: Device = None,
     as_json: Json = False,
@@ -258,22 +353,51 @@ def evaluate(
     """Measure routing, and the success of routed, oracle, base and wrong-adapter answers."""
     from pointsman.data.dataset import read_samples_of
     from pointsman.evaluate import evaluate, save
+    from pointsman.project import load_project
 
-    with _engine(config, router=router, device=device, plan=plan) as engine:
-        samples = read_samples_of(data, engine.router.labels)
+    with ExitStack() as stack:
+        alone = _text_router(config, router, encoder, device)
+        answers = task and config is not None and load_project(config).base is not None
+        by_whom: Engine | tuple[TextEncoder, Router]
+        beside = None
+        if alone is None or answers or multitask is not None:
+            by_whom = stack.enter_context(
+                _engine(
+                    config,
+                    router=router,
+                    encoder=encoder,
+                    device=device,
+                    plan=plan,
+                    multitask=multitask,
+                )
+            )
+            used = by_whom.router
+            beside = None if multitask is None else by_whom.adapters[-1]
+        else:
+            by_whom, used = alone, alone[1]
+        samples = read_samples_of(data, used.labels)
         with console.progress("evaluating") as report:
             result = evaluate(
-                engine, samples, by=by or (), task=task, batch_size=batch_size, progress=report
+                by_whom,
+                samples,
+                by=by or (),
+                task=task,
+                worth=worth,
+                multitask=beside,
+                batch_size=batch_size,
+                progress=report,
             )
     if out is not None:
-        save(result, out)
+        save(result, used, out)
     if as_json:
         console.show_json(result.to_json())
         return
     for title, columns, rows in result.tables():
         console.table(columns, rows, title)
+    if result.worth:
+        console.say(result.worth.sentence)
     if out is not None:
-        console.say(f"details: {out}")
+        console.say(f"report: {out / 'report.html'}")
 
 
 @app.command()
@@ -284,14 +408,15 @@ def inspect(
     """Show a router's mapping and everything sealed in it."""
     from pointsman.files import read_object
     from pointsman.router import Router, read_pt
+    from pointsman.seal import unsealed_note
 
     if router.is_dir():
-        Router.load(router)  # refuses a folder that is not as it was sealed
+        unsealed = Router.load(router).unsealed  # refuses a folder that is not as it was sealed
         content = read_object(router / "config.json")
     else:
         checkpoint = read_pt(router)
         shapes = {key: list(value.shape) for key, value in checkpoint["state_dict"].items()}
-        content = checkpoint | {"state_dict": shapes}
+        content, unsealed = checkpoint | {"state_dict": shapes}, []
     if as_json:
         console.show_json(content)
         return
@@ -299,6 +424,30 @@ def inspect(
     console.table(("label", "adapter"), rows, str(router))
     shown = {key: value for key, value in content.items() if key != "adapters"}
     console.table(("sealed", "value"), list(_flat(shown)))
+    if unsealed:
+        console.note(unsealed_note(unsealed))
+
+
+@app.command()
+def seal(
+    router: Annotated[Path, typer.Argument(help="Router folder.")],
+    config: Annotated[Path, typer.Option(help="Project file that names its adapters.")],
+    again: Annotated[
+        list[str] | None,
+        typer.Option(help="An adapter that was trained anew since it was sealed; repeatable."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Seal the adapters' files into a router, so that others in their place are refused."""
+    from pointsman.adapter_seal import seal_adapters
+    from pointsman.project import load_project
+
+    console.quiet_libraries()
+    done = seal_adapters(router, load_project(config), again or ())
+    if as_json:
+        console.show_json({"router": str(router), "adapters": done})
+        return
+    console.table(("label", "adapter", ""), [(i, *row) for i, row in enumerate(done.items())])
 
 
 @app.command()
@@ -411,6 +560,9 @@ def data_screens(
 def data_check(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
     images: Annotated[bool, typer.Option(help="Decode every image.")] = True,
+    features: Annotated[
+        Path | None, typer.Option(help="Its features folder: also look for wrong labels.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Look for leaks, broken images, contradictions and imbalance; status 1 if there are errors."""
@@ -418,6 +570,12 @@ def data_check(
 
     with console.counting("checking") as step:
         report = check(dataset, images=images, progress=step)
+        if features is not None:
+            from pointsman.noise import check_labels
+
+            found = [*report.findings, *check_labels(dataset, features, step)]
+            found.sort(key=lambda finding: finding.level != "error")
+            report = replace(report, findings=found)
     _show_report(report, dataset, as_json)
 
 
@@ -541,9 +699,12 @@ def _engine(
     config: Path | None,
     *,
     router: Path | None = None,
+    encoder: str | None = None,
     device: str | None = None,
     plan: str | None = None,
+    multitask: str | None = None,
 ) -> "Engine":
+    """The project's engine, else the pocket's; perhaps with one more adapter, its last."""
     from pointsman.engine import Engine, pocket_folder
     from pointsman.project import FILE_NAME, load_project
 
@@ -556,7 +717,60 @@ def _engine(
         project, where = load_project(config), str(config)
     if router is not None:
         project = replace(project, router=str(router))
+    if encoder is not None:
+        project = replace(project, encoder=encoder)
+    if multitask is not None:
+        from pointsman.multitask import engine_beside
+
+        return engine_beside(project, where, multitask, device=device, plan=plan)
     return Engine.from_project(project, where, device=device, plan=plan)
+
+
+def _text_router(
+    config: Path | None, router: Path | None, encoder: str | None, device: str | None
+) -> "tuple[TextEncoder, Router] | None":
+    """A router that reads text alone, with its encoder; None where it reads with the base."""
+    from pointsman.engine import load_encoder_of, load_router
+    from pointsman.errors import ConfigError
+    from pointsman.project import load_project
+    from pointsman.router import Router
+
+    console.quiet_libraries()
+    if config is not None:
+        project = load_project(config)
+        encoder = encoder or project.encoder
+        project = project if router is None else replace(project, router=str(router))
+        loaded = load_router(project, str(config))
+    elif router is not None:
+        loaded = Router.load(router)
+    elif encoder is not None:
+        raise ConfigError(f"--encoder {encoder}: give the --router that was trained on it")
+    else:
+        return None
+    reader = load_encoder_of(loaded, encoder, device=device)
+    return None if reader is None else (reader, loaded)
+
+
+def _load_reader(
+    config: Path | None,
+    base: str | None,
+    encoder: str | None,
+    revision: str | None,
+    max_pixels: int | None,
+    device: str | None,
+) -> "Reader":
+    """The text encoder that is asked for, or that the project names; else the base."""
+    from pointsman.encoder import load_encoder
+    from pointsman.errors import ConfigError
+    from pointsman.project import load_project
+
+    if base is not None and encoder is not None:
+        raise ConfigError(f"--base {base} and --encoder {encoder}: one of them reads; give that")
+    if config is not None and base is None and encoder is None:
+        encoder = load_project(config).encoder
+    if encoder is None:
+        return _load_base(config, base, revision, max_pixels, device)
+    return load_encoder(encoder, revision=revision, device=device)
 
 
 def _load_base(
@@ -569,6 +783,7 @@ def _load_base(
     """The project's base, else the pocket's; options of the command line come first."""
     from pointsman.base import load_base
     from pointsman.engine import pocket_folder
+    from pointsman.errors import ConfigError
     from pointsman.project import FILE_NAME, load_project
 
     if config is not None:
@@ -579,7 +794,34 @@ def _load_base(
         console.note("no --base and no --config: using the embedded pocket base")
         with pocket_folder() as folder:
             base = load_project(folder / FILE_NAME).base
+    if base is None:
+        raise ConfigError(f'{config}: needs base = "a Hub id or folder", or give --base')
     return load_base(base, revision=revision, device=device, max_pixels=max_pixels)
+
+
+def _extend(
+    router: Path, features: Path, out: Path, replay: Path | None, coverage: float, as_json: bool
+) -> None:
+    """Appends adapters to a router and shows what that cost the old ones."""
+    from pointsman.extend import extend_router
+
+    grown = extend_router(router, features, out, replay=replay, coverage=coverage)
+    changes = grown.training["extended"][-1]["changes"]
+    if as_json:
+        labels = list(grown.labels)
+        console.show_json({"router": str(out), "labels": labels, "changes": changes})
+        return
+
+    def shown(change: dict[str, Any], name: str) -> str:
+        before, after = change[f"{name}_before"], change[name]
+        return f"{'new' if before is None else f'{before:.1%}'} -> {after:.1%}"
+
+    rows = [
+        (label, c["adapter"], c["samples"], shown(c, "right"), shown(c, "routed"))
+        for label, c in enumerate(changes)
+    ]
+    console.table(("label", "adapter", "validation", "top label right", "routed right"), rows)
+    console.say(f"{out}: labels {grown.labels}")
 
 
 def _numbers(value: str | None, option: str) -> tuple[int, ...] | None:
@@ -603,6 +845,24 @@ def _sizes(value: str | None) -> list[tuple[int, int]] | None:
         return [(int(width), int(height)) for width, height in pairs]
     except ValueError:
         raise ConfigError(f"--sizes {value!r}: give WIDTHxHEIGHT, such as 640x448") from None
+
+
+def _image_and_text(words: list[str]) -> tuple[Path | None, str]:
+    from pointsman.errors import ConfigError
+
+    if len(words) > 2:
+        raise ConfigError(f"{words[2]!r}: give one image and one text; put quotes around the text")
+    return (Path(words[0]), words[1]) if len(words) == 2 else (None, words[0])
+
+
+def _share(value: str) -> tuple[str, float]:
+    from pointsman.errors import ConfigError
+
+    name, _, share = value.partition("=")
+    try:
+        return name, float(share)
+    except ValueError:
+        raise ConfigError(f"--prior {value!r}: give NAME=SHARE, such as calendar=0.7") from None
 
 
 def _names(value: str) -> list[str]:
@@ -635,8 +895,13 @@ def _show_route(decision: "Route") -> None:
         for label, (name, probability) in enumerate(decision.probabilities.items())
     ]
     console.table(("label", "adapter", "probability", ""), rows)
+    if decision.held:
+        console.say(f"held: the session keeps {decision.adapter}")
     if decision.abstained:
-        console.say("abstained: not confident enough for any adapter, the base answers")
+        who = "nobody" if decision.refused else decision.adapter or "the base"
+        console.say(f"abstained: like nothing that the adapters are for, {who} answers")
+    if decision.candidates is not None:
+        console.say(f"label set: {', '.join(decision.candidates) or 'none'}")
 
 
 def _show_answer(answer: "Answer") -> None:

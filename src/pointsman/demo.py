@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from pointsman.answer import Answer
 from pointsman.base import make_prompt
@@ -20,11 +20,10 @@ from pointsman.features import Progress
 from pointsman.files import write_bytes, write_text
 from pointsman.images import load_image
 from pointsman.metrics import is_hit
+from pointsman.overlay import draw_overlay
 from pointsman.project import FILE_NAME, load_project
 from pointsman.router import Route
-from pointsman.sample import Box, RoutingSample, is_inside, read_samples
-
-GREEN, RED, INK = (22, 163, 74), (220, 38, 38), (31, 41, 55)
+from pointsman.sample import RoutingSample, read_samples
 
 
 @dataclass(frozen=True)
@@ -110,44 +109,6 @@ def demo_samples() -> Iterator[list[RoutingSample]]:
     with pocket_folder() as pocket, as_file(files("pointsman.pocket") / "screens") as folder:
         labels = load_project(pocket / FILE_NAME).labels
         yield read_samples(folder / "samples.jsonl", labels)
-
-
-def draw_overlay(
-    image: Image.Image,
-    point: tuple[float, float] | None,
-    box: Box | None,
-    typed: str | None = None,
-) -> Image.Image:
-    """The screenshot with the right box in green and the click as a cross, red if it missed.
-
-    What is typed stands below the cross.
-    """
-    picture = image.copy()
-    draw = ImageDraw.Draw(picture)
-    if box is not None:
-        draw.rectangle(box, outline=GREEN, width=2)
-    if point is not None:
-        color = GREEN if box is not None and is_inside(point, box) else RED
-        x, y = point
-        for reach, width, shade in ((13, 6, (255, 255, 255)), (12, 3, color)):
-            draw.line((x - reach, y, x + reach, y), fill=shade, width=width)
-            draw.line((x, y - reach, x, y + reach), fill=shade, width=width)
-        if typed is not None:
-            _write_label(draw, point, typed, picture.size)
-    return picture
-
-
-def _write_label(
-    draw: ImageDraw.ImageDraw, point: tuple[float, float], text: str, size: tuple[int, int]
-) -> None:
-    """Writes a text below a point, or where it still lies within a picture of this size."""
-    shown = textwrap.shorten(repr(text), 48)
-    font = ImageFont.load_default(13)
-    _, _, width, height = draw.textbbox((0, 0), shown, font)
-    x = max(0, min(point[0] - width / 2, size[0] - width - 3))
-    y = min(point[1] + 16, size[1] - height - 3)
-    draw.rectangle((x - 3, y - 2, x + width + 3, y + height + 3), fill=(255, 255, 255), outline=INK)
-    draw.text((x, y), shown, fill=INK, font=font)
 
 
 def _write_overlay(path: Path, image: Image.Image, entry: DemoRow) -> None:

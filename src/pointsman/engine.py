@@ -5,6 +5,7 @@ or, where the adapters cannot be stacked, through PEFT (``with_peft``).
 """
 
 import atexit
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -17,25 +18,32 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import torch
-from peft import PeftModel
 
 from pointsman.adapters import fetch_adapter, load_base_with_loras
 from pointsman.answer import Answer, make_answer
 from pointsman.base import Base, Prompt, make_prompt
 from pointsman.batch import Batch
+from pointsman.check_adapter import check_on_load
+from pointsman.data.report import Finding
+from pointsman.encoder import TextEncoder, load_encoder
 from pointsman.errors import ConfigError
+from pointsman.features import Reader
 from pointsman.forward import Shape
 from pointsman.images import Source
 from pointsman.plans import Plan, choose_plan
 from pointsman.project import FILE_NAME, Project, load_project
 from pointsman.router import Route, Router
 from pointsman.sampling import Sampling
+from pointsman.seal import unsealed_note
+from pointsman.sessions import HYSTERESIS, Sessions, check_session
 from pointsman.stacked import Lora, Stack, lora_of
 from pointsman.stream import Request, Stream, failing
 from pointsman.with_peft import OneByOne, adapter_on, route
 
 SLOTS = 32
 KEPT = 4
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -52,12 +60,23 @@ class Engine:
         kept: conversations of which only what is new is read, if they go on with the same images.
         resident: adapters on the device at the same time, by default all; others lie on the host.
         max_rank: of adapters that ``add_adapter`` may bring; by default the largest there is.
+        encoder: of a router that reads text alone. Such a router sees no image.
+        fallback: who answers where the router abstains: ``base``, one of the router's adapters, or
+            ``error``: the request fails with ``AbstainedError``.
+        hysteresis: a session keeps its adapter until another one's probability exceeds that of its
+            own by more than this, from 0 to 1.
         prefill_shapes: (requests, tokens) of prompts that are read together by compiled layers on
             CUDA, see ``Forward``; each is compiled when its like first comes.
 
+    What is odd and no error is logged as a warning: adapters that the router does not seal, and
+    what ``check_adapter`` warns of.
+
     Raises:
-        MismatchError: the router belongs to another base.
-        ConfigError: an adapter of the router's label map is not loaded, or the plan is not exact.
+        MismatchError: the router belongs to another base or encoder, or an adapter is not the one
+            that was sealed.
+        ArtefactError: an adapter that ``check_adapter`` finds faulty.
+        ConfigError: an option out of its range, an adapter of the router's label map that is not
+            loaded, or a plan that is not exact.
     """
 
     def __init__(
@@ -70,10 +89,12 @@ class Engine:
         kept: int = KEPT,
         resident: int | None = None,
         max_rank: int | None = None,
+        encoder: TextEncoder | None = None,
+        fallback: str = "base",
+        hysteresis: float = HYSTERESIS,
         prefill_shapes: Sequence[Shape] = (),
     ) -> None:
-        loaded = base.model.peft_config if isinstance(base.model, PeftModel) else {}
-        if missing := [name for name in router.labels if name not in loaded]:
+        if missing := [name for name in router.labels if name not in base.adapters]:
             raise ConfigError(
                 f"adapter {missing[0]!r} of the router's label map {router.labels} is not loaded; "
                 "add its path to [adapters]"
@@ -82,9 +103,13 @@ class Engine:
             raise ConfigError(
                 f"slots {slots}, kept {kept}, resident {resident}: give 1 or more, kept 0 or more"
             )
+        _check_adapters(base, router)
+        router = replace(router, fallback=fallback)
         loras = [lora_of(base.model, name) for name in router.labels]
-        self.plan: Plan = choose_plan(loras, router.layer, plan)
+        layer = router.layer if encoder is None else None
+        self.plan: Plan = choose_plan(loras, layer, plan)
         self.router = router
+        self._sessions = Sessions(hysteresis)
         self._names = list(router.labels)
         self._lock = threading.Condition()
         self._jobs: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
@@ -93,12 +118,24 @@ class Engine:
         self.base = base
         self._way: Batch | OneByOne
         if self.plan.name == "peft":
-            self._way = OneByOne(base, router)
+            self._reader: Reader = encoder or base
+            self._way = OneByOne(base, router, self._reader, self._sessions)
         else:
             self.base = replace(base, model=base.model.unload())
+            self._reader = encoder or self.base
             stackable = [lora for lora in loras if isinstance(lora, Lora)]
             stack = Stack(self.base, stackable, resident=resident, max_rank=max_rank)
-            self._way = Batch(self.base, router, self.plan, stack, slots, kept, prefill_shapes)
+            self._way = Batch(
+                self.base,
+                router,
+                self.plan,
+                stack,
+                slots,
+                kept,
+                self._reader,
+                self._sessions,
+                prefill_shapes,
+            )
         self._owner = threading.Thread(target=self._work, name="pointsman-model", daemon=True)
         self._owner.start()
         # A thread that is within the model when the interpreter goes takes the process with it.
@@ -125,23 +162,23 @@ class Engine:
         cls, project: Project, where: str, *, device: str | None = None, **options: Any
     ) -> Self:
         """Loads everything that a project names; ``where`` is its name in errors."""
-        if project.router is None:
-            raise ConfigError(f'{where}: needs router = "folder"; train one: `pointsman train`')
-        router = Router.load(Path(project.router))
-        project.labels.check_same(
-            router.labels,
-            where,
-            f"the router {project.router}",
-            "list [adapters] in the router's order, or train a router on this order",
-        )
+        router = load_router(project, where)
+        if project.base is None:
+            raise ConfigError(f'{where}: needs base = "a Hub id or folder" to answer with')
+        folders = {name: fetch_adapter(name, path) for name, path in project.adapters.items()}
+        router.check_adapters(folders)  # before the base is loaded, which may take minutes
+        encoder = load_encoder_of(router, project.encoder, device=device)
         base = load_base_with_loras(
             project.base,
-            project.adapters,
+            {name: str(folder) for name, folder in folders.items()},
             revision=project.revision,
             device=device,
             max_pixels=project.max_pixels,
         )
-        return cls(base, router, **options)
+        options = {"fallback": project.fallback} | options
+        if project.hysteresis is not None:
+            options = {"hysteresis": project.hysteresis} | options
+        return cls(base, router, encoder=encoder, **options)
 
     @classmethod
     def pocket(cls, *, device: str | None = None, **options: Any) -> Self:
@@ -154,25 +191,36 @@ class Engine:
         """Names of all adapters: the router's in label order, then those added."""
         return tuple(self._names)
 
-    def route(self, image: Source | None, text: str) -> Route:
-        """The decision for one request. Raises ``SampleError`` on a bad image."""
-        return self.route_batch([make_prompt(image, text)])[0]
+    def route(self, image: Source | None, text: str, *, session: str | None = None) -> Route:
+        """The decision for one request. Raises ``SampleError`` on a bad image.
+
+        Args:
+            session: as for ``submit``.
+        """
+        check_session(session)
+        prompt = make_prompt(image, text)
+        return self._own(lambda: self._route([prompt], session))[0]
 
     def route_batch(self, prompts: Sequence[Prompt]) -> list[Route]:
         """Decisions for several requests, in one padded batch."""
-        return self._own(lambda: route(self.base, self.router, prompts)[0])
+        return self._own(lambda: self._route(prompts, None))
 
     def generate(
         self,
         image: Source | None,
         text: str,
         *,
+        session: str | None = None,
         max_new_tokens: int = 256,
         sampling: Sampling | None = None,
     ) -> Answer:
-        """Routes one request and answers it. Raises ``SampleError`` on a bad image."""
-        prompt = make_prompt(image, text)
-        return self.submit(prompt, max_new_tokens=max_new_tokens, sampling=sampling).result()
+        """Routes one request and answers it. Raises ``SampleError`` on a bad image.
+
+        Args:
+            session: as for ``submit``.
+        """
+        options: Any = {"max_new_tokens": max_new_tokens, "sampling": sampling}
+        return self.submit(make_prompt(image, text), session=session, **options).result()
 
     def generate_batch(
         self,
@@ -206,6 +254,7 @@ class Engine:
         *,
         adapter: str | None = None,
         routed: bool = True,
+        session: str | None = None,
         max_new_tokens: int = 256,
         sampling: Sampling | None = None,
     ) -> Stream:
@@ -214,12 +263,19 @@ class Engine:
         Args:
             adapter: who answers, in place of the router's choice.
             routed: False with no ``adapter``: the base answers.
+            session: keeps the adapter that it was routed to before, also where the router abstains,
+                until another one's probability exceeds its own by more than the engine's
+                ``hysteresis``; ``Route.held`` tells. Requests of one session are decided in the
+                order in which they came, each after the one before; those that are not routed
+                leave it as it is.
 
         Raises:
             LabelError: an adapter that the engine has not.
         """
+        check_session(session)
         is_routed = routed and adapter is None
         request = self._request(prompt, adapter, is_routed, max_new_tokens, sampling)
+        request.session = session if is_routed else None
         self._enqueue([request])
         return request.stream
 
@@ -342,11 +398,15 @@ class Engine:
     def _next(self) -> list[Request]:
         """As many waiting requests as there is room for; who need not be begun is finished."""
         chosen: list[Request] = []
+        behind: list[Request] = []
         while len(chosen) < self._way.room:
             with self._lock:
                 if not self._waiting:
                     break
                 request = self._waiting.popleft()
+            if request.session and any(request.session == other.session for other in chosen):
+                behind.append(request)  # what its session holds is decided in this round
+                continue
             with failing([request]):
                 if request.adapter is not None:
                     self._check_name(request.adapter)  # it may have gone meanwhile
@@ -356,22 +416,92 @@ class Engine:
                     )
                 else:
                     chosen.append(request)
+        with self._lock:
+            self._waiting.extendleft(reversed(behind))
         return chosen
+
+    def _route(self, prompts: Sequence[Prompt], session: str | None) -> list[Route]:
+        held = self._sessions.held([session] * len(prompts), torch.device("cpu"))
+        routes = route(self._reader, self.router, prompts, held)
+        for decision in routes:
+            self._sessions.decided(session, decision)
+        return routes
 
     def _check(self) -> None:
         with adapter_on(self.base, None):
-            self.router.check_base(self.base)
+            self.router.check_base(self._reader)
 
     def _add(self, name: str, folder: Path) -> None:
         if name in self._names:
             raise ConfigError(f"adapter {name!r} is there already; remove it or choose a name")
+        findings = check_on_load(name, folder, self.base)
         self._way.add(name, folder)
+        _warn_of(findings)
         self._names.append(name)
 
     def _remove(self, name: str) -> None:
         self._check_name(name)  # two callers may have come with it
         self._way.remove(name)
         self._names.remove(name)
+
+
+def _check_adapters(base: Base, router: Router) -> None:
+    """Every adapter of the label map is the one that was sealed, and has no fault."""
+    router.check_adapters({name: base.adapters[name] for name in router.labels})
+    for name in router.labels:
+        _warn_of(check_on_load(name, base.adapters[name], base))
+    if router.unsealed:
+        _log.warning(unsealed_note(router.unsealed))
+
+
+def _warn_of(findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        _log.warning(str(finding).removeprefix("warning: "))
+
+
+def load_router(project: Project, where: str) -> Router:
+    """The router that a project names; ``where`` is the project's name in errors.
+
+    Raises:
+        ConfigError: it names none.
+        MismatchError: the router's label map is another one.
+    """
+    if project.router is None:
+        raise ConfigError(f'{where}: needs router = "folder"; train one: `pointsman train`')
+    router = Router.load(Path(project.router))
+    project.labels.check_same(
+        router.labels,
+        where,
+        f"the router {project.router}",
+        "list [adapters] in the router's order, or train a router on this order",
+    )
+    return router
+
+
+def load_encoder_of(
+    router: Router, encoder: str | None = None, *, device: str | None = None
+) -> TextEncoder | None:
+    """A router's text encoder; None where the router reads with the base.
+
+    Args:
+        encoder: Hub id or folder; by default where it was when the router was trained.
+
+    Raises:
+        ConfigError: an encoder for a router that reads with the base.
+        MismatchError: another encoder than the router was trained on.
+    """
+    origin = router.origin
+    if origin.is_encoder:
+        revision = None if encoder else origin.base_revision
+        loaded = load_encoder(encoder or origin.base_model_id, revision=revision, device=device)
+        router.check_base(loaded)
+        return loaded
+    if encoder is not None:
+        raise ConfigError(
+            f"encoder {encoder!r}: the router reads with its base, {origin.base_model_id}; "
+            "leave the encoder out, or preprocess with it and train a router"
+        )
+    return None
 
 
 @contextmanager

@@ -8,6 +8,7 @@
     │   └── ImageError
     ├── ArtefactError        a file or folder of ours that is missing, broken or of the wrong kind
     ├── MismatchError        two artefacts that do not belong together
+    ├── AbstainedError       a request that no adapter is for, where nobody is to answer those
     ├── ConfigError          a setting, an option or a project file
     └── MissingDependency    an optional package that this step needs
 
@@ -38,6 +39,10 @@ class ArtefactError(PointsmanError):
 
 class MismatchError(PointsmanError):
     """Two artefacts that do not belong together (label order, base, recipe)."""
+
+
+class AbstainedError(PointsmanError):
+    """A request on which the router abstained, with ``fallback = "error"``."""
 
 
 class ConfigError(PointsmanError):

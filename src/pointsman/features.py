@@ -1,23 +1,27 @@
-"""Features: the base's pooled hidden state, one forward per sample, kept in a resumable store.
+"""Features: a reader's pooled hidden state, one forward per sample, kept in a resumable store.
 
-A causal decoder's position 0 attends only to itself, so it is the same for every sample: pooling
-there (``first``) carries no information and is refused. The default is the prompt's last real
-token, which has read the images and all of the text.
+The reader is the base, or a text encoder. A causal decoder's position 0 attends only to itself, so
+it is the same for every sample: pooling there (``first``) carries no information and is refused,
+but for encoders that read both ways. A base's default is the prompt's last real token, which has
+read the images and all of the text.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
-from pointsman.base import Base, Encoded, Fingerprint, Prompt
+from pointsman.base import Prompt
+from pointsman.checkpoint import Fingerprint
 from pointsman.data.dataset import Dataset
 from pointsman.errors import ArtefactError, ConfigError, ImageError, MismatchError, SampleError
 from pointsman.files import (
@@ -31,15 +35,76 @@ from pointsman.files import (
 )
 from pointsman.images import image_size, load_image
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
-from pointsman.sample import RoutingSample, user_turn
+from pointsman.sample import History, RoutingSample, routed_part, user_turn
 
 FORMAT_VERSION = 1
 SHARD_SAMPLES = 64
 """Samples of one shard, hence the most work that an interruption loses."""
 
-Pooling = Literal["last", "mean", "image-mean"]
+Pooling = Literal["last", "mean", "image-mean", "first"]
 Progress = Callable[[int, int], None]
 """Called with (samples done, samples in all)."""
+
+
+class Reader(Protocol):
+    """What turns prompts into states: the base (``Base``), or a text encoder (``TextEncoder``)."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def revision(self) -> str | None: ...
+    @property
+    def fingerprint(self) -> Fingerprint: ...
+    @property
+    def model(self) -> Any: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def depth(self) -> int:
+        """Number of layers."""
+
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def reads_images(self) -> bool: ...
+    @property
+    def is_causal(self) -> bool:
+        """Whether a position's state tells nothing of what follows it."""
+
+    @property
+    def normalises(self) -> bool:
+        """Whether features are scaled to length 1."""
+
+    @property
+    def default_layers(self) -> tuple[int, ...]: ...
+    @property
+    def default_pooling(self) -> "Pooling": ...
+
+    def estimated_tokens(self, characters: int, sizes: Sequence[tuple[int, int]]) -> int:
+        """About how many tokens a text and images of these sizes (width, height) will be."""
+
+    def encode(self, prompts: Sequence[Prompt]) -> Any:
+        """A padded batch of B prompts of T tokens, with its ``attention_mask`` (B, T)."""
+
+    def read(
+        self, encoded: Any, layers: Sequence[int], keep: Callable[[int, Tensor], None]
+    ) -> None:
+        """One forward; ``keep`` is given each of the ascending layers with its states.
+
+        States are (B, T, hidden).
+        """
+
+
+class Place(NamedTuple):
+    """Where in the reader a feature is read."""
+
+    layer: int
+    pooling: Pooling
+
+    def __str__(self) -> str:
+        return f"layer {self.layer} ({self.pooling})"
 
 
 @dataclass(frozen=True)
@@ -47,37 +112,70 @@ class FeatureRecipe:
     """How features are made. Train and serve must use the same.
 
     Raises:
-        ConfigError: no layer, a layer below 1, or a pooling that cannot work.
+        ConfigError: no layer, a layer below 1, or poolings that cannot work.
     """
 
     layers: tuple[int, ...]
-    """Depths, ascending: the state after this many decoder layers, before any final norm."""
-    pooling: Pooling = "last"
+    """Depths, ascending: the state after this many layers, before any final norm of a base."""
+    poolings: tuple[Pooling, ...] = ("last",)
+    history: History = "conversation"
+    """How much of a conversation is read."""
 
     def __post_init__(self) -> None:
         if not self.layers or list(self.layers) != sorted({*self.layers}) or self.layers[0] < 1:
             raise ConfigError(f"layers {list(self.layers)}: give ascending depths from 1")
-        if str(self.pooling) == "first":
-            raise ConfigError(
-                "pooling 'first' is refused: position 0 of a causal base attends only to itself, "
-                "so its state is the same for every sample; use 'last'"
-            )
-        if self.pooling not in get_args(Pooling):
-            known = ", ".join(get_args(Pooling))
-            raise ConfigError(f"unknown pooling {self.pooling!r}; known are {known}")
+        known = ", ".join(get_args(Pooling))
+        if unknown := [name for name in self.poolings if name not in get_args(Pooling)]:
+            raise ConfigError(f"unknown pooling {unknown[0]!r}; known are {known}")
+        if not self.poolings or len({*self.poolings}) < len(self.poolings):
+            raise ConfigError(f"poolings {list(self.poolings)}: give one or more of {known}")
+        if self.history not in get_args(History):
+            known = ", ".join(get_args(History))
+            raise ConfigError(f"unknown history {self.history!r}; known are {known}")
 
     @classmethod
-    def default(cls, depth: int, pooling: Pooling = "last") -> "FeatureRecipe":
-        """A quarter, half and three quarters of ``depth``: middle layers often route best."""
-        return cls(tuple(sorted({max(1, depth * n // 4) for n in (1, 2, 3)})), pooling)
+    def default(cls, reader: Reader) -> "FeatureRecipe":
+        """The depths and the pooling that suit a reader."""
+        return cls(reader.default_layers, (reader.default_pooling,))
+
+    def check_reader(self, reader: Reader) -> None:
+        """Raises ``ConfigError`` on a layer or a pooling that ``reader`` has not."""
+        if self.layers[-1] > reader.depth:
+            raise ConfigError(
+                f"layer {self.layers[-1]}: {reader.id} has layers 1 to {reader.depth}"
+            )
+        if "first" in self.poolings and reader.is_causal:
+            raise ConfigError(
+                "pooling 'first' is refused: position 0 of a causal base or model attends only to "
+                "itself, so its state is the same for every sample; use 'last'"
+            )
+        if "image-mean" in self.poolings and not reader.reads_images:
+            raise ConfigError(f"pooling 'image-mean': {reader.id} reads text alone; use 'mean'")
+
+    def __str__(self) -> str:
+        layers = "+".join(map(str, self.layers))
+        return f"layer{'s' * (len(self.layers) > 1)} {layers} ({'+'.join(self.poolings)})"
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where features are read, one vector each, in the order in which they are stored."""
+        return tuple(Place(layer, name) for layer in self.layers for name in self.poolings)
 
     @classmethod
     def of(cls, value: Any, where: str) -> "FeatureRecipe":
-        """Reads the form of ``asdict``. Raises ``ConfigError`` naming ``where``."""
+        """Reads the form of ``to_json``. Raises ``ConfigError`` naming ``where``."""
         try:
-            return cls(layers=tuple(map(int, value["layers"])), pooling=value["pooling"])
+            layers, poolings = tuple(map(int, value["layers"])), tuple(value["poolings"])
+            return cls(layers, poolings, value["history"])
         except (KeyError, TypeError, ValueError):
             raise ConfigError(f"{where}: {value!r} is not a feature recipe") from None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "layers": list(self.layers),
+            "poolings": list(self.poolings),
+            "history": self.history,
+        }
 
 
 @dataclass(frozen=True)
@@ -85,8 +183,14 @@ class Origin:
     """What made a set of features, hence what a router trained on them needs."""
 
     base_model_id: str
+    """Hub id or folder of the base, or of the text encoder."""
     base_revision: str | None
     fingerprint: Fingerprint
+
+    @property
+    def is_encoder(self) -> bool:
+        """Whether a text encoder made them, not the base."""
+        return bool(self.fingerprint.reading)
 
     @classmethod
     def of(cls, value: Any, where: str) -> "Origin":
@@ -106,48 +210,30 @@ class Features:
     recipe: FeatureRecipe
     origin: Origin
     hidden_size: int
+    depth: int
+    """Layers of the reader"""
     splits: dict[str, tuple[Tensor, Tensor]]
-    """Split to (features (n, layers, hidden) float32, labels (n,) int64), in dataset order"""
+    """Split to (features (n, places, hidden) float32, labels (n,) int64), in dataset order"""
     probes: Tensor
-    """(probes, layers, hidden) float32"""
+    """(probes, places, hidden) float32"""
 
 
-def extract(
-    base: Base,
-    encoded: Encoded,
-    recipe: FeatureRecipe,
-    image_features: dict[str, Any] | None = None,
-) -> Tensor:
-    """Features of a batch (B, layers, hidden), stopping at the deepest layer of the recipe.
+def extract(reader: Reader, encoded: Any, recipe: FeatureRecipe) -> Tensor:
+    """Features of a batch (B, places, hidden), stopping at the deepest layer of the recipe."""
+    pooled: dict[Place, Tensor] = {}
 
-    Args:
-        image_features: ``base.image_features(encoded)`` if it is already there; the vision tower
-            is then not run again.
-    """
-    pooled: dict[int, Tensor] = {}
-    trunk = base.trunk(recipe.layers[-1])
-    layers = trunk.language_model.layers
+    def keep(depth: int, states: Tensor) -> None:
+        for name in recipe.poolings:
+            pooled[Place(depth, name)] = pool(states, encoded, name)
 
-    def keep(depth: int) -> Callable[..., None]:
-        def hook(_: Any, args: tuple[Tensor, ...]) -> None:
-            pooled[depth] = pool(args[0], encoded, recipe.pooling)
-
-        return hook
-
-    # The input of layer d, not the output of layer d-1: DeepStack adds to it in between.
-    hooks = [layers[depth].register_forward_pre_hook(keep(depth)) for depth in recipe.layers[:-1]]
-    try:
-        output = trunk(**base.model_inputs(encoded, image_features), use_cache=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    pooled[recipe.layers[-1]] = pool(output.last_hidden_state, encoded, recipe.pooling)
-    return torch.stack([pooled[depth] for depth in recipe.layers], dim=1)
+    reader.read(encoded, recipe.layers, keep)
+    features = torch.stack([pooled[place] for place in recipe.places], dim=1)
+    return functional.normalize(features, dim=-1) if reader.normalises else features
 
 
 def preprocess(
     dataset: Dataset,
-    base: Base,
+    reader: Reader,
     out: Path,
     recipe: FeatureRecipe | None = None,
     *,
@@ -157,19 +243,21 @@ def preprocess(
     """Writes the features of every sample of a dataset to ``out``; goes on where it was stopped.
 
     Args:
+        reader: the base, or a text encoder, which leaves images unread.
         recipe: by default ``FeatureRecipe.default``.
         batch_tokens: padded tokens of one batch; by default 16,384, and 1,024 on a CPU, where
             larger batches only spill its caches.
 
     Raises:
         ArtefactError: ``out`` holds something else or cannot be written.
-        MismatchError: ``out`` holds features of another dataset, base or recipe.
+        MismatchError: ``out`` holds features of another dataset, reader or recipe.
+        ConfigError: a layer or a pooling that the reader has not.
         SampleError: a sample or an image that cannot be used.
     """
-    recipe = recipe or FeatureRecipe.default(base.depth)
-    base.trunk(recipe.layers[-1])  # refuses a layer that the base has not
-    batch_tokens = batch_tokens or (1024 if base.device.type == "cpu" else 16384)
-    identity = _identity(dataset, base, recipe, batch_tokens)
+    recipe = recipe or FeatureRecipe.default(reader)
+    recipe.check_reader(reader)
+    batch_tokens = batch_tokens or (1024 if reader.device.type == "cpu" else 16384)
+    identity = _identity(dataset, reader, recipe, batch_tokens)
     request = digest_json(identity)
     refuse_other(out, "features")
     if (out / "metadata.json").is_file():
@@ -177,7 +265,10 @@ def preprocess(
         _check_identity(found, identity, out)
         if _is_whole(out, _shards(identity)):
             return read_features(out)
-    plan = {split: _plan(samples, base, batch_tokens) for split, samples in dataset.splits.items()}
+    plan = {
+        split: _plan([_length(sample, reader, recipe) for sample in samples], batch_tokens)
+        for split, samples in dataset.splits.items()
+    }
     total, done = sum(map(len, dataset.splits.values())), 0
     for split, shards in plan.items():
         for number, batches in enumerate(shards):
@@ -185,13 +276,13 @@ def preprocess(
             if path.is_file():
                 _check_request(read_tensors_and_metadata(path)[1].get("request"), request, out)
             else:
-                shard = _shard(dataset.splits[split], batches, base, recipe)
+                shard = _shard(dataset.splits[split], batches, reader, recipe)
                 write_tensors(path, shard, {"request": request})
             done += sum(map(len, batches))
             if progress:
                 progress(done, total)
-    write_tensors(out / "probes.safetensors", {"features": probe_features(base, recipe)})
-    made_by = {"base_model_id": base.id, "base_revision": base.revision}
+    write_tensors(out / "probes.safetensors", {"features": probe_features(reader, recipe)})
+    made_by = {"base_model_id": reader.id, "base_revision": reader.revision}
     write_json(out / "metadata.json", identity | made_by)
     return read_features(out)
 
@@ -230,37 +321,44 @@ def read_features(path: Path) -> Features:
         recipe=FeatureRecipe.of(metadata["recipe"], str(where)),
         origin=Origin.of(metadata, str(where)),
         hidden_size=int(metadata["hidden_size"]),
+        depth=int(metadata["depth"]),
         splits=splits,
         probes=_read_probes(path),
     )
 
 
-def probe_features(base: Base, recipe: FeatureRecipe) -> Tensor:
-    """Features (probes, layers, hidden) of fixed synthetic prompts, float32 on the CPU.
+def probe_features(reader: Reader, recipe: FeatureRecipe) -> Tensor:
+    """Features (probes, places, hidden) of fixed synthetic prompts, float32 on the CPU.
 
     They tell whether another machine, dtype or library still makes the same features. They are
     drawn by formula because real samples would put users' screens into a router's folder.
     """
     with torch.inference_mode():
-        features = [extract(base, base.encode([prompt]), recipe) for prompt in probe_prompts()]
+        features = [extract(reader, reader.encode([p]), recipe) for p in probe_prompts()]
     return torch.cat(features).float().cpu()
 
 
-def load_prompt(sample: RoutingSample) -> Prompt:
-    """What the router reads of a sample: every turn but the assistant's, and its images."""
-    paths = iter(sample.images)
-    places = [(turn, next(paths)) for turn in sample.turns for part in turn.parts if part is None]
-    shown = [path for turn, path in places if turn.role != "assistant"]
-    return Prompt(sample.prompt, tuple(load_image(path) for path in shown))
+def load_prompt(
+    sample: RoutingSample, history: History = "conversation", *, images: bool = True
+) -> Prompt:
+    """What the router reads of a sample, see ``sample.routed_part``.
+
+    Args:
+        images: False reads no image file, for who reads text alone; the turns show none.
+    """
+    turns, paths = routed_part(sample.turns, sample.images, history)
+    if images:
+        return Prompt(turns, tuple(load_image(path) for path in paths))
+    return Prompt(tuple(replace(turn, parts=(turn.text,)) for turn in turns), ())
 
 
-def pool(hidden: Tensor, encoded: Encoded, pooling: Pooling) -> Tensor:
+def pool(hidden: Tensor, encoded: Mapping[str, Any], pooling: Pooling) -> Tensor:
     """States (B, T, hidden) of a batch as features (B, hidden)."""
-    mask = encoded["attention_mask"]
-    if pooling == "last":
+    mask: Tensor = encoded["attention_mask"]
+    if pooling in ("first", "last"):
         positions = torch.arange(mask.shape[1], device=mask.device)
-        last = (mask * positions).argmax(1)
-        return hidden[torch.arange(len(hidden), device=mask.device), last]
+        at = mask.argmax(1) if pooling == "first" else (mask * positions).argmax(1)
+        return hidden[torch.arange(len(hidden), device=mask.device), at]
     if pooling == "image-mean":
         mask = mask * encoded["mm_token_type_ids"]
         if not bool(mask.any(1).all()):
@@ -270,11 +368,12 @@ def pool(hidden: Tensor, encoded: Encoded, pooling: Pooling) -> Tensor:
 
 
 def probe_prompts() -> Iterator[Prompt]:
-    """Fixed synthetic prompts, each with an image."""
-    y, x = np.mgrid[0:96, 0:128]
+    """Fixed synthetic prompts, each with an image; the larger ones have to be resampled."""
     texts = ("Click the second option", "Pick March 14", "Type 82 into the amount field")
-    for step, text in enumerate(texts, 1):
-        pixels = np.stack([x * 2, y * 2, (x // 16 + y // 16) % 2 * 80 * step], -1)
+    sizes = ((128, 96), (150, 200), (310, 230))
+    for step, (text, (width, height)) in enumerate(zip(texts, sizes, strict=True), 1):
+        y, x = np.mgrid[0:height, 0:width]
+        pixels = np.stack([x * 2 % 256, y * 2 % 256, (x // 16 + y // 16) % 2 * 80 * step], -1)
         yield Prompt((user_turn(text),), (Image.fromarray(pixels.astype(np.uint8)),))
 
 
@@ -283,6 +382,7 @@ _IDENTITY = (
     "num_classes",
     "class_names",
     "hidden_size",
+    "depth",
     "dtype",
     "recipe",
     "fingerprint",
@@ -294,17 +394,18 @@ _IDENTITY = (
 
 
 def _identity(
-    dataset: Dataset, base: Base, recipe: FeatureRecipe, batch_tokens: int
+    dataset: Dataset, reader: Reader, recipe: FeatureRecipe, batch_tokens: int
 ) -> dict[str, Any]:
     """Everything that the bytes of a shard depend on."""
     values = (
         FORMAT_VERSION,
         len(dataset.labels),
         list(dataset.labels),
-        base.hidden_size,
-        str(base.dtype).removeprefix("torch."),
-        asdict(recipe) | {"layers": list(recipe.layers)},
-        asdict(base.fingerprint),
+        reader.hidden_size,
+        reader.depth,
+        str(reader.dtype).removeprefix("torch."),
+        recipe.to_json(),
+        asdict(reader.fingerprint),
         dataset.fingerprint,
         {split: len(samples) for split, samples in dataset.splits.items()},
         batch_tokens,
@@ -316,18 +417,17 @@ def _identity(
 def _check_request(found: str | None, expected: str, out: Path) -> None:
     if found != expected:
         raise MismatchError(
-            f"{out}: holds features of another dataset, base or recipe; "
+            f"{out}: holds features of another dataset, reader or recipe; "
             "choose another --out or delete it"
         )
 
 
-def _plan(samples: Sequence[RoutingSample], base: Base, budget: int) -> list[list[list[int]]]:
+def _plan(lengths: Sequence[int], budget: int) -> list[list[list[int]]]:
     """Shards of batches of sample indices: batches of like length within ``budget`` tokens.
 
     Fixed by the dataset alone, so that a resumed run makes the very same batches.
     """
-    lengths = [_estimated_tokens(sample, base) for sample in samples]
-    order = sorted(range(len(samples)), key=lambda index: (lengths[index], index))
+    order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
     shards = []
     for start in range(0, len(order), SHARD_SAMPLES):
         batches: list[list[int]] = []
@@ -341,44 +441,52 @@ def _plan(samples: Sequence[RoutingSample], base: Base, budget: int) -> list[lis
     return shards
 
 
-def _estimated_tokens(sample: RoutingSample, base: Base) -> int:
-    merge = int(base.image_processor.merge_size) ** 2
-    sizes = [image_size(Path(image)) for image in sample.images]
-    patches = [base.image_processor.get_number_of_image_patches(h, w) for w, h in sizes]
-    characters = sum(len(turn.text) for turn in sample.prompt)
-    return int(sum(patches)) // merge + characters // 4 + 16
+def _length(sample: RoutingSample, reader: Reader, recipe: FeatureRecipe) -> int:
+    """About how many tokens a sample will be."""
+    turns, images = routed_part(sample.turns, sample.images, recipe.history)
+    sizes = [image_size(Path(image)) for image in images] if reader.reads_images else []
+    return reader.estimated_tokens(sum(len(turn.text) for turn in turns), sizes)
 
 
 def _shard(
-    samples: Sequence[RoutingSample], batches: list[list[int]], base: Base, recipe: FeatureRecipe
+    samples: Sequence[RoutingSample],
+    batches: list[list[int]],
+    reader: Reader,
+    recipe: FeatureRecipe,
 ) -> dict[str, Tensor]:
-    def prepare(batch: list[int]) -> Encoded:
+    def load(index: int) -> Prompt:
+        return load_prompt(samples[index], recipe.history, images=reader.reads_images)
+
+    def prepare(batch: list[int]) -> Any:
         try:
-            return base.encode([load_prompt(samples[index]) for index in batch])
+            return reader.encode([load(index) for index in batch])
         except ImageError:
             raise
         except SampleError:  # which of them? alone, the one at fault fails again
             for index in batch:
-                _encode_named(base, samples[index])
+                with _named(samples[index]):
+                    reader.encode([load(index)])
             raise
 
     features = []
-    # One batch ahead: images are decoded while the base is at work on the batch before.
+    # One batch ahead: images are decoded while the reader is at work on the batch before.
     with ThreadPoolExecutor(1) as pool, torch.inference_mode():
         ahead = [pool.submit(prepare, batch) for batch in batches[:1]]
         for following in [*batches[1:], None]:
             encoded = ahead.pop().result()
             if following is not None:
                 ahead.append(pool.submit(prepare, following))
-            features.append(extract(base, encoded, recipe).cpu())
+            features.append(extract(reader, encoded, recipe).cpu())
     index = torch.tensor([index for batch in batches for index in batch])
     labels = [_label(samples[i]) for i in index.tolist()]
     return {"features": torch.cat(features), "labels": torch.tensor(labels), "index": index}
 
 
-def _encode_named(base: Base, sample: RoutingSample) -> None:
+@contextmanager
+def _named(sample: RoutingSample) -> Iterator[None]:
+    """Errors name the sample."""
     try:
-        base.encode([load_prompt(sample)])
+        yield
     except SampleError as error:
         name = ", ".join(sample.images) or repr(sample.instruction[:60])
         raise SampleError(f"sample with {name}: {error}") from None
@@ -402,7 +510,7 @@ def _check_identity(found: dict[str, Any], mine: dict[str, Any], out: Path) -> N
         )
 
 
-_NAMES = {"fingerprint": "base", "dataset_fingerprint": "dataset"}
+_NAMES = {"fingerprint": "base or encoder", "dataset_fingerprint": "dataset"}
 
 
 def _shards(identity: dict[str, Any]) -> dict[str, int]:
@@ -436,7 +544,7 @@ def _read_split(path: Path, split: str, shards: int, request: str) -> tuple[Tens
         if metadata.get("request") != request:
             raise MismatchError(
                 f"{path}: {_shard_name(split, number)} and metadata.json do not belong together "
-                "(class_names, recipe or base was changed); run `pointsman preprocess` again"
+                "(class_names, recipe or reader was changed); run `pointsman preprocess` again"
             )
         parts.append(tensors)
     index = torch.cat([part["index"] for part in parts])

@@ -125,9 +125,12 @@ def digest_file(path: Path) -> str:
 
 
 def digest_json(value: Any) -> str:
-    """SHA-256 of a JSON value, independent of key order and white space."""
+    """SHA-256 of a JSON value, independent of key order and white space.
+
+    JSON may escape half a character, which UTF-8 has not; that is a value like any other here.
+    """
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return digest_bytes(canonical.encode())
+    return digest_bytes(canonical.encode("utf-8", "surrogatepass"))
 
 
 @contextmanager

@@ -25,15 +25,16 @@ Compiler = Callable[..., Callable[..., Tensor]]
 """``torch.compile``, or something that takes its options"""
 Shape = tuple[int, int]
 """Requests and tokens"""
-Decide = Callable[[Tensor, Encoded], Tensor]
-"""From the states (B, T, hidden) at the router's layer, and the batch, to rows (B,)"""
+Decide = Callable[[Sequence[Tensor], Encoded], Tensor]
+"""From the states (B, T, hidden) at each of the router's layers, and the batch, to rows (B,)"""
 
 
 @dataclass(frozen=True)
 class Routing:
     """How a prefill decides."""
 
-    layer: int
+    layers: tuple[int, ...]
+    """Ascending"""
     decide: Decide
     again: bool
     """Whether the layers below are read once more, since adapters change them"""
@@ -129,10 +130,14 @@ class Forward:
             view = self._view(places, torch.full_like(places, known), total - known, total)
         batch, first = self.stack.batch, 0
         if routing is not None:
-            read = self._layers(through, states, turns, view, 0, routing.layer, deepstack)
-            rows = routing.decide(read, _from(encoded, known))
+            reads, depth = [states], 0
+            for layer in routing.layers:
+                read = self._layers(through, reads[-1], turns, view, depth, layer, deepstack)
+                reads.append(read)
+                depth = layer
+            rows = routing.decide(reads[1:], _from(encoded, known))
             if not routing.again:
-                states, first = read, routing.layer
+                states, first = reads[-1], depth
         assert rows is not None
         batch.choose(None if tail else rows, is_compiled=padded is not None)
         states = self._layers(through, states, turns, view, first, None, deepstack)

@@ -18,7 +18,9 @@ OUT_OF_SCOPE = -1
 # A name becomes a PEFT module key ("." breaks it), a model name in a URL and a folder name.
 _LEGAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # `__base__` is PEFT's word for "no adapter"; the other two are fallbacks in the project file.
-RESERVED = frozenset({"__base__", "base", "error"})
+FALLBACKS = ("base", "error")
+"""What a router that abstains may leave a request to, beside an adapter"""
+RESERVED = frozenset({"__base__", *FALLBACKS})
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,26 @@
 """Metrics: what predictions on labelled samples say about a router."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import fmean
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
 
 from pointsman.answer import Answer, parse_actions, typed_text
-from pointsman.calibrate import expected_calibration_error
+from pointsman.calibrate import Reliability, reliability
 from pointsman.errors import ConfigError, MismatchError, SampleError
 from pointsman.labels import LabelMap
 from pointsman.router import Route
 from pointsman.sample import RoutingSample, is_inside
+from pointsman.selective import RiskCoverage, risk_coverage
+from pointsman.worth import Role, Worth, measure_worth
 
-Role = Literal["routed", "oracle", "base", "wrong"]
-"""Who answers: the adapter routed to (abstained: the base), the sample's own adapter, the base, and
-the adapter of the next label."""
-ROLES: tuple[Role, ...] = get_args(Role)
+ROLES: tuple[Role, ...] = ("routed", "oracle", "base", "wrong")
+"""Who always answers; ``wrong`` needs more than one adapter."""
 Table = tuple[str, Sequence[str], Sequence[Sequence[object]]]
 """Title, columns, rows."""
 
@@ -53,6 +54,16 @@ class Prediction:
         """In scope: the most probable label is right. Out of scope: the router abstained."""
         return self.label == self.sample.label if self.sample.in_scope else self.route.abstained
 
+    @property
+    def sureness(self) -> float:
+        """What the router abstains by; the higher, the less it would."""
+        return self.route.score
+
+    @property
+    def picture(self) -> object:
+        """What it is about: requests of one picture have it in common."""
+        return self.sample.images or id(self.sample)
+
     def hit(self, role: Role) -> bool:
         return is_hit(self.answers[role], self.sample)
 
@@ -66,6 +77,8 @@ class InScope:
     macro_f1: float
     """Mean over the labels that the samples have."""
     ece: float
+    aurc: float
+    """Area under the risk-coverage curve: how well confidence tells right from wrong"""
     abstained: float
     """Share of samples."""
 
@@ -76,7 +89,7 @@ class OutOfScope:
 
     n: int
     auroc: float | None
-    """Of 1 - confidence as the sign of such a sample; None if there are none in scope."""
+    """Of the router's score, low for such a sample; None if there are none in scope."""
     rejected: float
     """Share on which the router abstained."""
 
@@ -122,6 +135,8 @@ class Evaluation:
     """Field, then value."""
     out_of_scope: OutOfScope | None
     task: Task | None
+    worth: Worth | None
+    """None unless it was asked for"""
     confusion: list[list[int]]
     """Counts. A row for each true label, and one for out of scope if there are such samples; a
     column for each label routed to, and one for abstained."""
@@ -140,6 +155,7 @@ class Evaluation:
             },
             "out_of_scope": _plain(self.out_of_scope),
             "task": _plain(self.task),
+            "worth": self.worth.to_json() if self.worth else None,
             "confusion": self.confusion,
             "seconds": _plain(self.seconds),
         }
@@ -147,9 +163,11 @@ class Evaluation:
     def tables(self) -> list[Table]:
         """The same for people: a table for each part that there is."""
         tables: list[Table] = []
+        columns: tuple[str, ...]
         if part := self.in_scope:
-            columns = ("samples", "accuracy", "macro-F1", "ECE", "abstained")
-            scores = (_percent(part.accuracy), _decimal(part.macro_f1), _decimal(part.ece))
+            columns = ("samples", "accuracy", "macro-F1", "ECE", "AURC", "abstained")
+            figures = (part.macro_f1, part.ece, part.aurc)
+            scores = (_percent(part.accuracy), *map(_decimal, figures))
             tables.append(("in scope", columns, [(part.n, *scores, _percent(part.abstained))]))
         if outside := self.out_of_scope:
             scored = (outside.n, _decimal(outside.auroc), _percent(outside.rejected))
@@ -157,6 +175,9 @@ class Evaluation:
         if task := self.task:
             columns = ("samples", "routed", "oracle", "base", "wrong adapter")
             tables.append(("answers right", columns, [(task.n, *_shares(task, task))]))
+        if worth := self.worth:
+            columns = ("who answers", "right", "routing adds", "seconds", "routed over it, time")
+            tables.append((f"worth on {worth.n} requests", columns, worth.rows()))
         for name, groups in self.by.items():
             heads = (name, "samples", "accuracy", *(ROLES if self.task else ()))
             rows = [
@@ -180,6 +201,7 @@ def measure(
     *,
     by: Sequence[str] = (),
     seconds: Seconds | None = None,
+    latency: Mapping[Role, Sequence[float]] | None = None,
 ) -> Evaluation:
     """Metrics of predictions, whoever made them (the model at hand, or stored features).
 
@@ -187,6 +209,7 @@ def measure(
         labels: of the router that made the routes.
         by: fields to break the accuracy down by: ``adapter``, ``label`` or an extra key of the
             samples.
+        latency: seconds of single requests, the same ones by each role.
 
     Raises:
         ConfigError: a field that no sample has.
@@ -205,9 +228,10 @@ def measure(
     return Evaluation(
         labels=labels,
         in_scope=_in_scope([p for p in predictions if p.sample.in_scope]),
-        by={name: _groups(predictions, name, labels) for name in by},
+        by={name: group_by(predictions, name, labels) for name in by},
         out_of_scope=_out_of_scope(predictions),
         task=_task([p for p in predictions if p.answers]),
+        worth=_worth(predictions, labels, latency or {}),
         confusion=_confusion(predictions, labels),
         seconds=seconds,
         predictions=tuple(predictions),
@@ -233,19 +257,46 @@ def check_samples(samples: Sequence[RoutingSample], labels: LabelMap, by: Sequen
             raise ConfigError(f"no sample has the field {name!r}; there are {', '.join(known)}")
 
 
+def frequent_adapter(samples: Sequence[RoutingSample], labels: LabelMap) -> str:
+    """The adapter of most samples; of several, the first in label order."""
+    counts = Counter(sample.adapter for sample in samples)
+    return max(labels, key=lambda name: counts[name])
+
+
+def curve(predictions: Sequence[Prediction]) -> RiskCoverage:
+    """Risk against coverage; out of scope every adapter is wrong."""
+    wrong = [not p.sample.in_scope or not p.correct for p in predictions]
+    return risk_coverage([p.sureness for p in predictions], wrong)
+
+
+def bins(predictions: Sequence[Prediction]) -> Reliability:
+    """How often the most probable label of samples in scope was right, by confidence."""
+    inside = [p for p in predictions if p.sample.in_scope]
+    confidence = torch.tensor([p.route.confidence for p in inside])
+    return reliability(confidence, torch.tensor([p.correct for p in inside]))
+
+
+def group_by(predictions: Sequence[Prediction], name: str, labels: LabelMap) -> dict[str, Group]:
+    """Predictions by the value of a field."""
+    members: dict[str, list[Prediction]] = {}
+    for prediction in predictions:
+        members.setdefault(_value(prediction.sample, name), []).append(prediction)
+    order = [*labels, NO_ADAPTER] if name == "adapter" else sorted(members, key=_rank)
+    return {value: _group(members[value]) for value in order if value in members}
+
+
 def _in_scope(predictions: Sequence[Prediction]) -> InScope | None:
     if not predictions:
         return None
     truth, predicted = [p.sample.label for p in predictions], [p.label for p in predictions]
     present = list(dict.fromkeys(truth))
     f1 = f1_score(truth, predicted, labels=present, average="macro", zero_division=0)
-    confidence = torch.tensor([p.route.confidence for p in predictions])
-    correct = torch.tensor([p.correct for p in predictions])
     return InScope(
         n=len(predictions),
         accuracy=fmean(p.correct for p in predictions),
         macro_f1=float(f1),
-        ece=expected_calibration_error(confidence, correct),
+        ece=bins(predictions).ece,
+        aurc=curve(predictions).area,
         abstained=fmean(p.route.abstained for p in predictions),
     )
 
@@ -257,7 +308,7 @@ def _out_of_scope(predictions: Sequence[Prediction]) -> OutOfScope | None:
     auroc = None
     if len(outside) < len(predictions):
         truth = [not p.sample.in_scope for p in predictions]
-        auroc = float(roc_auc_score(truth, [1 - p.route.confidence for p in predictions]))
+        auroc = float(roc_auc_score(truth, [-p.route.score for p in predictions]))
     return OutOfScope(len(outside), auroc, fmean(p.route.abstained for p in outside))
 
 
@@ -272,12 +323,16 @@ def _task(predictions: Sequence[Prediction]) -> Task | None:
     return Task(len(predictions), success("routed"), success("oracle"), success("base"), wrong)
 
 
-def _groups(predictions: Sequence[Prediction], name: str, labels: LabelMap) -> dict[str, Group]:
-    members: dict[str, list[Prediction]] = {}
-    for prediction in predictions:
-        members.setdefault(_value(prediction.sample, name), []).append(prediction)
-    order = [*labels, NO_ADAPTER] if name == "adapter" else sorted(members, key=_rank)
-    return {value: _group(members[value]) for value in order if value in members}
+def _worth(
+    predictions: Sequence[Prediction], labels: LabelMap, latency: Mapping[Role, Sequence[float]]
+) -> Worth | None:
+    """None unless the most frequent adapter was asked too."""
+    answered = [p for p in predictions if "frequent" in p.answers]
+    if not answered:
+        return None
+    hits = {role: [p.hit(role) for p in answered] for role in answered[0].answers}
+    frequent = frequent_adapter([p.sample for p in predictions], labels)
+    return measure_worth(hits, [p.picture for p in answered], latency, frequent)
 
 
 def _group(predictions: Sequence[Prediction]) -> Group:

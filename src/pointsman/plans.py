@@ -21,18 +21,22 @@ class Plan:
     - ``two-pass``: the base is read up to the router's layer, then all of it with the adapter; the
       vision tower runs once.
     - ``peft``: the same through PEFT and ``generate``, one adapter at a time.
+
+    A request of which the router reads something else than what is answered is routed by a forward
+    of its own first, under any plan: where the router has a text encoder, where its recipe reads
+    the user's last turn of several, and where the conversation holds answers, which no router sees.
     """
 
     name: PlanName
     why: str
 
 
-def choose_plan(loras: Sequence[Lora | str], layer: int, wanted: str | None = None) -> Plan:
+def choose_plan(loras: Sequence[Lora | str], layer: int | None, wanted: str | None = None) -> Plan:
     """The best plan that is exact for these adapters.
 
     Args:
         loras: stackable adapters, and for every other one why it cannot be stacked.
-        layer: decoder layer whose input the router reads.
+        layer: decoder layer whose input the router reads; None: it has a text encoder.
         wanted: a plan's name in place of the best.
 
     Raises:
@@ -49,7 +53,7 @@ def choose_plan(loras: Sequence[Lora | str], layer: int, wanted: str | None = No
     raise ConfigError(f"plan {wanted!r} does not suit these adapters ({best.why}); use {best.name}")
 
 
-def _possible(loras: Sequence[Lora | str], layer: int) -> dict[str, Plan]:
+def _possible(loras: Sequence[Lora | str], layer: int | None) -> dict[str, Plan]:
     """The plans that are exact, the fastest first."""
     plans: list[Plan] = []
     obstacles = [reason for reason in loras if isinstance(reason, str)]
@@ -64,6 +68,8 @@ def _possible(loras: Sequence[Lora | str], layer: int) -> dict[str, Plan]:
         plans.append(Plan("peft", "activated LoRAs are invoked by different tokens"))
     elif activated:
         plans.append(Plan("activated", "every adapter is an activated LoRA"))
+    elif layer is None:
+        plans.append(Plan("two-pass", "the router reads with a text encoder of its own"))
     else:
         lowest = min((lora.lowest_layer for lora in stackable), default=0)
         if lowest >= layer:

@@ -1,7 +1,7 @@
 """Plots: figures as PNG bytes, drawn without pyplot's global state."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,10 +9,21 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from scipy.stats import binomtest
+
+from pointsman.calibrate import Reliability
+from pointsman.selective import RiskCoverage
+from pointsman.worth import Interval
 
 NUMBERED_CLASSES = 15
 """Up to this many adapters every cell shows its count."""
 _LONGEST_NAME = 30
+_SIZE = (5.4, 4.2)
+"""Inches"""
+_DARK, _PALE, _ACCENT = "#1f4e79", "#c6dbef", "#d55e00"
+# Told apart by everyone (Okabe and Ito, Color Universal Design, 2008).
+_CLASSES = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#0072b2", "#f0e442")
 
 
 def confusion_png(counts: Sequence[Sequence[int]], names: Sequence[str], title: str) -> bytes:
@@ -45,8 +56,167 @@ def confusion_png(counts: Sequence[Sequence[int]], names: Sequence[str], title: 
     bar = figure.colorbar(image, cax=beside, ticks=ticks)
     bar.ax.set_yticklabels([f"{tick:.0%}" for tick in ticks], fontsize=8)
     bar.set_label("share of the row", fontsize=9)
+    return _png(figure, bbox_inches="tight", pad_inches=0.2)
+
+
+def reliability_png(bins: Reliability) -> bytes:
+    """A reliability diagram as a PNG: accuracy over confidence, and how many there are of each.
+
+    A bin's whiskers are the 95% interval of its share (Wilson, JASA 1927).
+    """
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    edges = np.linspace(0, 1, len(bins.counts) + 1)
+    width = edges[1]
+    counts, confidence, accuracy = (part.numpy() for part in bins)
+    full = counts > 0
+    axes.plot((0, 1), (0, 1), color="0.6", linewidth=1, linestyle="--")
+    axes.bar(edges[:-1][full], accuracy[full], width, align="edge", color=_PALE, edgecolor="white")
+    shares = [_share(*pair) for pair in zip(accuracy[full], counts[full], strict=True)]
+    whiskers = np.array([[a - low, high - a] for a, low, high in shares]).T.clip(0)
+    axes.errorbar(
+        confidence[full],
+        accuracy[full],
+        whiskers.reshape(2, -1),
+        fmt="o",
+        color=_DARK,
+        markersize=4,
+        linewidth=1,
+        capsize=2,
+    )
+    axes.set_ylabel("share that is right")
+    axes.set_ylim(0, 1.03)
+    axes.set_title(f"ECE {bins.ece:.3f}", loc="left", fontsize=11)
+    below.bar(edges[:-1], counts, width, align="edge", color=_DARK, edgecolor="white")
+    below.set_xlabel("confidence")
+    below.set_ylabel("requests")
+    # Empty confidences below the least are left out, but for one bin.
+    first = int(full.argmax()) if full.any() else 0
+    below.set_xlim(edges[max(0, first - 1)], 1.005)
+    _plainly(axes, below)
+    return _png(figure)
+
+
+def risk_coverage_png(
+    in_scope: RiskCoverage | None,
+    everything: RiskCoverage | None,
+    classes: Mapping[str, RiskCoverage],
+    now: tuple[float, float] | None,
+) -> bytes:
+    """Risk over coverage as a PNG.
+
+    Args:
+        in_scope: of requests in scope; None if there are none.
+        everything: of all requests; None if there are none out of scope.
+        classes: of each adapter's requests.
+        now: coverage and risk at the router's own threshold; None if nothing is routed.
+    """
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    axes = figure.subplots()
+    is_named = len(classes) <= len(_CLASSES)
+    if in_scope is not None:
+        label = f"in scope  (AURC {in_scope.area:.3f})"
+        _draw_curve(axes, in_scope, color=_DARK, linewidth=3, label=label)
+    for number, (name, curve) in enumerate(classes.items()):
+        color = _CLASSES[number] if is_named else "0.8"
+        named = f"{_short(name)}  (AURC {curve.area:.3f})" if is_named else None
+        _draw_curve(axes, curve, color=color, linewidth=1.2, label=named)
+    if everything is not None:
+        label = f"all, out of scope is wrong  (AURC {everything.area:.3f})"
+        _draw_curve(axes, everything, color=_DARK, linewidth=1.6, linestyle="--", label=label)
+    drawn = [curve for curve in (in_scope, everything, *classes.values()) if curve is not None]
+    highest = max(0.05, *(1.15 * curve.risk.max() for curve in drawn))
+    if now is not None:
+        axes.plot(*now, "o", color=_ACCENT, markersize=8, label="the router's threshold", zorder=5)
+    axes.set_xlim(0, 1.01)
+    axes.set_ylim(-0.02 * highest, highest)
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_xlabel("coverage: share of requests that is routed")
+    axes.set_ylabel("risk: share of those routed wrong")
+    # Curves may be anywhere.
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    _plainly(axes)
+    return _png(figure)
+
+
+def depth_png(candidates: Sequence[Mapping[str, Any]], chosen: int) -> bytes:
+    """Validation accuracy over depth as a PNG: the best head of everything that may be read.
+
+    Args:
+        candidates: of a router's training record, each with ``layer``, ``reads`` and ``val_acc``.
+        chosen: which of them was taken.
+    """
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    axes = figure.subplots()
+    best: dict[str, dict[int, float]] = {}
+    for candidate in candidates:
+        alone = len(candidate["reads"]) == 1
+        name = candidate["reads"][0].split("(")[-1].rstrip(")") if alone else "all up to there"
+        line, layer = best.setdefault(name, {}), int(candidate["layer"])
+        line[layer] = max(float(candidate["val_acc"]), line.get(layer, 0))
+    for number, (name, line) in enumerate(best.items()):
+        layers, color = sorted(line), (_DARK, *_CLASSES)[number]
+        axes.plot(layers, [line[n] for n in layers], "o-", color=color, label=name)
+    kept = candidates[chosen]
+    axes.plot(
+        kept["layer"],
+        kept["val_acc"],
+        "o",
+        color=_ACCENT,
+        markersize=11,
+        fillstyle="none",
+        label="kept",
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_xlabel("layers of the base that are run")
+    axes.set_ylabel("accuracy on validation")
+    axes.legend(frameon=False, fontsize=8.5)
+    _plainly(axes)
+    return _png(figure)
+
+
+def success_png(ways: Mapping[str, Interval]) -> bytes:
+    """Shares of right answers and their intervals as a PNG, the first on top."""
+    figure = Figure(figsize=(_SIZE[0] * 1.35, 0.55 + 0.42 * len(ways)), layout="constrained")
+    axes = figure.subplots()
+    for place, share in enumerate(ways.values()):
+        color = _ACCENT if place == 0 else _DARK
+        axes.plot((share.low, share.high), (place, place), color=color, linewidth=3, alpha=0.45)
+        axes.plot(share.value, place, "o", color=color, markersize=7)
+        text = f"{share.value:.1%}  [{100 * share.low:.1f}, {100 * share.high:.1f}]"
+        axes.text(1.04, place, text, va="center", fontsize=9, color=color)
+    axes.set_yticks(range(len(ways)), [_short(name, 44) for name in ways], fontsize=9)
+    axes.set_ylim(len(ways) - 0.5, -0.5)
+    axes.set_xlim(-0.02, 1.02)
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    _plainly(axes)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    return _png(figure)
+
+
+def _draw_curve(axes: Axes, curve: RiskCoverage, **style: Any) -> None:
+    coverage, risk = curve
+    axes.plot(np.append(0, coverage), np.append(risk[0], risk), **style)
+
+
+def _share(accuracy: float, count: float) -> tuple[float, float, float]:
+    interval = binomtest(round(accuracy * count), int(count)).proportion_ci(method="wilson")
+    return accuracy, float(interval.low), float(interval.high)
+
+
+def _plainly(*all_axes: Axes) -> None:
+    for axes in all_axes:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="0.92", linewidth=0.8)
+        axes.set_axisbelow(True)
+
+
+def _png(figure: Figure, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight", pad_inches=0.2)
+    figure.savefig(buffer, format="png", dpi=150, **options)
     return buffer.getvalue()
 
 
@@ -78,7 +248,7 @@ def _number(axes: Axes, matrix: Any, shares: Any) -> None:
             axes.text(column, row, str(count), ha="center", va="center", color=color, fontsize=9)
 
 
-def _short(name: str) -> str:
+def _short(name: str, longest: int = _LONGEST_NAME) -> str:
     """A name that fits: the middle of a long one is left out, its ends tell names apart."""
-    half = _LONGEST_NAME // 2
-    return name if len(name) <= _LONGEST_NAME else f"{name[:half]}…{name[-half:]}"
+    half = longest // 2
+    return name if len(name) <= longest else f"{name[:half]}…{name[-half:]}"

@@ -66,6 +66,11 @@ def quicken(model: Any) -> None:
     """
     embed = model.model.visual.patch_embed
     embed.forward = partial(_still_patches, embed)
+    quicken_linears(model)
+
+
+def quicken_linears(model: nn.Module) -> None:
+    """Lets a model's linear layers compute with ``linear``."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
             module.forward = partial(_linear_of, module)  # type: ignore[method-assign]

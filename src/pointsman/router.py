@@ -6,24 +6,22 @@ line that names it. Nothing is ever unpickled: the original's ``.pt`` checkpoint
 ``weights_only=True``.
 """
 
+import copy
 import io
 import shutil
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from pointsman.base import Base
 from pointsman.calibrate import Calibration
-from pointsman.errors import ArtefactError, ConfigError, MismatchError
-from pointsman.features import FeatureRecipe, Origin, probe_features
+from pointsman.errors import AbstainedError, ArtefactError, MismatchError
+from pointsman.features import FeatureRecipe, Origin, Reader, probe_features
 from pointsman.files import (
-    digest_file,
-    digest_json,
     read_object,
     read_tensors,
     refuse_other,
@@ -33,19 +31,33 @@ from pointsman.files import (
     write_text,
 )
 from pointsman.head import RouterHead, head_from_state
-from pointsman.labels import OUT_OF_SCOPE, LabelMap
+from pointsman.labels import FALLBACKS, OUT_OF_SCOPE, LabelMap
+from pointsman.scores import Evidence, Scorer, scorer_from_state
+from pointsman.seal import CONFIG, FORMAT_VERSION, check_adapter_seal, check_seal, sealed
 
-FORMAT_VERSION = 1
-_FILES = ("router.safetensors", "probes.safetensors")
+_FILES = ("router.safetensors", "probes.safetensors", "score.safetensors")
 PROBE_TOLERANCE = 0.05
 """Largest relative distance of a replayed probe's features; bfloat16 alone stays under 0.02."""
 
 
 class Probes(NamedTuple):
-    """Fixed synthetic prompts' expected features (probes, hidden) and logits (probes, labels)."""
+    """What is expected of fixed synthetic prompts.
+
+    Features are (probes, features), logits (probes, labels), scores (probes,).
+    """
 
     features: Tensor
     logits: Tensor
+    scores: Tensor
+
+
+class Held(NamedTuple):
+    """What the sessions of a batch hold on to."""
+
+    labels: Tensor
+    """(B,) int64, on the logits' device; -1 where nothing is held"""
+    hysteresis: float
+    """Another label takes over if its probability is larger by more than this."""
 
 
 @dataclass(frozen=True)
@@ -55,27 +67,44 @@ class Route:
     label: int
     """-1 if the router abstained"""
     adapter: str | None
-    """None if the router abstained"""
+    """Who is to answer; where the router abstained its fallback, None for the base"""
     probabilities: dict[str, float]
     """Calibrated, by adapter, in label order"""
     abstained: bool
+    score: float
+    """How much the request looks like those that the adapters are for; see ``scores``"""
+    candidates: tuple[str, ...] | None = None
+    """Adapters of which one is right with the probability of ``train --conformal``; None without"""
+    refused: bool = False
+    """Whether the router abstained and nobody is to answer then"""
+    held: bool = False
+    """Whether a session kept its adapter where the router alone would have decided otherwise"""
 
     @property
     def confidence(self) -> float:
         return max(self.probabilities.values())
 
+    def check_answered(self) -> None:
+        """Raises ``AbstainedError`` if nobody is to answer."""
+        if self.refused:
+            raise AbstainedError(
+                f"the router abstained (score {self.score:.2f}): the request is for none of the "
+                "adapters; name one, or set fallback in the project file to "
+                '"base" or an adapter'
+            )
+
 
 @dataclass(frozen=True)
 class Router:
-    """A head with its label map, recipe and calibration.
+    """A head with its label map, recipe, score and calibration.
 
     Raises:
         MismatchError: the head's size contradicts the label map.
-        ConfigError: the recipe has more than one layer.
     """
 
     labels: LabelMap
     head: RouterHead
+    scorer: Scorer
     recipe: FeatureRecipe
     origin: Origin
     calibration: Calibration
@@ -83,10 +112,14 @@ class Router:
     best_loss: float
     best_acc: float
     training: dict[str, Any] = field(default_factory=dict)
+    adapter_digests: dict[str, dict[str, str]] = field(default_factory=dict)
+    """SHA-256 of each adapter's files by their names; adapters that were not sealed are missing"""
+    fallback: str = "base"
+    """Who answers where it abstains: ``base``, an adapter, or ``error``, nobody. Not sealed."""
 
     def __post_init__(self) -> None:
-        if len(self.recipe.layers) != 1:
-            raise ConfigError(f"a router reads one layer, not {list(self.recipe.layers)}")
+        if self.fallback not in FALLBACKS:
+            self.labels.label(self.fallback)  # raises, naming what there is
         if self.head.num_labels != len(self.labels):
             raise MismatchError(
                 f"the head has {self.head.num_labels} outputs but the label map is "
@@ -95,61 +128,129 @@ class Router:
 
     @property
     def layer(self) -> int:
-        return self.recipe.layers[0]
+        """Layers of the base, or of its encoder, that are run to route."""
+        return self.recipe.layers[-1]
 
     @property
     def hidden_size(self) -> int:
-        return self.head.hidden_size
+        """Of the base, or of its encoder; the head reads as much from each place."""
+        return self.head.hidden_size // len(self.recipe.places)
 
-    def routes(self, features: Tensor) -> list[Route]:
-        """Decisions for features (B, hidden) of any dtype and device."""
+    def to(self, device: torch.device) -> "Router":
+        """The same router, deciding on a device."""
+        head, scorer = copy.deepcopy(self.head), copy.deepcopy(self.scorer)
+        return replace(self, head=head.to(device), scorer=scorer.to(device))
+
+    def read(self, features: Tensor) -> Evidence:
+        """What features (B, places, hidden) say, on the router's device; nothing waits for it."""
+        values = features.flatten(1).to(self.head.first.weight)
+        evidence: Evidence = self.scorer(self.head, values)
+        return evidence
+
+    def routes(self, features: Tensor, held: Held | None = None) -> list[Route]:
+        """Decisions for features (B, places, hidden) of any dtype and device.
+
+        Args:
+            held: on the CPU.
+        """
         with torch.inference_mode():
-            return self.routes_of(self.head(features.to(self.head.first.weight)))
+            return self.routes_of(self.read(features), held)
 
-    def routes_of(self, logits: Tensor) -> list[Route]:
-        """Decisions for the head's logits (B, labels)."""
-        labels = self.labels_of(logits).tolist()
+    def routes_of(self, evidence: Evidence, held: Held | None = None) -> list[Route]:
+        """Decisions on the evidence of B requests."""
+        labels = self.labels_of(evidence, held).tolist()
+        own = self.labels_of(evidence).tolist() if held else labels
+        probabilities = self.calibration.probabilities(evidence.logits).tolist()
         return [
             Route(
                 label=label,
-                adapter=None if label == OUT_OF_SCOPE else self.labels.names[label],
+                adapter=self._fallback if label == OUT_OF_SCOPE else self.labels.names[label],
                 probabilities=dict(zip(self.labels, row, strict=True)),
                 abstained=label == OUT_OF_SCOPE,
+                score=score,
+                candidates=self._candidates(row),
+                refused=label == OUT_OF_SCOPE and self.fallback == "error",
+                held=label != alone,
             )
-            for label, row in zip(
-                labels, self.calibration.probabilities(logits).tolist(), strict=True
+            for label, alone, row, score in zip(
+                labels, own, probabilities, evidence.scores.tolist(), strict=True
             )
         ]
 
-    def labels_of(self, logits: Tensor) -> Tensor:
-        """Labels (B,) of logits (B, labels), -1 where the router abstains.
+    @property
+    def _fallback(self) -> str | None:
+        """The adapter that answers where the router abstains, if it is one."""
+        return None if self.fallback in FALLBACKS else self.fallback
 
-        They stay on the logits' device: nothing waits for them.
+    def answering(self, labels: Tensor) -> Tensor:
+        """Labels (B,) of who answers, on their device: the fallback's in place of -1."""
+        if self._fallback is None:
+            return labels
+        return labels.where(labels != OUT_OF_SCOPE, self.labels.label(self._fallback))
+
+    def _candidates(self, probabilities: Sequence[float]) -> tuple[str, ...] | None:
+        if self.calibration.conformal is None:
+            return None
+        pairs = zip(self.labels, probabilities, strict=True)
+        return tuple(name for name, p in pairs if p >= self.calibration.set_threshold)
+
+    def labels_of(self, evidence: Evidence, held: Held | None = None) -> Tensor:
+        """Labels (B,) on the evidence of B requests, -1 where the router abstains.
+
+        They stay on the evidence's device: nothing waits for them. A label that is held stays, also
+        where the router abstains, until another one's probability exceeds its own by more than the
+        hysteresis.
         """
-        best = self.calibration.probabilities(logits).max(-1)
-        return best.indices.where(best.values >= self.calibration.threshold, OUT_OF_SCOPE)
+        probabilities = self.calibration.probabilities(evidence.logits)
+        best = probabilities.max(-1)
+        labels = best.indices.where(evidence.scores >= self.calibration.threshold, OUT_OF_SCOPE)
+        if held is None:
+            return labels
+        kept = probabilities.gather(-1, held.labels.clamp(min=0)[:, None])[:, 0]
+        leaves = (labels != OUT_OF_SCOPE) & (best.values > kept + held.hysteresis)
+        return labels.where((held.labels == OUT_OF_SCOPE) | leaves, held.labels)
 
-    def check_base(self, base: Base) -> None:
+    def check_base(self, base: Reader) -> None:
         """Raises ``MismatchError`` unless ``base`` is the one whose features were trained on.
+
+        It is a text encoder where the router reads with one.
 
         Digests are compared, then the probes are replayed: another library or dtype may read the
         same files and still make other features.
         """
-        trained_on = self.origin.base_model_id
+        trained_on, kind = self.origin.base_model_id, "base"
+        if self.origin.is_encoder:
+            kind = "text encoder"
+        if self.origin.is_encoder == base.reads_images:
+            raise MismatchError(
+                f"the router reads with the {kind} {trained_on}, not with {base.id}; "
+                "give that one, or preprocess and train a router on this one"
+            )
         self.origin.fingerprint.check_same(
             base.fingerprint,
-            f"the router's base ({trained_on})",
-            f"the base at hand ({base.id})",
-            "use that base, or preprocess and train a router on this one",
+            f"the router's {kind} ({trained_on})",
+            f"the {kind} at hand ({base.id})",
+            f"use that {kind}, or preprocess and train a router on this one",
         )
-        expected, found = self.probes.features, probe_features(base, self.recipe)[:, 0]
+        found = probe_features(base, self.recipe)
+        expected = self.probes.features.view(found.shape)
         moved = float(((found - expected).norm(dim=-1) / expected.norm(dim=-1)).max())
         if not moved <= PROBE_TOLERANCE:
             raise MismatchError(
-                f"the base at hand ({base.id}, {base.dtype}) makes features that differ by "
+                f"the {kind} at hand ({base.id}, {base.dtype}) makes features that differ by "
                 f"{moved:.1%} from those that the router was trained on; use the same dtype and "
                 "library versions, or preprocess and train again"
             )
+
+    @property
+    def unsealed(self) -> list[str]:
+        """Adapters of whose files the router knows nothing, in label order."""
+        return [name for name in self.labels if name not in self.adapter_digests]
+
+    def check_adapters(self, folders: Mapping[str, Path]) -> None:
+        """Raises ``MismatchError`` unless these adapters' files are those that were sealed."""
+        for name, folder in folders.items():
+            check_adapter_seal(name, folder, self.adapter_digests.get(name, {}))
 
     def save(self, path: Path) -> None:
         """Writes the router folder, ``config.json`` last; replaces a router of the same labels.
@@ -159,7 +260,7 @@ class Router:
             MismatchError: it holds a router of other labels.
         """
         refuse_other(path, "a router")
-        where = path / "config.json"
+        where = path / CONFIG
         if where.is_file():
             there = LabelMap.of(read_object(where).get("adapters"), f"{where}: adapters")
             self.labels.check_same(there, "the new router", str(path), "choose another folder")
@@ -180,40 +281,42 @@ class Router:
             ArtefactError: missing or truncated files.
             MismatchError: a file or a field that is not the one that was sealed.
         """
-        where = path / "config.json"
+        where = path / CONFIG
         if not where.is_file():
             raise ArtefactError(
                 f"{path}: not a complete router folder (no config.json); "
                 "write one with `pointsman train`"
             )
         config = read_object(where)
-        _check_seal(path, config)
+        check_seal(path, config, _FILES)
         head = head_from_state(read_tensors(path / _FILES[0]), str(path / _FILES[0]))
+        score = path / _FILES[2]
         router = cls(
             labels=LabelMap.of(config["adapters"], f"{where}: adapters"),
             head=head,
+            scorer=scorer_from_state(config["score"], read_tensors(score), str(score)),
             recipe=FeatureRecipe.of(config["recipe"], str(where)),
             origin=Origin.of(config, str(where)),
-            calibration=Calibration(**config["calibration"]),
+            calibration=Calibration.of(config["calibration"]),
             probes=Probes(**read_tensors(path / _FILES[1])),
             best_loss=config["best_loss"],
             best_acc=config["best_acc"],
             training=config["training"],
+            adapter_digests=config["adapter_digests"],
         )
-        replayed = head(router.probes.features)
-        if not torch.allclose(replayed, router.probes.logits, rtol=1e-3, atol=1e-3):
-            raise MismatchError(f"{path}: the head does not give its probes' logits; train again")
+        replayed = zip(router.read(router.probes.features), router.probes[1:], strict=True)
+        if not all(torch.allclose(a, b, rtol=1e-3, atol=1e-3) for a, b in replayed):
+            raise MismatchError(
+                f"{path}: the head does not give its probes' logits and scores; train again"
+            )
         return router
 
     def _write(self, path: Path) -> None:
         write_tensors(path / "router.safetensors", self.head.state_dict())
         write_tensors(path / "probes.safetensors", self.probes._asdict())
+        write_tensors(path / "score.safetensors", self.scorer.state_dict())
         write_text(path / "README.md", _card(self))
-        config = self._config()
-        digests = {name: digest_file(path / name) for name in _FILES}
-        digests["labels"] = self.labels.digest
-        config["digests"] = digests | {"config": digest_json(config | {"digests": digests})}
-        write_json(path / "config.json", config)
+        write_json(path / CONFIG, sealed(self._config(), path, _FILES))
 
     def _config(self) -> dict[str, Any]:
         return {
@@ -223,11 +326,13 @@ class Router:
             "base_revision": self.origin.base_revision,
             "fingerprint": asdict(self.origin.fingerprint),
             "hidden_size": self.hidden_size,
-            "recipe": asdict(self.recipe) | {"layers": list(self.recipe.layers)},
+            "recipe": self.recipe.to_json(),
             "best_loss": self.best_loss,
             "best_acc": self.best_acc,
+            "score": list(self.scorer.parts),
             "calibration": asdict(self.calibration),
             "training": self.training,
+            "adapter_digests": self.adapter_digests,
         }
 
 
@@ -241,7 +346,8 @@ def load_router_head(
         hidden_size: size of the base's hidden state, which the head must fit.
 
     Returns:
-        The head, mapping (B, hidden_size) to (B, labels), and the adapter of each label.
+        The head, mapping (B, hidden_size) to (B, labels), and the adapter of each label. Where a
+        router reads several places, the head takes their features one after the other.
 
     Raises:
         ArtefactError: missing, broken, or a checkpoint without adapter names.
@@ -250,16 +356,14 @@ def load_router_head(
     path = Path(path)
     if path.is_dir():
         router = Router.load(path)
-        head, adapters = router.head, list(router.labels)
+        head, adapters, found = router.head, list(router.labels), router.hidden_size
     else:
         checkpoint = read_pt(path)
-        head, adapters = (
-            head_from_state(checkpoint["state_dict"], str(path)),
-            checkpoint["adapters"],
-        )
-    if head.hidden_size != hidden_size:
+        head = head_from_state(checkpoint["state_dict"], str(path))
+        adapters, found = checkpoint["adapters"], head.hidden_size
+    if found != hidden_size:
         raise MismatchError(
-            f"{path}: the head reads {head.hidden_size} features but the base has "
+            f"{path}: the head reads {found} features but the base has "
             f"{hidden_size}; use the base that it was trained on"
         )
     if head.num_labels != len(adapters):
@@ -350,29 +454,7 @@ def _save_pt(path: Path, checkpoint: dict[str, Any]) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def _check_seal(path: Path, config: dict[str, Any]) -> None:
-    digests = config.get("digests")
-    if not {"adapters", "format_version"} & set(config):
-        raise ArtefactError(f"{path}: its config.json is not a router's; give a router folder")
-    if config.get("format_version") != FORMAT_VERSION or not isinstance(digests, dict):
-        raise ArtefactError(
-            f"{path}: a router of format {config.get('format_version')!r}; this version reads "
-            f"{FORMAT_VERSION}"
-        )
-    for name in _FILES:
-        if digest_file(path / name) != digests.get(name):
-            raise MismatchError(f"{path / name} is not the file that was sealed; train again")
-    labels = LabelMap.of(config.get("adapters"), f"{path / 'config.json'}: adapters")
-    if labels.digest != digests.get("labels"):
-        raise MismatchError(
-            f"{path / 'config.json'}: adapters {labels} are not the label map that was sealed; "
-            "names are never reordered or renamed: restore the file or train a new router"
-        )
-    inner = {name: digest for name, digest in digests.items() if name != "config"}
-    if digest_json(config | {"digests": inner}) != digests.get("config"):
-        raise MismatchError(
-            f"{path / 'config.json'} was changed after it was sealed; restore it or train again"
-        )
+_SEEN = {"conversation": "the whole conversation", "last-user": "the user's last turn"}
 
 
 def _card(router: Router) -> str:
@@ -385,17 +467,19 @@ tags: [lora, router]
 ---
 # Router of {len(router.labels)} adapters
 
-Reads image and instruction with the base `{origin.base_model_id}`
-(revision {origin.base_revision or "of a folder"}) after {router.layer} decoder layers
-({router.recipe.pooling} pooling) and predicts a label.
+Reads {"text" if origin.is_encoder else "images and text"} of {_SEEN[router.recipe.history]} with
+`{origin.base_model_id}` (revision {origin.base_revision or "of a folder"}) after
+{router.layer} layers ({router.recipe}) and predicts a label.
 
 | label | adapter |
 |---|---|
 {rows}
 
 - Validation: accuracy {router.best_acc:.4f}, loss {router.best_loss:.4f}.
-- Temperature {calibration.temperature:.3f}; abstains under a confidence of
-  {calibration.threshold:.3f}, which keeps {calibration.coverage:.0%} of validation.
+- Chosen by the rule of one standard error (Breiman et al., 1984):
+  {router.training.get("why", "?")}.
+- Temperature {calibration.temperature:.3f}; abstains under {calibration.threshold:.3f} of the score
+  {" + ".join(router.scorer.parts)}, which keeps at least {calibration.coverage:.0%} of validation.
 - Training: {router.training.get("n_train", "?")} samples, seed {router.training.get("seed", "?")}.
 
 `pointsman inspect` shows everything that is sealed in this folder.

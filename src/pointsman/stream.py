@@ -94,6 +94,8 @@ class Request:
     routed: bool
     max_new_tokens: int
     sampling: Sampling
+    session: str | None = None
+    """Whose adapter it keeps, if it is routed"""
     stream: Stream = field(default_factory=Stream)
     route: Route | None = None
     slot: int = -1
@@ -112,6 +114,12 @@ class Request:
     """Said so far"""
     sampler: Sampler | None = None
     _shown: int = 0
+
+    def decided(self, route: Route) -> None:
+        """Takes the router's decision."""
+        self.route, self.adapter = route, route.adapter
+        self.stream.decided(route)
+        route.check_answered()
 
     def show(self, text: str, is_last: bool) -> None:
         """Hands over what is new in the text so far, but no half of a character."""

@@ -1,9 +1,8 @@
 """Training: a head on cached features, in seconds, with layer and shape picked by validation."""
 
-import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,12 +12,31 @@ from torch.nn import functional
 
 from pointsman.calibrate import calibrate
 from pointsman.errors import ArtefactError, ConfigError, MissingDependency, SampleError
-from pointsman.features import Features, read_features
-from pointsman.head import RouterHead, build_router_head
+from pointsman.features import FeatureRecipe, Features, read_features
+from pointsman.files import write_bytes
+from pointsman.head import RouterHead, build_router_head, without_last
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
+from pointsman.plots import depth_png
 from pointsman.router import Probes, Router
+from pointsman.scores import DEFAULT, Parts, fit_scorer
+from pointsman.sweep import (
+    Candidate,
+    accurate,
+    aurocs_of,
+    choose,
+    judged,
+    read_by,
+    recipes_of,
+    with_left_out,
+)
 
 Progress = Callable[[int, int], None]
+DEPTHS = "depths.png"
+"""In the router's folder: accuracy over depth"""
+LOGGED = 10
+"""Steps from one logged loss to the next"""
+LEFT_OUT = 3
+"""Parts of the classes that are left out in turn"""
 
 
 @dataclass(frozen=True)
@@ -31,28 +49,40 @@ class TrainSettings:
 
     layers: tuple[int, ...] | None = None
     """Depths to choose from; by default every depth that the features hold."""
-    mlp_sizes: tuple[int, ...] = (0, 128)
+    mlp_sizes: tuple[int, ...] = (0, 256)
     """Head shapes to choose from; 0 is the linear head."""
-    learning_rate: float = 3e-3
-    weight_decay: float = 0.1
+    learning_rate: float = 1e-2
+    """At its highest, a third of the way"""
+    weight_decay: float = 0.6
+    smoothing: float = 0.1
+    """Of the targets (Szegedy et al., CVPR 2016)"""
+    batch_size: int = 512
     steps: int = 600
-    """Full-batch steps at most."""
-    patience: int = 60
-    """Steps without a lower validation loss after which training stops."""
     class_weights: bool = True
     """Weigh classes by the inverse of their frequency."""
     coverage: float = 0.95
-    """Share of in-scope validation samples that the abstention threshold keeps."""
+    """Share of in-scope validation samples that the abstention threshold keeps at least."""
+    conformal: float | None = None
+    """Share of requests in scope whose label set holds the right label; None: no label sets."""
+    prior: tuple[tuple[str, float], ...] = ()
+    """Share of requests that each adapter is known to get; the others share the rest evenly."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "steps", "patience"):
+        for name in ("learning_rate", "steps", "batch_size"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; give more than 0")
         if not self.weight_decay >= 0:
             raise ConfigError(f"weight_decay is {self.weight_decay}; give 0 or more")
         if not 0 < self.coverage <= 1:
             raise ConfigError(f"coverage is {self.coverage}; give more than 0 and at most 1")
+        if not 0 <= self.smoothing < 1:
+            raise ConfigError(f"smoothing is {self.smoothing}; give 0 or more, below 1")
+        if self.conformal is not None and not 0 < self.conformal < 1:
+            raise ConfigError(f"conformal is {self.conformal}; give more than 0 and less than 1")
+        for name, share in self.prior:
+            if not 0 < share <= 1:
+                raise ConfigError(f"prior of {name} is {share}; give more than 0 and at most 1")
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed is {self.seed}; give 0 or more, below 2**63")
         if not self.mlp_sizes or min(self.mlp_sizes) < 0:
@@ -65,18 +95,6 @@ class Log(Protocol):
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    layer: int
-    mlp_size: int
-    loss: float
-    """Validation loss that it was chosen by, out-of-scope term included"""
-    best_loss: float
-    """Validation cross-entropy in scope"""
-    best_acc: float
-    head: RouterHead
-
-
 def train_router(
     features: Path | Features,
     out: Path | None = None,
@@ -86,10 +104,10 @@ def train_router(
     log_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> Router:
-    """Trains heads on the features' layers and keeps the one of least validation loss.
+    """Trains heads on what the features hold, and keeps one by the rule of ``sweep``.
 
-    Samples out of scope (-1) teach the head to spread its probability where no adapter fits
-    (outlier exposure, Hendrycks et al., ICLR 2019); without any the term vanishes.
+    Samples out of scope (-1) are a class of their own to the head; what it says of that class is a
+    part of the score by which the router abstains, see ``scores``.
 
     Args:
         features: a features folder, or one already read.
@@ -112,82 +130,115 @@ def train_router(
             str(features.path),
             "leave the option out: the names are read from the features",
         )
-    train, val = _split(features, "train"), _split(features, "val")
+    for split in ("train", "val"):
+        _check_split(features, split)
     layers = settings.layers or features.recipe.layers
     if missing := [layer for layer in layers if layer not in features.recipe.layers]:
         raise ConfigError(
             f"layer {missing[0]} is not among the features' {list(features.recipe.layers)}"
         )
-    shapes = [(layer, size) for layer in layers for size in settings.mlp_sizes]
+    _log_prior(features, settings)  # refuses a prior before anything is trained
+    recipes = recipes_of(features.recipe, layers)
+    shapes = [(recipe, size) for recipe in recipes for size in settings.mlp_sizes]
     candidates = []
     with _logging(log_dir) as log:
-        for number, (layer, mlp_size) in enumerate(shapes, 1):
-            at = features.recipe.layers.index(layer)
-            candidates.append(_fit(train, val, at, layer, mlp_size, features, settings, log))
+        for number, (recipe, mlp_size) in enumerate(shapes, 1):
+            candidates.append(_tried(recipe, mlp_size, features, settings, log))
             if progress:
                 progress(number, len(shapes))
-    best = min(candidates, key=lambda candidate: candidate.loss)
-    router = _seal(best, candidates, features, settings)
+        if candidates[0].auroc is None and len(features.labels) >= LEFT_OUT:
+            left = accurate(candidates)
+            candidates = [_left_out(c, features, settings) if c in left else c for c in candidates]
+    best, why = choose(candidates)
+    router = _seal(best, why, candidates, features, settings)
     if out is not None:
         router.save(out)
+        write_bytes(
+            out / DEPTHS, depth_png(router.training["candidates"], router.training["chosen"])
+        )
     return router
 
 
-def _fit(
-    train: tuple[Tensor, Tensor],
-    val: tuple[Tensor, Tensor],
-    at: int,
-    layer: int,
+def fit_head(
+    x: Tensor,
+    labels: Tensor,
+    classes: int,
+    mlp_size: int,
+    settings: TrainSettings,
+    watch: Callable[[int, RouterHead, Tensor], None] | None = None,
+) -> tuple[RouterHead, tuple[Tensor, Tensor] | None]:
+    """A head on raw features (n, features), and the output for samples out of scope if there are.
+
+    Those are a class of their own while the head is trained, and a part of the score later.
+
+    Args:
+        labels: (n,), -1 out of scope.
+        watch: called with the step, the head and the loss of its batch.
+    """
+    has_outside = bool((labels == OUT_OF_SCOPE).any())
+    count = classes + has_outside
+    targets = torch.where(labels == OUT_OF_SCOPE, classes, labels)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        head = build_router_head(x.shape[1], count, mlp_size)
+        mean, scale = x.mean(0), x.std(0, correction=0) + 1e-6
+        scaled = (x - mean) / scale
+        weights = class_weights(targets, count) if settings.class_weights else None
+        optimiser = torch.optim.AdamW(
+            head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, settings.learning_rate, total_steps=settings.steps
+        )
+        batches = _batches(len(x), settings)
+        for step in range(settings.steps):
+            rows = next(batches)
+            loss = functional.cross_entropy(
+                head(scaled[rows]), targets[rows], weights, label_smoothing=settings.smoothing
+            )
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+            if watch:
+                watch(step, head, loss.detach())
+    head = _folded(head.eval(), mean, scale)
+    return without_last(head) if has_outside else (head, None)
+
+
+def _batches(n: int, settings: TrainSettings) -> Iterator[Tensor]:
+    """Rows of one batch after the other, every sample once before any comes again."""
+    while True:
+        yield from torch.split(torch.randperm(n), settings.batch_size)
+
+
+def _tried(
+    recipe: FeatureRecipe,
     mlp_size: int,
     features: Features,
     settings: TrainSettings,
     log: Log | None,
-) -> _Candidate:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        head = build_router_head(features.hidden_size, len(features.labels), mlp_size)
-        mean, scale = train[0][:, at].mean(0), train[0][:, at].std(0) + 1e-6
-        x, x_val = (train[0][:, at] - mean) / scale, (val[0][:, at] - mean) / scale
-        weights = _class_weights(train[1], len(features.labels)) if settings.class_weights else None
-        optimiser = torch.optim.AdamW(
-            head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
-        lowest, since, kept = float("inf"), 0, head.state_dict()
-        for step in range(settings.steps):
-            head.train()
-            optimiser.zero_grad()
-            loss = _loss(head(x), train[1], weights)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+) -> Candidate:
+    values, labels = features.splits["train"]
+    val, val_labels = features.splits["val"]
+    x, x_val = (read_by(recipe, features.recipe, v) for v in (values, val))
+    inside = val_labels != OUT_OF_SCOPE
+    classes, depths = len(features.labels), "+".join(map(str, recipe.layers))
+    tag = f"layer{depths}-{'+'.join(recipe.poolings)}-mlp{mlp_size}"
+    mean, scale = x.mean(0), x.std(0, correction=0) + 1e-6
+
+    def watch(step: int, head: RouterHead, loss: Tensor) -> None:
+        if log and step % LOGGED == 0:
             head.eval()
             with torch.inference_mode():
-                val_loss = float(_loss(head(x_val), val[1], weights))
-            if log:
-                log.add_scalar(f"layer{layer}-mlp{mlp_size}/train_loss", float(loss.detach()), step)
-                log.add_scalar(f"layer{layer}-mlp{mlp_size}/val_loss", val_loss, step)
-            if val_loss < lowest:
-                lowest, since, kept = val_loss, 0, copy.deepcopy(head.state_dict())
-            else:
-                since += 1
-            if since >= settings.patience:
-                break
-        head.load_state_dict(kept)
-    head = _folded(head.eval(), mean, scale)
-    with torch.inference_mode():
-        inside = val[1] != OUT_OF_SCOPE
-        logits, labels = head(val[0][inside, at]), val[1][inside]
-        cross_entropy = float(functional.cross_entropy(logits, labels))
-        accuracy = float((logits.argmax(-1) == labels).float().mean())
-    return _Candidate(layer, mlp_size, lowest, cross_entropy, accuracy, head)
+                logits = head((x_val[inside] - mean) / scale)[:, :classes]
+            head.train()
+            val_loss = functional.cross_entropy(logits, val_labels[inside])
+            log.add_scalar(f"{tag}/train_loss", float(loss), step)
+            log.add_scalar(f"{tag}/val_loss", float(val_loss), step)
 
-
-def _loss(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
-    inside = labels != OUT_OF_SCOPE
-    loss = functional.cross_entropy(logits[inside], labels[inside], weights)
-    if bool(inside.all()):
-        return loss
-    # Cross-entropy to the uniform distribution; 0.5 is the paper's weight.
-    return loss - 0.5 * functional.log_softmax(logits[~inside], -1).mean()
+    head, outside = fit_head(x, labels, classes, mlp_size, settings, watch)
+    return judged(recipe, mlp_size, head, outside, features, settings.seed)
 
 
 def _folded(head: RouterHead, mean: Tensor, scale: Tensor) -> RouterHead:
@@ -200,12 +251,38 @@ def _folded(head: RouterHead, mean: Tensor, scale: Tensor) -> RouterHead:
     return head
 
 
-def _class_weights(labels: Tensor, classes: int) -> Tensor:
-    counts = torch.bincount(labels[labels != OUT_OF_SCOPE], minlength=classes).float()
+def class_weights(labels: Tensor, classes: int) -> Tensor:
+    """Weights (classes,) inverse to the frequency of labels, 1 on average over the samples."""
+    counts = torch.bincount(labels, minlength=classes).float()
     return counts.sum() / (classes * counts)
 
 
-def _split(features: Features, split: str) -> tuple[Tensor, Tensor]:
+def _left_out(candidate: Candidate, features: Features, settings: TrainSettings) -> Candidate:
+    """The candidate with the best score where no sample out of scope tells which that is.
+
+    Classes that are left out stand for them: a third at a time is taken away from a head like the
+    candidate's, and the score is taken that tells their validation samples best from the others'.
+    """
+    classes = len(features.labels)
+    sums: dict[Parts, float] = {}
+    for fold in range(LEFT_OUT):
+        kept = torch.arange(classes) % LEFT_OUT != fold
+        number = torch.where(kept, kept.cumsum(0) - 1, OUT_OF_SCOPE)
+        (x, labels), val = (
+            (read_by(candidate.recipe, features.recipe, values[y >= 0]), number[y[y >= 0]])
+            for values, y in (features.splits["train"], features.splits["val"])
+        )
+        x, labels = x[labels >= 0], labels[labels >= 0]
+        head, _ = fit_head(x, labels, int(kept.sum()), candidate.mlp_size, settings)
+        scorer = fit_scorer(head, None, candidate.temperature, (x, labels), val, settings.seed)
+        for parts, auroc in aurocs_of(scorer, head, val).items():
+            sums[parts] = sums.get(parts, 0.0) + auroc
+    parts = max(sums, key=lambda parts: sums[parts])
+    outside = int((features.splits["val"][1] >= 0).sum()) // LEFT_OUT
+    return with_left_out(candidate, parts, sums[parts] / LEFT_OUT, 2 * outside, outside)
+
+
+def _check_split(features: Features, split: str) -> None:
     values, labels = features.splits.get(split, (torch.empty(0), torch.empty(0).long()))
     present = set(labels.tolist())
     if missing := [n for label, n in enumerate(features.labels) if label not in present]:
@@ -215,43 +292,79 @@ def _split(features: Features, split: str) -> tuple[Tensor, Tensor]:
         )
     if not bool(values.isfinite().all()):
         raise SampleError(f"{features.path}: the {split} features hold NaN or infinite values")
-    return values, labels
 
 
 def _seal(
-    best: _Candidate, candidates: list[_Candidate], features: Features, settings: TrainSettings
+    best: Candidate,
+    why: str,
+    candidates: list[Candidate],
+    features: Features,
+    settings: TrainSettings,
 ) -> Router:
-    at = features.recipe.layers.index(best.layer)
-    val, val_labels = features.splits["val"]
+    val, labels = features.splits["val"]
+    x = read_by(best.recipe, features.recipe, val)
+    scorer = best.scorer
+    if best.auroc is None and best.left_out is None:  # too few classes to learn from
+        scorer = scorer.only(DEFAULT)
+    probes = read_by(best.recipe, features.recipe, features.probes)
     with torch.inference_mode():
-        calibration = calibrate(best.head(val[:, at]), val_labels, settings.coverage)
-        probes = Probes(features.probes[:, at], best.head(features.probes[:, at]))
-    table = [
-        {
-            "layer": candidate.layer,
-            "mlp_size": candidate.mlp_size,
-            "val_loss": candidate.best_loss,
-            "val_acc": candidate.best_acc,
-        }
-        for candidate in candidates
-    ]
+        evidence = scorer(best.head, x)
+        expected = Probes(probes, *scorer(best.head, probes))
+    calibration = calibrate(
+        evidence,
+        labels,
+        settings.coverage,
+        log_prior=_log_prior(features, settings),
+        conformal=settings.conformal,
+    )
+    inside = labels != OUT_OF_SCOPE
     return Router(
         labels=features.labels,
         head=best.head,
-        recipe=replace(features.recipe, layers=(best.layer,)),
+        scorer=scorer,
+        recipe=best.recipe,
         origin=features.origin,
         calibration=calibration,
-        probes=probes,
-        best_loss=best.best_loss,
-        best_acc=best.best_acc,
+        probes=expected,
+        best_loss=float(functional.cross_entropy(evidence.logits[inside], labels[inside])),
+        best_acc=best.accuracy,
         training={
             "seed": settings.seed,
             "n_train": len(features.splits["train"][1]),
-            "n_val": len(val_labels),
+            "n_val": len(labels),
             "settings": asdict(settings),
-            "candidates": table,
+            "candidates": [candidate.to_json() for candidate in candidates],
+            "chosen": candidates.index(best),
+            "why": why,
+            "auroc": best.auroc,
         },
     )
+
+
+def _log_prior(features: Features, settings: TrainSettings) -> tuple[float, ...]:
+    """By how much logits are to be shifted for the stated prior; empty if none is stated.
+
+    The head believes in the prior that it was trained with, which is uniform with class weights.
+    """
+    if not settings.prior:
+        return ()
+    names, stated = list(features.labels), dict(settings.prior)
+    for name in stated:
+        features.labels.label(name)  # raises, naming what there is
+    rest = 1 - sum(stated.values())
+    others = len(names) - len(stated)
+    if not (rest > 1e-9 if others else abs(rest) <= 1e-9):
+        raise ConfigError(
+            f"--prior: {sum(stated.values()):g} in all leaves {rest:g} to {others} other adapters; "
+            "give shares that add up to 1, or leave some to the others"
+        )
+    labels = features.splits["train"][1]
+    counts = torch.bincount(labels[labels != OUT_OF_SCOPE], minlength=len(names)).double()
+    trained = (
+        torch.full_like(counts, 1 / len(names)) if settings.class_weights else counts / counts.sum()
+    )
+    wanted = [stated.get(name, rest / max(1, others)) for name in names]
+    return tuple((torch.tensor(wanted).double() / trained).log().tolist())
 
 
 def summary_writer(log_dir: Path) -> Any:

@@ -7,6 +7,7 @@ reading stops at the router's layer.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,23 +19,27 @@ from pointsman.adapters import attach
 from pointsman.answer import Answer, make_answer
 from pointsman.base import Base, Encoded, Prompt
 from pointsman.errors import ConfigError
-from pointsman.features import extract
-from pointsman.router import Route, Router
+from pointsman.features import Reader, extract
+from pointsman.router import Held, Route, Router
+from pointsman.sessions import Sessions
 from pointsman.stream import Request, failing
 
 
 def route(
-    base: Base, router: Router, prompts: Sequence[Prompt]
-) -> tuple[list[Route], Encoded, dict[str, Any]]:
-    """Decisions for a batch, and what answering it can use again: its tokens and image features.
+    reader: Reader, router: Router, prompts: Sequence[Prompt], held: Held | None = None
+) -> list[Route]:
+    """Decisions for a batch, of which the router sees what its recipe says.
 
     Adapters are off. Not thread-safe: call it from the thread that owns the model.
+
+    Args:
+        reader: the base, or the router's text encoder.
+        held: on the CPU.
     """
-    with torch.inference_mode(), adapter_on(base, None):
-        encoded = base.encode(prompts, padding_side="left")
-        image_features = base.image_features(encoded)
-        features = extract(base, encoded, router.recipe, image_features)[:, 0]
-    return router.routes(features), encoded, image_features
+    seen = [prompt.routed_part(router.recipe.history) for prompt in prompts]
+    with torch.inference_mode(), adapter_on(reader, None):
+        features = extract(reader, reader.encode(seen), router.recipe)
+    return router.routes(features, held)
 
 
 def route_and_generate(
@@ -57,16 +62,16 @@ def route_and_generate(
     if not prompts:
         return []
     if adapters is None:
-        routes, encoded, image_features = route(base, router, prompts)
+        routes = route(base, router, prompts)
         decided: Sequence[Route | None] = routes
         names = [decision.adapter for decision in routes]
     else:
         if len(adapters) != len(prompts):
             raise ConfigError(f"{len(adapters)} adapters for {len(prompts)} prompts; give as many")
         decided, names = [None] * len(prompts), list(adapters)
-        with torch.inference_mode(), adapter_on(base, None):
-            encoded = base.encode(prompts, padding_side="left")
-            image_features = base.image_features(encoded)
+    with torch.inference_mode(), adapter_on(base, None):
+        encoded = base.encode(prompts, padding_side="left")
+        image_features = base.image_features(encoded)
     answers: dict[int, Answer] = {}
     for name in dict.fromkeys(names):
         rows = [row for row, other in enumerate(names) if other == name]
@@ -97,12 +102,13 @@ class OneByOne:
 
     Args:
         base: with the router's adapters loaded.
+        reader: the base, or the router's text encoder.
     """
 
     room = 2**31
 
-    def __init__(self, base: Base, router: Router) -> None:
-        self._base, self._router = base, router
+    def __init__(self, base: Base, router: Router, reader: Reader, sessions: Sessions) -> None:
+        self._base, self._router, self._reader, self._sessions = base, router, reader, sessions
         self.at_work: list[Request] = []
 
     def rest(self) -> None:
@@ -129,21 +135,28 @@ class OneByOne:
         return []
 
     def _answer(self, requests: Sequence[Request]) -> None:
+        prompts = [request.prompt for request in requests]
+        if requests[0].routed:
+            held = self._sessions.held([r.session for r in requests], torch.device("cpu"))
+            routes = route(self._reader, self._router, prompts, held)
+            for request, decision in zip(requests, routes, strict=True):
+                request.decided(decision)
+                request.routed = False
+                self._sessions.decided(request.session, decision)
         answers = route_and_generate(
             self._base,
             self._router,
-            [request.prompt for request in requests],
-            adapters=None if requests[0].routed else [request.adapter for request in requests],
+            prompts,
+            adapters=[request.adapter for request in requests],
             max_new_tokens=requests[0].max_new_tokens,
         )
         for request, answer in zip(requests, answers, strict=True):
-            request.stream.decided(answer.route)
             request.show(answer.text, is_last=True)
-            request.stream.finished(answer)
+            request.stream.finished(replace(answer, route=request.route))
 
 
 @contextmanager
-def adapter_on(base: Base, name: str | None) -> Iterator[None]:
+def adapter_on(base: Reader, name: str | None) -> Iterator[None]:
     """One adapter on, or all off, inside the block."""
     model = base.model
     if not isinstance(model, PeftModel):

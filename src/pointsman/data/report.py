@@ -15,8 +15,8 @@ class Finding:
     kind: str
     """Of a dataset: ``dataset``, ``fingerprint``, ``sample``, ``label``, ``image``, ``bbox``,
     ``split-leak``, ``duplicate``, ``contradiction``, ``missing-class``, ``imbalance``,
-    ``answer-leak``, ``adapter-name``, ``trivia`` or ``unused-image``. Of an adapter: one of
-    docs/adapters-check.md."""
+    ``answer-leak``, ``adapter-name``, ``trivia``, ``unused-image``, ``features`` or
+    ``label-noise``. Of an adapter: one of docs/adapters-check.md."""
     where: str
     """File, file and line, or split."""
     message: str
