@@ -15,7 +15,7 @@ adapters="calendar claim-window provider-select"
 sizes=544x416,576x432,608x448,640x448,640x480,672x480,704x512,736x512,768x544,800x576
 if [ "$scale" = toy ]; then
     samples=60 routed=60 each=3 sizes=320x256 from=1 layers=1 workers=1
-    training="--rank 4 --alpha 8 --batch-size 16"
+    training="--rank 4 --alpha 8 --batch-size 4"
 else
     samples=420000 routed=7800 each=6 from=2 layers=2 workers=$(nproc)
     # Large windows too, for what is asked of the adapters; the router needs few of them.
