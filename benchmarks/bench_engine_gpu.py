@@ -28,7 +28,7 @@ from torch.nn import functional
 from pointsman.base import Base, Encoded
 from pointsman.features import pool
 from pointsman.forward import Forward, Routing
-from pointsman.slots import KEYS, VALUES
+from pointsman.slots import GRAIN, KEYS, VALUES
 from pointsman.stacked import Stack
 
 ADAPTERS, SLOTS = 8, 32
@@ -200,12 +200,16 @@ def first(
     eager = prefill().float()
     yield "ttft_not_compiled", run.timed(call, repeats)
     setup.forward.shapes = shapes
-    same = {
+    yield "compiled_against_not", agreement(compiled, eager)
+
+
+def agreement(compiled: Tensor, eager: Tensor) -> dict[str, Any]:
+    """Of logits."""
+    return {
         "largest_logit": rounded(float(eager.abs().max())),
         "largest_difference": rounded(float((compiled - eager).abs().max())),
-        "same_first_token": bool((compiled.argmax(-1) == eager.argmax(-1)).all()),
+        "same_token": bool((compiled.argmax(-1) == eager.argmax(-1)).all()),
     }
-    yield "compiled_against_not", same
 
 
 @torch.inference_mode()
@@ -222,12 +226,15 @@ def steps(run: Run, setup: Setup, sizes: tuple[int, ...], adapters: int) -> dict
     times: dict[str, Any] = {}
     for size in sizes:
 
-        def some(reads: bool, size: int = size) -> None:
+        def begin(size: int = size) -> None:
             forward.lengths.fill_(tokens)
             forward.positions.fill_(tokens)
             forward.active.zero_()
             forward.active[:size] = 1
             forward.forget_steps()
+
+        def some(reads: bool, size: int = size, begin: Callable[[], None] = begin) -> None:
+            begin()
             for step in range(STEPS):
                 likeliest = forward.step(size, tokens + step).argmax(-1)
                 forward.tokens[:size] = likeliest
@@ -239,6 +246,14 @@ def steps(run: Run, setup: Setup, sizes: tuple[int, ...], adapters: int) -> dict
         times[f"step_{size}_first_s"] = rounded(time.perf_counter() - began)
         times[f"step_{size}"] = a_step(run.timed(lambda: some(True)))
         times[f"step_{size}_not_read"] = a_step(run.timed(lambda: some(False)))
+        begin()
+        compiled = forward.step(size, tokens).float()
+        begin()
+        setup.stack.batch.choose(forward.rows[:size])
+        through, forward._compiled = forward._compiled, None
+        eager = forward._step(size, GRAIN * -(-(tokens + 1) // GRAIN)).float()
+        forward._compiled = through
+        times[f"step_{size}_compiled_against_not"] = agreement(compiled, eager)
     forward.active.zero_()
     return times
 
@@ -314,9 +329,12 @@ def stock(base: Base) -> Iterator[None]:
     """All modules compute as transformers has them."""
     modules = [m for m in base.model.modules() if "forward" in vars(m)]
     ours = [vars(module).pop("forward") for module in modules]
+    config = base.core.visual.config
+    attention, config._attn_implementation = config._attn_implementation, "sdpa"
     try:
         yield
     finally:
+        config._attn_implementation = attention
         for module, forward in zip(modules, ours, strict=True):
             module.forward = forward
 

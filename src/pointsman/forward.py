@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pointsman.base import Base, Encoded
+from pointsman.graphs import Graph, attention_of_fixed_shapes, captured
 from pointsman.products import threads_for
 from pointsman.slots import GRAIN, Slots, View, reach_bias
 from pointsman.stacked import Stack
+from pointsman.tower import compile_tower
 from pointsman.transfer import sent
 
 Compiler = Callable[..., Callable[..., Tensor]]
@@ -73,9 +75,11 @@ class Forward:
             # and for one reach and for any.
             config: Any = torch._dynamo.config
             config.recompile_limit = max(config.recompile_limit, 16, 4 * len(shapes))
+            compile_tower(base.core.visual, compiler)
         if compiler and shapes:
             self._read = compiler(_read_through, dynamic=False)
         self._graphs: dict[tuple[int, int], tuple[Any, Tensor]] = {}
+        self._spans: dict[tuple[int, ...], Graph[Tensor]] = {}
         self._tables = stack.tables
         self._language: Any = base.core.language_model
         self._head: Any = base.model.lm_head
@@ -132,7 +136,7 @@ class Forward:
         if routing is not None:
             reads, depth = [states], 0
             for layer in routing.layers:
-                read = self._layers(through, reads[-1], turns, view, depth, layer, deepstack)
+                read = self._span(through, reads[-1], turns, view, depth, layer, deepstack)
                 reads.append(read)
                 depth = layer
             rows = routing.decide(reads[1:], _from(encoded, known))
@@ -140,7 +144,7 @@ class Forward:
                 states, first = reads[-1], depth
         assert rows is not None
         batch.choose(None if tail else rows, is_compiled=padded is not None)
-        states = self._layers(through, states, turns, view, first, None, deepstack)
+        states = self._span(through, states, turns, view, first, None, deepstack)
         self.lengths[places], self.rows[places] = lengths, rows
         self.positions[places] = encoded["position_ids"].amax((0, 2)) + 1
         self.active.index_fill_(0, places, 1)  # setting it to 1 would wait for the device
@@ -187,6 +191,7 @@ class Forward:
         is_other = self.slots.reserve(length) or self.stack.tables != self._tables
         if is_other:  # graphs hold the old ones
             self._graphs.clear()
+            self._spans.clear()
             self._tables = self.stack.tables
         return is_other
 
@@ -199,7 +204,7 @@ class Forward:
         found = self._graphs.get((count, reach))
         if found is None:
             self.stack.batch.choose(self.rows[:count], is_step=True)
-            found = _captured(lambda: self._step(count, reach), (self.lengths, self.positions))
+            found = captured(lambda: self._step(count, reach), (self.lengths, self.positions))
             self._graphs[count, reach] = found
             self.forget_steps()
         graph, logits = found
@@ -279,6 +284,55 @@ class Forward:
                 states = states.flatten(0, 1).index_add(0, where, added).view(states.shape)
         return states
 
+    def _span(
+        self,
+        through: Callable[..., Tensor],
+        states: Tensor,
+        turns: tuple[Tensor, Tensor],
+        view: View,
+        first: int,
+        last: int | None,
+        deepstack: Sequence[tuple[Tensor, Tensor]],
+    ) -> Tensor:
+        """As ``_layers``; compiled ones, behind those of DeepStack, as a CUDA graph.
+
+        The host takes longer to call a layer than the device to read a single prompt with it.
+        """
+        if through is not self._read or not self._is_cuda:
+            return self._layers(through, states, turns, view, first, last, deepstack)
+        with attention_of_fixed_shapes():
+            return self._graphed(states, turns, view, first, last, deepstack)
+
+    def _graphed(
+        self,
+        states: Tensor,
+        turns: tuple[Tensor, Tensor],
+        view: View,
+        first: int,
+        last: int | None,
+        deepstack: Sequence[tuple[Tensor, Tensor]],
+    ) -> Tensor:
+        stop = len(self._language.layers) if last is None else last
+        begin = min(max(first, len(deepstack)), stop)
+        states = self._layers(self._read, states, turns, view, first, begin, deepstack)
+        if begin == stop:
+            return states
+        assert view.rows is not None
+        rows = self.stack.batch.rows
+        inputs = (states, *turns, view.rows, *(() if rows is None else (rows,)))
+        key = (*states.shape[:2], begin, stop, len(inputs))
+        if key not in self._spans:
+
+            def span(
+                states: Tensor, cos: Tensor, sin: Tensor, places: Tensor, *rows: Tensor
+            ) -> Tensor:
+                self.stack.batch.choose(rows[0] if rows else None, is_compiled=True)
+                view = View(places, None)
+                return self._layers(self._read, states, (cos, sin), view, begin, stop)
+
+            self._spans[key] = Graph(span, inputs)
+        return self._spans[key](*inputs)
+
     def _logits(self, states: Tensor) -> Tensor:
         logits: Tensor = self._head(self._language.norm(states))
         return logits
@@ -292,23 +346,6 @@ def _through(layer: Any, states: Tensor, turns: tuple[Tensor, Tensor], view: Vie
 def _read_through(layer: Any, states: Tensor, turns: tuple[Tensor, Tensor], view: View) -> Tensor:
     """The same, for prompts: what is compiled is kept apart by the function that it is made of."""
     return _through(layer, states, turns, view)
-
-
-def _captured(step: Callable[[], Tensor], moving: Sequence[Tensor]) -> tuple[Any, Tensor]:
-    """A step as a CUDA graph, and where its logits will be; ``moving`` is what a step counts."""
-    before = [counter.clone() for counter in moving]
-    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):  # compiles, and lets libraries take what they need
-        for _ in range(3):
-            step()
-            for counter, value in zip(moving, before, strict=True):
-                counter.copy_(value)  # each time: a slot may have room for one more token only
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        logits = step()
-    return graph, logits
 
 
 def _power_of_two(number: int) -> int:

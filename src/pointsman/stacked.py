@@ -2,7 +2,8 @@
 
 For every group of projections that read the same input (q, k and v; gate and up) the adapters'
 matrices are stacked as ``A (rows + 1, members * rank, d_in)`` and, for each member,
-``B (rows + 1, d_out, rank)``, the scale multiplied in. The last row is zero: the base, and who
+``B (rows + 1, rank, d_out)``, the scale multiplied in; a row's lie together, to be gathered as one.
+The last row is zero: the base, and who
 abstains. Smaller ranks, absent layers and absent targets are padded with zeros, which is exact.
 
 What cannot be written as two plain matrices for a linear layer of the decoder (DoRA, biases, the
@@ -33,6 +34,8 @@ GROUPS = (
     ("mlp", ("down_proj",)),
 )
 """Projections of a decoder layer that read the same input, in the order of their calls."""
+WRITTEN_OUT = 32
+"""Ranks up to which a compiled step's sums are; compilers take long over more"""
 Key = tuple[int, str]
 """Decoder layer and projection"""
 
@@ -156,10 +159,12 @@ class Group(nn.Module):
         # Qwen3-VL has none or all of them.
         self.bias = nn.Parameter(torch.cat(biases), False) if biases else None
         self.batch = batch
-        self.a: Tensor | None = None
+        self.table: Tensor | None = None
+        """(rows + 1, all of a row's elements)"""
+        self.a: Tensor
         """(rows + 1, members * rank, d_in)"""
-        self.b: list[Tensor] = []
-        """Of each member (rows + 1, d_out, rank): what a step adds up lies side by side"""
+        self.b: list[Tensor]
+        """Of each member (rows + 1, rank, d_out)"""
         self.waiting: tuple[Tensor, ...] = ()
 
     @property
@@ -168,62 +173,68 @@ class Group(nn.Module):
 
     @property
     def rank(self) -> int:
-        """Of all tables; smaller adapters are padded with zeros."""
-        return self.b[0].shape[2]
+        """Of the table; smaller adapters are padded with zeros."""
+        return self.b[0].shape[1]
 
     def stack(self, rows: int, rank: int) -> None:
         """Makes room for so many adapters of at most this rank."""
-        make = self.weight.new_zeros
-        self.a = make(rows + 1, rank * len(self.sizes), self.in_features)
-        self.b = [make(rows + 1, size, rank) for size in self.sizes]
+        width = rank * (len(self.sizes) * self.in_features + sum(self.sizes))
+        self.table = self.weight.new_zeros(rows + 1, width)
+        self.a, self.b = self._cut(self.table, rank)
 
     def write(self, row: int, member: int, a: Tensor, b: Tensor) -> None:
         """Sets one adapter's A (r, d_in) and scaled B (d_out, r) of one projection."""
-        assert self.a is not None
         start = member * self.rank
         self.a[row, start : start + len(a)] = a.to(self.a)
-        self.b[member][row, :, : len(a)] = b.to(self.a)
+        self.b[member][row, : len(a)] = b.mT.to(self.a)
 
     def clear(self, row: int) -> None:
-        for table in self._tables():
-            table[row] = 0
+        if self.table is not None:
+            self.table[row] = 0
 
     def read(self, row: int, member: int) -> tuple[Tensor, Tensor]:
         """One adapter's A (rank, d_in) and scaled B (d_out, rank), on the host."""
-        assert self.a is not None
         start = member * self.rank
         a, b = self.a[row, start : start + self.rank], self.b[member][row]
         # Copies on the CPU too: the row is cleared next.
-        return a.to("cpu", copy=True), b.to("cpu", copy=True)
+        return a.to("cpu", copy=True), b.mT.to("cpu", copy=True)
 
     def bytes(self) -> int:
-        return sum(table[0].nbytes for table in self._tables())
+        return 0 if self.table is None else self.table[0].nbytes
 
-    def _tables(self) -> list[Tensor]:
-        return [] if self.a is None else [self.a, *self.b]
+    def _cut(self, table: Tensor, rank: int) -> tuple[Tensor, list[Tensor]]:
+        """Rows' elements (n, all) as A (n, members * rank, d_in) and each B (n, rank, d_out)."""
+        members = len(self.sizes)
+        widths = [members * rank * self.in_features, *(rank * size for size in self.sizes)]
+        a, *bs = table.split_with_sizes(widths, 1)
+        shapes = zip(bs, self.sizes, strict=True)
+        return (
+            a.view(-1, members * rank, self.in_features),
+            [b.view(-1, rank, size) for b, size in shapes],
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, T, d_in) to each member's output (B, T, d_out)."""
         joint = linear(x, self.weight, self.bias)
         outputs = torch.split(joint, self.sizes, -1)
         rows, only = self.batch.rows, self.batch._only
-        if self.a is None or rows is None or only == len(self.a) - 1:
+        if self.table is None or rows is None or only == len(self.a) - 1:
             return outputs
         if self.batch.is_step:
             # Not gathered first: the compiler reads each row's weights where they lie.
             parts = torch.split((x * self.a[rows]).sum(-1), self.rank, -1)
             return tuple(
-                output + (part[:, None] * b[rows]).sum(-1)[:, None]
+                output + _combined(part, b, rows)[:, None]
                 for output, part, b in zip(outputs, parts, self.b, strict=True)
             )
         if only is not None:
             parts = torch.split(linear(x, self.a[only]), self.rank, -1)
             return tuple(
-                output + part @ b[only].mT
+                output + part @ b[only]
                 for output, part, b in zip(outputs, parts, self.b, strict=True)
             )
         a, bs = self._gathered(rows)
-        parts = torch.split(torch.bmm(x, a), self.rank, -1)
+        parts = torch.split(torch.bmm(x, a.mT), self.rank, -1)
         if self.batch.is_compiled:
             # The compiler adds in what follows; for ``baddbmm`` it would copy the output first.
             return tuple(
@@ -237,14 +248,26 @@ class Group(nn.Module):
 
     def _gathered(self, rows: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The batch's own weights, gathered once for all of its steps."""
-        assert self.a is not None
+        assert self.table is not None
         if self.batch.is_compiled or rows.device.type != "cpu":  # there, steps do not gather
-            return self.a[rows].mT, [b[rows].mT for b in self.b]
+            return self._cut(self.table[rows], self.rank)
         found = self.batch._gathered.get(id(self))
         if found is None:
-            found = self.a[rows].mT, [b[rows].mT for b in self.b]
-            self.batch._gathered[id(self)] = found
+            found = self.batch._gathered[id(self)] = self._cut(self.table[rows], self.rank)
         return found
+
+
+def _combined(part: Tensor, b: Tensor, rows: Tensor) -> Tensor:
+    """Sums over the rank of part (B, rank) times the rows of b (rows + 1, rank, d_out)."""
+    rank = b.shape[1]
+    if rank > WRITTEN_OUT:
+        return (part[..., None] * b[rows]).sum(1)
+    # Written out, it becomes part of the kernel that reads the sum; a reduction would be one of
+    # its own, or spoil that kernel's shape.
+    total = part[:, :1] * b[rows, 0]
+    for place in range(1, rank):
+        total = total + part[:, place : place + 1] * b[rows, place]
+    return total
 
 
 class First(nn.Module):
@@ -411,7 +434,7 @@ class Stack:
         row = self._free.pop()
         for key, (a, b) in lora.weights.items():
             group, member = self._members[key]
-            if group.a is None:  # layers that no adapter changes get no tables
+            if group.table is None:  # layers that no adapter changes get no tables
                 group.stack(self.rows, self.rank)
                 self.tables += 1
             group.write(row, member, a, b)
@@ -430,7 +453,7 @@ class Stack:
         weights = {
             key: group.read(row, member)
             for key, (group, member) in self._members.items()
-            if group.a is not None
+            if group.table is not None
         }
         return Lora(name, weights, self._invocations[name])
 

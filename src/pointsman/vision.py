@@ -98,7 +98,7 @@ def _places(
     corners: bool,
     merge: int,
     device: torch.device,
-) -> dict[str, Tensor]:
+) -> dict[str, Tensor | int]:
     grid = torch.tensor([[1, rows, columns]])
     indices, weights = get_vision_interpolation_indices_and_weights(
         grid, side, mode=mode, align_corners=corners, spatial_merge_size=merge
@@ -109,6 +109,7 @@ def _places(
         "image_position_ids": sent(get_vision_position_ids(grid, merge), device),
         # Where images end: read on the host.
         "image_cu_seqlens": torch.tensor([0, rows * columns], dtype=torch.int32),
+        "image_max_seqlen": rows * columns,
     }
 
 

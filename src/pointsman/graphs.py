@@ -1,0 +1,55 @@
+"""CUDA graphs: kernels that the host would launch one by one, launched together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+Output = TypeVar("Output")
+
+
+class Graph(Generic[Output]):
+    """A function of tensors, captured. Its output is made of the same tensors each time."""
+
+    def __init__(self, function: Callable[..., Output], inputs: Sequence[Tensor]) -> None:
+        self._inputs = [tensor.clone() for tensor in inputs]
+        self._graph, self._output = captured(lambda: function(*self._inputs))
+
+    def __call__(self, *inputs: Tensor) -> Output:
+        for mine, new in zip(self._inputs, inputs, strict=True):
+            mine.copy_(new)
+        self._graph.replay()
+        return self._output
+
+
+def captured(call: Callable[[], Output], moving: Sequence[Tensor] = ()) -> tuple[Any, Output]:
+    """A call as a CUDA graph, and where its output will be; ``moving`` is what a call counts."""
+    before = [counter.clone() for counter in moving]
+    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):  # compiles, and lets libraries take what they need
+        for _ in range(3):
+            call()
+            for counter, value in zip(moving, before, strict=True):
+                counter.copy_(value)  # each time: a slot may have room for one more token only
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        output = call()
+    return graph, output
+
+
+def attention_of_fixed_shapes() -> AbstractContextManager[None]:
+    """The fastest attention where shapes come again and again: cuDNN's.
+
+    It makes a plan for each new shape, up to half a second each, so it is off elsewhere.
+    """
+    backends = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION]
+    backends += [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    context: AbstractContextManager[None] = sdpa_kernel(backends, set_priority=True)
+    return context
