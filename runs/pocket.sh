@@ -17,11 +17,11 @@ if [ "$scale" = toy ]; then
     samples=60 routed=60 each=3 sizes=320x256 from=1 layers=1 workers=1
     training="--rank 4 --alpha 8 --batch-size 4"
 else
-    samples=420000 routed=7800 each=6 from=2 layers=2 workers=$(nproc)
+    samples=300000 routed=16000 each=6 from=2 layers=1,2 workers=$(nproc)
     # Large windows too, for what is asked of the adapters; the router needs few of them.
     all_sizes=$sizes,832x608,864x640,896x560,928x672,960x640,1024x640,1024x768,1088x704,1152x736
     all_sizes=$all_sizes,1216x768,1280x720,1280x800
-    training="--rank 32 --alpha 64 --batch-size 64 --learning-rate 1.5e-3 --epochs 0.4"
+    training="--rank 32 --alpha 64 --batch-size 64 --learning-rate 1.5e-3 --epochs 1.7"
 fi
 export PATH=$root/.venv/bin:$PATH
 
@@ -35,7 +35,7 @@ mkdir -p "$work/model" && cd "$work/model"
 cp "$root/src/pointsman/pocket/model/pointsman.toml" .
 
 # What the adapters learn from, and other screens for the router.
-pointsman data screens --out "$work/screens" -n $samples --seed 31 --per-image $each --vary \
+pointsman data screens --out "$work/screens" -n $samples --seed 37 --per-image $each --vary \
     --out-of-scope 0.03 --sizes "${all_sizes:-$sizes}" --workers $workers
 pointsman data screens --out "$work/routed" -n $routed --seed 43 --per-image $each --vary \
     --sizes "$sizes" --workers $workers
@@ -57,6 +57,6 @@ pointsman data generate --out "$work/dataset" --config pointsman.toml \
     --out-of-scope "$work/routed/out-of-scope.jsonl"
 pointsman data check "$work/dataset"
 pointsman preprocess "$work/dataset" --base base --layers $layers --out "$work/features"
-pointsman train "$work/features" --out router
+pointsman train "$work/features" --out router --coverage 0.98
 pointsman seal router --config pointsman.toml
 pointsman inspect router
