@@ -314,11 +314,15 @@ def with_activated(project: Project, folder: Path) -> Project:
             target_modules=list(PROJECTIONS),
             task_type="CAUSAL_LM",
             alora_invocation_tokens=list(tokens),
+            init_lora_weights=False,
         )
         torch.manual_seed(seed)
         get_peft_model(base.model, config).save_pretrained(str(folder / name))
         paths[name] = str(folder / name)
-    return replace(project, adapters=paths)
+    # The pocket's router is sealed for other adapters.
+    router = replace(Router.load(Path(str(project.router))), adapter_digests={})
+    router.save(folder / "router")
+    return replace(project, adapters=paths, router=str(folder / "router"))
 
 
 def measured_peak(way: str) -> int:
