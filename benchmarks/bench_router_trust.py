@@ -60,7 +60,8 @@ def summary(found: Evaluation) -> dict[str, Any]:
         "in scope": by_stratum(inside),
         "out of scope": by_stratum(outside),
     }
-    rejected = rejected_at([p.sureness for p in inside], [p.sureness for p in outside], COVERAGE)
+    scores = ([p.route.score for p in part] for part in (inside, outside))
+    rejected = rejected_at(*scores, COVERAGE)
     worst = min(stratum["right"] for stratum in strata["in scope"].values())
     auroc = found.out_of_scope.auroc
     values = (found.in_scope.ece, auroc, rejected, worst)

@@ -5,6 +5,8 @@ import random
 import shutil
 import struct
 from collections.abc import Callable
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -159,9 +161,7 @@ def json_value(path: Path, rng: random.Random) -> str | None:
         return None
     content = json.loads(path.read_bytes())
     *parents, key = rng.choice(_json_places(content))
-    holder = content
-    for parent in parents:
-        holder = holder[parent]
+    holder = reduce(getitem, parents, content)
     old = holder[key]
     holder[key] = _others(old, rng)
     path.write_text(json.dumps(content, indent=2))
@@ -175,9 +175,7 @@ def json_key(path: Path, rng: random.Random) -> str | None:
     content = json.loads(path.read_bytes())
     places = [place for place in _json_places(content) if isinstance(place[-1], str)]
     *parents, key = rng.choice(places)
-    holder = content
-    for parent in parents:
-        holder = holder[parent]
+    holder = reduce(getitem, parents, content)
     what = rng.choice(("rename", "delete", "double", "last", "new"))
     if what == "double":
         holder[f"{key}_2"] = holder[key]

@@ -225,6 +225,17 @@ def tiny_router(tiny_features: Features, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="session")
+def router_folder(
+    tiny_data: Dataset, tiny_base: Base, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A router that reads layer 2, below which the adapters of plan in-pass change nothing."""
+    folder = tmp_path_factory.mktemp("layer-2")
+    features = preprocess(tiny_data, tiny_base, folder / "features", FeatureRecipe((2,)))
+    train_router(features, folder / "router", settings=TrainSettings(mlp_sizes=(0,)))
+    return folder / "router"
+
+
+@pytest.fixture(scope="session")
 def tiny_project(
     tiny_base_folder: Path, tiny_adapters: dict[str, str], tiny_router: Path
 ) -> Project:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from conftest import ADAPTERS, make_adapter
+from pointsman.activated import invocation_tokens
 from pointsman.adapters import load_base_with_loras
 from pointsman.base import Base, Prompt
 from pointsman.batch import Batch
@@ -31,6 +32,17 @@ def make_adapters(base: Path, folder: Path, *options: Mapping[str, Any]) -> dict
         name: str(make_adapter(base, folder / name, seed, **each))
         for seed, (name, each) in enumerate(zip(ADAPTERS, options, strict=True), 11)
     }
+
+
+def make_adapters_for(plan: str, base: Base, folder: Path) -> dict[str, str]:
+    """Adapters for which an engine chooses this plan."""
+    options: dict[str, Any] = {
+        "in-pass": {"layers_to_transform": UPPER},
+        "two-pass": {},
+        "activated": {"alora_invocation_tokens": invocation_tokens(base)},
+        "peft": {"use_dora": True},
+    }[plan]
+    return make_adapters(base.folder, folder, *[options] * len(ADAPTERS))
 
 
 def make_engine(base: Path, adapters: Mapping[str, str], router: Path, **options: Any) -> Engine:

@@ -9,11 +9,10 @@ import torch
 from conftest import ADAPTERS
 from encoders import make_encoder
 from engines import (
-    UPPER,
     ask,
     counted,
     go_on,
-    make_adapters,
+    make_adapters_for,
     make_engine,
     peft_text,
     same_route,
@@ -81,15 +80,8 @@ def adapters(
     tiny_base: Base,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[str, dict[str, str]]:
-    invocation = list(tiny_base.tokenizer("<|im_start|>assistant\n")["input_ids"])
-    options = {
-        "in-pass": {"layers_to_transform": UPPER},
-        "two-pass": {},
-        "activated": {"alora_invocation_tokens": invocation},
-        "peft": {"use_dora": True},
-    }[request.param]
     folder = tmp_path_factory.mktemp("adapters")
-    return request.param, make_adapters(tiny_base_folder, folder, *[options] * 3)
+    return request.param, make_adapters_for(request.param, tiny_base, folder)
 
 
 @pytest.fixture(scope="module", params=READERS)

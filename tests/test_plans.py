@@ -21,15 +21,13 @@ from engines import (
 from pointsman.adapters import load_base_with_loras
 from pointsman.base import Base, Encoded, Prompt
 from pointsman.checkpoint import PaddingSide
-from pointsman.data.dataset import Dataset
 from pointsman.engine import Engine
 from pointsman.errors import AbstainedError, ConfigError, LabelError, SampleError
-from pointsman.features import FeatureRecipe, extract, pool, preprocess
+from pointsman.features import FeatureRecipe, extract, pool
 from pointsman.forward import Forward, Routing
 from pointsman.plans import choose_plan
 from pointsman.router import Router
 from pointsman.stacked import Lora, Stack, lora_of
-from pointsman.train import TrainSettings, train_router
 from pointsman.with_peft import route
 
 LAYER = 2
@@ -77,16 +75,6 @@ def test_another_plan_if_it_is_exact_too() -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(ConfigError, match=r"'fastest' is none of in-pass, activated"):
         choose_plan([HIGH], LAYER, "fastest")
-
-
-@pytest.fixture(scope="module")
-def router_folder(
-    tiny_data: Dataset, tiny_base: Base, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    folder = tmp_path_factory.mktemp("layer-2")
-    features = preprocess(tiny_data, tiny_base, folder / "features", FeatureRecipe((LAYER,)))
-    train_router(features, folder / "router", settings=TrainSettings(mlp_sizes=(0,)))
-    return folder / "router"
 
 
 @pytest.fixture(scope="module")

@@ -32,8 +32,7 @@ def scorer(head: RouterHead) -> Scorer:
 
 def values(scorer: Scorer, head: RouterHead, x: Tensor) -> dict[str, Tensor]:
     with torch.inference_mode():
-        hidden = head[:-1](x)
-        found = scorer.values(x, hidden, head[-1](hidden))
+        _, found = scorer.values(head, x)
     return dict(zip(scorer.parts, found.unbind(-1), strict=True))
 
 

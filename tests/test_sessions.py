@@ -5,17 +5,14 @@ import pytest
 import torch
 
 from conftest import ADAPTERS
-from engines import UPPER, ask, go_on, make_adapters, make_engine
+from engines import ask, go_on, make_adapters_for, make_engine
 from pointsman.base import Base, Prompt
 from pointsman.calibrate import Calibration
-from pointsman.data.dataset import Dataset
 from pointsman.engine import Engine
 from pointsman.errors import ConfigError
-from pointsman.features import FeatureRecipe, preprocess
 from pointsman.router import Held, Route, Router
 from pointsman.scores import Evidence
 from pointsman.sessions import Sessions, check_session
-from pointsman.train import TrainSettings, train_router
 
 PLANS = ("in-pass", "two-pass", "activated", "peft")
 
@@ -105,16 +102,6 @@ def test_hysteresis(
 
 
 @pytest.fixture(scope="module")
-def router_folder(
-    tiny_data: Dataset, tiny_base: Base, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    folder = tmp_path_factory.mktemp("layer-2")
-    features = preprocess(tiny_data, tiny_base, folder / "features", FeatureRecipe((2,)))
-    train_router(features, folder / "router", settings=TrainSettings(mlp_sizes=(0,)))
-    return folder / "router"
-
-
-@pytest.fixture(scope="module")
 def prompts(tiny_base: Base, router_folder: Path) -> Mapping[str | None, list[Prompt]]:
     """Prompts of one turn by the adapter that the router alone chooses; None: it abstains."""
     from pointsman.with_peft import route
@@ -137,15 +124,8 @@ def engine(
     tiny_base: Base,
 ) -> Iterator[Engine]:
     """One that never leaves what a session holds."""
-    invocation = list(tiny_base.tokenizer("<|im_start|>assistant\n")["input_ids"])
-    options = {
-        "in-pass": {"layers_to_transform": UPPER},
-        "two-pass": {},
-        "activated": {"alora_invocation_tokens": invocation},
-        "peft": {"use_dora": True},
-    }[request.param]
     folder = tmp_path_factory.mktemp("sessions")
-    adapters = make_adapters(tiny_base_folder, folder, *[options] * 3)
+    adapters = make_adapters_for(request.param, tiny_base, folder)
     with make_engine(tiny_base_folder, adapters, router_folder, hysteresis=1.0) as engine:
         assert engine.plan.name == request.param
         yield engine

@@ -5,23 +5,19 @@ import pytest
 
 from conftest import ADAPTERS
 from engines import (
-    UPPER,
     ask,
     batch_of,
     counted,
     go_on,
-    make_adapters,
+    make_adapters_for,
     make_engine,
     same_route,
 )
 from pointsman.base import Base, Prompt
-from pointsman.data.dataset import Dataset
 from pointsman.engine import Engine
-from pointsman.features import FeatureRecipe, preprocess
 from pointsman.sampling import Sampling
 from pointsman.shelf import Shelf
 from pointsman.stream import Request
-from pointsman.train import TrainSettings, train_router
 
 PLANS = ("in-pass", "two-pass", "activated")
 
@@ -59,16 +55,6 @@ def test_a_conversation_has_one_place_and_the_oldest_makes_room() -> None:
     assert Shelf([]).put(ids, [], None) is None
 
 
-@pytest.fixture(scope="module")
-def router_folder(
-    tiny_data: Dataset, tiny_base: Base, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    folder = tmp_path_factory.mktemp("layer-2")
-    features = preprocess(tiny_data, tiny_base, folder / "features", FeatureRecipe((2,)))
-    train_router(features, folder / "router", settings=TrainSettings(mlp_sizes=(0,)))
-    return folder / "router"
-
-
 @pytest.fixture(scope="module", params=PLANS)
 def engines(
     request: pytest.FixtureRequest,
@@ -78,14 +64,8 @@ def engines(
     tiny_base: Base,
 ) -> Iterator[tuple[Engine, Engine]]:
     """One that keeps two conversations, and one that keeps none."""
-    invocation = list(tiny_base.tokenizer("<|im_start|>assistant\n")["input_ids"])
-    options = {
-        "in-pass": {"layers_to_transform": UPPER},
-        "two-pass": {},
-        "activated": {"alora_invocation_tokens": invocation},
-    }[request.param]
     folder = tmp_path_factory.mktemp("kept")
-    adapters = make_adapters(tiny_base_folder, folder, *[options] * 3)
+    adapters = make_adapters_for(request.param, tiny_base, folder)
     with (
         make_engine(tiny_base_folder, adapters, router_folder, kept=2) as keeping,
         make_engine(tiny_base_folder, adapters, router_folder, kept=0) as fresh,
@@ -226,14 +206,10 @@ def test_the_shelf_is_bounded(engines: tuple[Engine, Engine]) -> None:
 
 
 def test_what_an_adapter_that_went_has_read_is_forgotten(
-    engines: tuple[Engine, Engine], tiny_base_folder: Path, tmp_path: Path
+    engines: tuple[Engine, Engine], tmp_path: Path
 ) -> None:
     keeping, fresh = engines
-    invocation = list(batch_of(keeping).stack.invocation)
-    options = {"alora_invocation_tokens": invocation} if tail_of(keeping) else {}
-    if keeping.plan.name == "in-pass":
-        options = {"layers_to_transform": UPPER}  # type: ignore[dict-item]
-    others = make_adapters(tiny_base_folder, tmp_path, *[options] * 3)
+    others = make_adapters_for(keeping.plan.name, keeping.base, tmp_path)
     prompt = ask("Pick day 3", 270)
     for path in (others["calendar"], others["claim-window"]):
         texts = []

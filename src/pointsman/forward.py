@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pointsman.base import Base, Encoded
-from pointsman.graphs import Graph, attention_of_fixed_shapes, captured
+from pointsman.graphs import Graph, attention_of_fixed_shapes
 from pointsman.products import threads_for
 from pointsman.slots import GRAIN, Slots, View, reach_bias
 from pointsman.stacked import Stack
@@ -48,8 +48,8 @@ class Forward:
     Args:
         base: without PEFT, its projections replaced by the stack's.
         slots: requests at work at the same time.
-        compiler: of a decoder layer, for steps; by default ``torch.compile`` on CUDA, where steps
-            are captured as graphs too, and none elsewhere.
+        compiler: of a decoder layer, for steps, and of the vision tower's blocks; by default
+            ``torch.compile`` on CUDA, where steps are captured as graphs too, and none elsewhere.
         shapes: of prefills that go through compiled layers too, made for each shape. So many
             requests of more than half and at most so many tokens are padded up to them.
     """
@@ -78,8 +78,8 @@ class Forward:
             compile_tower(base.core.visual, compiler)
         if compiler and shapes:
             self._read = compiler(_read_through, dynamic=False)
-        self._graphs: dict[tuple[int, int], tuple[Any, Tensor]] = {}
-        self._spans: dict[tuple[int, ...], Graph[Tensor]] = {}
+        self._graphs: dict[tuple[int, ...], Graph[Tensor]] = {}
+        """Steps by requests and reach, and runs of a prefill's layers by theirs"""
         self._tables = stack.tables
         self._language: Any = base.core.language_model
         self._head: Any = base.model.lm_head
@@ -191,7 +191,6 @@ class Forward:
         is_other = self.slots.reserve(length) or self.stack.tables != self._tables
         if is_other:  # graphs hold the old ones
             self._graphs.clear()
-            self._spans.clear()
             self._tables = self.stack.tables
         return is_other
 
@@ -201,15 +200,13 @@ class Forward:
 
     def _replay(self, count: int, reach: int) -> Tensor:
         """A step as a CUDA graph, which is captured when its like first comes."""
-        found = self._graphs.get((count, reach))
-        if found is None:
+        if (count, reach) not in self._graphs:
             self.stack.batch.choose(self.rows[:count], is_step=True)
-            found = captured(lambda: self._step(count, reach), (self.lengths, self.positions))
-            self._graphs[count, reach] = found
+            counted = (self.lengths, self.positions)
+            graph = Graph(lambda: self._step(count, reach), moving=counted)
+            self._graphs[count, reach] = graph
             self.forget_steps()
-        graph, logits = found
-        graph.replay()
-        return logits
+        return self._graphs[count, reach]()
 
     def _step(self, count: int, reach: int) -> Tensor:
         states = self._language.embed_tokens(self.tokens[:count, None])
@@ -300,38 +297,24 @@ class Forward:
         """
         if through is not self._read or not self._is_cuda:
             return self._layers(through, states, turns, view, first, last, deepstack)
-        with attention_of_fixed_shapes():
-            return self._graphed(states, turns, view, first, last, deepstack)
-
-    def _graphed(
-        self,
-        states: Tensor,
-        turns: tuple[Tensor, Tensor],
-        view: View,
-        first: int,
-        last: int | None,
-        deepstack: Sequence[tuple[Tensor, Tensor]],
-    ) -> Tensor:
         stop = len(self._language.layers) if last is None else last
         begin = min(max(first, len(deepstack)), stop)
-        states = self._layers(self._read, states, turns, view, first, begin, deepstack)
-        if begin == stop:
-            return states
-        assert view.rows is not None
-        rows = self.stack.batch.rows
-        inputs = (states, *turns, view.rows, *(() if rows is None else (rows,)))
-        key = (*states.shape[:2], begin, stop, len(inputs))
-        if key not in self._spans:
 
-            def span(
-                states: Tensor, cos: Tensor, sin: Tensor, places: Tensor, *rows: Tensor
-            ) -> Tensor:
-                self.stack.batch.choose(rows[0] if rows else None, is_compiled=True)
-                view = View(places, None)
-                return self._layers(self._read, states, (cos, sin), view, begin, stop)
+        def span(states: Tensor, cos: Tensor, sin: Tensor, places: Tensor, *rows: Tensor) -> Tensor:
+            self.stack.batch.choose(rows[0] if rows else None, is_compiled=True)
+            return self._layers(through, states, (cos, sin), View(places, None), begin, stop)
 
-            self._spans[key] = Graph(span, inputs)
-        return self._spans[key](*inputs)
+        with attention_of_fixed_shapes():
+            states = self._layers(through, states, turns, view, first, begin, deepstack)
+            if begin == stop:
+                return states
+            assert view.rows is not None
+            rows = self.stack.batch.rows
+            inputs = (states, *turns, view.rows, *(() if rows is None else (rows,)))
+            key = (*states.shape[:2], begin, stop, len(inputs))
+            if key not in self._graphs:
+                self._graphs[key] = Graph(span, inputs)
+            return self._graphs[key](*inputs)
 
     def _logits(self, states: Tensor) -> Tensor:
         logits: Tensor = self._head(self._language.norm(states))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,34 +14,37 @@ Output = TypeVar("Output")
 
 
 class Graph(Generic[Output]):
-    """A function of tensors, captured. Its output is made of the same tensors each time."""
+    """A function of tensors, captured. Its output is made of the same tensors each time.
 
-    def __init__(self, function: Callable[..., Output], inputs: Sequence[Tensor]) -> None:
+    Args:
+        moving: what a call counts on; capturing counts nothing.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Output],
+        inputs: Sequence[Tensor] = (),
+        moving: Sequence[Tensor] = (),
+    ) -> None:
         self._inputs = [tensor.clone() for tensor in inputs]
-        self._graph, self._output = captured(lambda: function(*self._inputs))
+        before = [counter.clone() for counter in moving]
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):  # compiles, and lets libraries take what they need
+            for _ in range(3):
+                function(*self._inputs)
+                for counter, value in zip(moving, before, strict=True):
+                    counter.copy_(value)  # each time: a slot may have room for one more token only
+        torch.cuda.current_stream().wait_stream(aside)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._output = function(*self._inputs)
 
     def __call__(self, *inputs: Tensor) -> Output:
         for mine, new in zip(self._inputs, inputs, strict=True):
             mine.copy_(new)
         self._graph.replay()
         return self._output
-
-
-def captured(call: Callable[[], Output], moving: Sequence[Tensor] = ()) -> tuple[Any, Output]:
-    """A call as a CUDA graph, and where its output will be; ``moving`` is what a call counts."""
-    before = [counter.clone() for counter in moving]
-    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):  # compiles, and lets libraries take what they need
-        for _ in range(3):
-            call()
-            for counter, value in zip(moving, before, strict=True):
-                counter.copy_(value)  # each time: a slot may have room for one more token only
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        output = call()
-    return graph, output
 
 
 def attention_of_fixed_shapes() -> AbstractContextManager[None]:

@@ -54,16 +54,6 @@ class Prediction:
         """In scope: the most probable label is right. Out of scope: the router abstained."""
         return self.label == self.sample.label if self.sample.in_scope else self.route.abstained
 
-    @property
-    def sureness(self) -> float:
-        """What the router abstains by; the higher, the less it would."""
-        return self.route.score
-
-    @property
-    def picture(self) -> object:
-        """What it is about: requests of one picture have it in common."""
-        return self.sample.images or id(self.sample)
-
     def hit(self, role: Role) -> bool:
         return is_hit(self.answers[role], self.sample)
 
@@ -266,7 +256,7 @@ def frequent_adapter(samples: Sequence[RoutingSample], labels: LabelMap) -> str:
 def curve(predictions: Sequence[Prediction]) -> RiskCoverage:
     """Risk against coverage; out of scope every adapter is wrong."""
     wrong = [not p.sample.in_scope or not p.correct for p in predictions]
-    return risk_coverage([p.sureness for p in predictions], wrong)
+    return risk_coverage([p.route.score for p in predictions], wrong)
 
 
 def bins(predictions: Sequence[Prediction]) -> Reliability:
@@ -332,7 +322,7 @@ def _worth(
         return None
     hits = {role: [p.hit(role) for p in answered] for role in answered[0].answers}
     frequent = frequent_adapter([p.sample for p in predictions], labels)
-    return measure_worth(hits, [p.picture for p in answered], latency, frequent)
+    return measure_worth(hits, [p.sample.picture for p in answered], latency, frequent)
 
 
 def _group(predictions: Sequence[Prediction]) -> Group:

@@ -2,19 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from pointsman.metrics import Prediction
 
 Kind = Literal[
     "routed wrong", "out of scope, routed", "routed right, answered wrong", "abstained in scope"
 ]
-_ORDER: tuple[Kind, ...] = (
-    "routed wrong",
-    "out of scope, routed",
-    "routed right, answered wrong",
-    "abstained in scope",
-)
+"""The worst first"""
 
 
 @dataclass(frozen=True)
@@ -52,4 +47,4 @@ def _kind(prediction: Prediction) -> Kind | None:
 
 def _rank(mistake: Mistake) -> int:
     """Requests that an adapter answered which should not have are equally bad, in scope or out."""
-    return max(0, _ORDER.index(mistake.kind) - 1)
+    return max(0, get_args(Kind).index(mistake.kind) - 1)

@@ -121,8 +121,9 @@ def _held_out(
     Args:
         values: (n, places, hidden) features.
     """
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(map(_picture, samples)))}
-    groups = np.array([numbers[_picture(sample)] for sample in samples])
+    shown = [sample.picture for sample in samples]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(shown))}
+    groups = np.array([numbers[key] for key in shown])
     pictures = [len(np.unique(groups[labels == label])) for label in np.unique(labels)]
     folds = min(FOLDS, *pictures)
     if folds < 2:
@@ -139,10 +140,6 @@ def _held_out(
             )
         progress("labels", place + 1)
     return np.asarray(min(found, key=lambda probabilities: log_loss(labels, probabilities)))
-
-
-def _picture(sample: RoutingSample) -> object:
-    return sample.images or id(sample)
 
 
 def _suspect(dataset: Dataset, split: str, row: int, suggested: int, probability: float) -> Suspect:

@@ -186,10 +186,11 @@ def _pictures(evaluation: Evaluation, router: Router, confusion: bytes) -> str:
         )
     ]
     if inside:
+        reliability = bins(predictions)
         shown.append(
             _picture(
-                plots.reliability_png(bins(predictions)),
-                f"Reliability diagram, ECE {bins(predictions).ece:.3f}",
+                plots.reliability_png(reliability),
+                f"Reliability diagram, ECE {reliability.ece:.3f}",
                 "Requests in scope by confidence. On the dashed line the router is right as often "
                 "as it says; below it, it is too sure of itself.",
             )
@@ -320,7 +321,7 @@ def _success_of(evaluation: Evaluation, role: Role) -> Interval:
 def _rate(predictions: Sequence[Prediction], role: Role | None = None) -> Interval:
     """Share of right answers by a role, else of right adapters."""
     hits = [float(p.hit(role) if role else p.correct) for p in predictions]
-    return mean_interval(hits, [p.picture for p in predictions], 0, 1)
+    return mean_interval(hits, [p.sample.picture for p in predictions], 0, 1)
 
 
 def _section(title: str, content: str) -> str:

@@ -83,6 +83,11 @@ class RoutingSample:
     def in_scope(self) -> bool:
         return self.label is not None and self.label != OUT_OF_SCOPE
 
+    @property
+    def picture(self) -> object:
+        """What it is about: samples of one picture have it in common."""
+        return self.images or id(self)
+
     def labelled(self, labels: LabelMap, adapter: str | None) -> "RoutingSample":
         """The sample with ``adapter`` (None: out of scope) as its answerer."""
         label = OUT_OF_SCOPE if adapter is None else labels.label(adapter)

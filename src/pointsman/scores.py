@@ -81,15 +81,18 @@ class Scorer(nn.Module):
             self.register_buffer(name, tensor)
 
     def forward(self, head: RouterHead, features: Tensor) -> Evidence:
-        hidden = head[:-1](features)
-        logits = head[-1](hidden)
-        values = self.values(features, hidden, logits)
-        scaled = (values - self.get_buffer("shift")) * self.get_buffer("scale")
-        return Evidence(logits, scaled.mean(-1))
+        logits, values = self.values(head, features)
+        return Evidence(logits, self.scaled(values).mean(-1))
 
-    def values(self, features: Tensor, hidden: Tensor, logits: Tensor) -> Tensor:
-        """Every part as it comes (B, parts)."""
+    def scaled(self, values: Tensor) -> Tensor:
+        """Every part (B, parts) on the same scale."""
+        return (values - self.get_buffer("shift")) * self.get_buffer("scale")
+
+    def values(self, head: RouterHead, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, labels), and every part as it comes (B, parts)."""
         tensor = self.get_buffer
+        hidden = head[:-1](features)
+        logits: Tensor = head[-1](hidden)
         found: dict[str, Tensor] = {
             "max-logit": logits.amax(-1),
             "energy": logits.logsumexp(-1),
@@ -102,7 +105,7 @@ class Scorer(nn.Module):
         if {"cosine", "mahalanobis", "relative-mahalanobis"} & {*self.parts}:
             x = (features - tensor("centre")) * tensor("spread")
             found |= self._distances(x)
-        return torch.stack([found[name] for name in self.parts], -1)
+        return logits, torch.stack([found[name] for name in self.parts], -1)
 
     def _distances(self, x: Tensor) -> dict[str, Tensor]:
         """Parts of standardised features (B, features)."""
@@ -174,10 +177,8 @@ def fit_scorer(
         parts.append("outside")
         tensors["outside"], tensors["outside_bias"] = outside
     scorer = Scorer(tuple(parts), tensors)
-    x = val[0][val[1] != OUT_OF_SCOPE]
     with torch.inference_mode():
-        hidden = head[:-1](x)
-        values = scorer.values(x, hidden, head[-1](hidden)).clone()
+        values = scorer.values(head, val[0][val[1] != OUT_OF_SCOPE])[1].clone()
     scorer.register_buffer("shift", values.mean(0))
     scorer.register_buffer("scale", 1 / (values.std(0, correction=0) + 1e-6))
     return scorer

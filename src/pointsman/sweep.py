@@ -136,9 +136,7 @@ def aurocs_of(
     """The AUROC of every score that may be chosen, the simplest first."""
     values, labels = samples
     with torch.inference_mode():
-        hidden = head[:-1](values)
-        parts = scorer.values(values, hidden, head[-1](hidden))
-    scaled = (parts - scorer.get_buffer("shift")) * scorer.get_buffer("scale")
+        scaled = scorer.scaled(scorer.values(head, values)[1])
     wanted = CANDIDATES + (OUTSIDE if "outside" in scorer.parts else ())
     columns = {names: [scorer.parts.index(name) for name in names] for names in wanted}
     truth = (labels != OUT_OF_SCOPE).numpy()

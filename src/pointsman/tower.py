@@ -38,9 +38,8 @@ class CompiledTower:
     """Stands for the tower's ``forward``."""
 
     def __init__(self, tower: Any, compiler: Callable[..., Callable[..., Tensor]]) -> None:
-        self._stock = partial(type(tower).forward, tower)
-        self._config, self._weight = tower.config, tower.pos_embed.weight
-        self._is_cuda = self._weight.is_cuda
+        self._tower = tower
+        self._is_cuda = tower.pos_embed.weight.is_cuda
         self._any = compiler(_through, dynamic=True)
         self._fixed = compiler(_through_by_cudnn, dynamic=True)
         self._through = self._any
@@ -54,7 +53,8 @@ class CompiledTower:
 
     def __call__(self, values: Tensor, grid_thw: Tensor, **places: Any) -> _Output:
         def whole(values: Tensor) -> _Output:
-            output: _Output = self._stock(values, grid_thw=grid_thw, **places)
+            stock = type(self._tower).forward
+            output: _Output = stock(self._tower, values, grid_thw=grid_thw, **places)
             return output
 
         if not self._is_cuda or grid_thw.is_cuda:  # to look at the grid would wait for the device
@@ -85,9 +85,9 @@ class CompiledTower:
 
         It makes a plan for each size, up to half a second each, so that graphs alone use it.
         """
-        config, weight = self._config, self._weight
-        heads, size = config.num_heads, config.hidden_size // config.num_heads
-        states = weight.new_empty(1, heads, len(values), size)
+        config, heads = self._tower.config, self._tower.config.num_heads
+        shape = (1, heads, len(values), config.hidden_size // heads)
+        states = self._tower.pos_embed.weight.new_empty(shape)
         parts: Any = (states, states, states, None, 0.0, False, False)
         with attention_of_fixed_shapes():
             return can_use_cudnn_attention(SDPAParams(*parts))
