@@ -277,6 +277,18 @@ def test_options_of_the_command(notes: Features, tiny_router: Path, tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
+def test_the_command_keeps_the_coverage_of_the_router(
+    old: Features, notes: Features, tmp_path: Path
+) -> None:
+    settings = TrainSettings(layers=(2,), mlp_sizes=(0,), coverage=0.9)
+    train_router(old, tmp_path / "router", settings=settings)
+    command = ("train", notes.path, "--extend", tmp_path / "router", "--replay", old.path)
+    succeeds(*command, "--out", tmp_path / "own")
+    assert Router.load(tmp_path / "own").calibration.coverage == 0.9
+    succeeds(*command, "--out", tmp_path / "other", "--coverage", "0.8")
+    assert Router.load(tmp_path / "other").calibration.coverage == 0.8
+
+
 def test_sealed_adapters_are_carried_over(
     old: Features, tiny_project: Project, tmp_path: Path
 ) -> None:

@@ -232,8 +232,12 @@ def train(
     ] = None,
     layers: Annotated[str | None, typer.Option(help="Depths to choose from.")] = None,
     coverage: Annotated[
-        float, typer.Option(help="Share of in-scope validation that is not abstained on.")
-    ] = 0.95,
+        float | None,
+        typer.Option(
+            help="Share of in-scope validation that is not abstained on; by default 0.95, with "
+            "--extend the router's own."
+        ),
+    ] = None,
     conformal: Annotated[
         float | None,
         typer.Option(help="Give sets of adapters that hold the right one with this probability."),
@@ -271,7 +275,7 @@ def train(
         raise ConfigError("--replay goes with --extend ROUTER")
     settings = TrainSettings(
         layers=_numbers(layers, "--layers"),
-        coverage=coverage,
+        coverage=TrainSettings.coverage if coverage is None else coverage,
         conformal=conformal,
         prior=tuple(map(_share, prior or ())),
         class_weights=class_weights,
@@ -356,11 +360,13 @@ def evaluate(
     from pointsman.project import load_project
 
     with ExitStack() as stack:
-        alone = _text_router(config, router, encoder, device)
         answers = task and config is not None and load_project(config).base is not None
+        alone = None
+        if not answers and multitask is None:  # else an engine loads the reader
+            alone = _text_router(config, router, encoder, device)
         by_whom: Engine | tuple[TextEncoder, Router]
         beside = None
-        if alone is None or answers or multitask is not None:
+        if alone is None:
             by_whom = stack.enter_context(
                 _engine(
                     config,
@@ -800,7 +806,12 @@ def _load_base(
 
 
 def _extend(
-    router: Path, features: Path, out: Path, replay: Path | None, coverage: float, as_json: bool
+    router: Path,
+    features: Path,
+    out: Path,
+    replay: Path | None,
+    coverage: float | None,
+    as_json: bool,
 ) -> None:
     """Appends adapters to a router and shows what that cost the old ones."""
     from pointsman.extend import extend_router
