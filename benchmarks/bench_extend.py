@@ -42,7 +42,7 @@ from pointsman.labels import OUT_OF_SCOPE, LabelMap
 from pointsman.router import Router
 from pointsman.sample import to_jsonl
 from pointsman.sweep import read_by
-from pointsman.train import train_router
+from pointsman.train import TrainSettings, train_router
 
 KINDS = ("mail", "player", "settings")
 SIZES = [(544, 416), (576, 432), (608, 448), (640, 448), (640, 480)]
@@ -132,7 +132,8 @@ def trained_anew(router: Router, new: Features, old: Features) -> Router:
         for split in ("train", "val")
     }
     names = LabelMap((*router.labels, *new.labels))
-    return train_router(replace(old, labels=names, splits=splits))
+    settings = TrainSettings(coverage=router.calibration.coverage)
+    return train_router(replace(old, labels=names, splits=splits), settings=settings)
 
 
 WAYS: dict[str, Callable[[Router, Features, Features], Router]] = {
