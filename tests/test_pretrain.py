@@ -16,6 +16,7 @@ from pointsman.data.screens.scene import draw_scene
 from pointsman.data.screens.style import draw_style
 from pointsman.data.screens.typefaces import bundled_families
 from pointsman.data.screens.widget import ADAPTERS
+from pointsman.data.screens.words import MONTHS
 from pointsman.errors import ArtefactError, ConfigError
 from pointsman.pocket.pretrain import phrases
 from pointsman.pocket.pretrain.config import TOY
@@ -32,7 +33,7 @@ from pointsman.pocket.pretrain.feed import (
 )
 from pointsman.pocket.pretrain.layout import CHARACTERS, Layout, layout_of, make_layout
 from pointsman.pocket.pretrain.packing import PADDING, Packer
-from pointsman.pocket.pretrain.phrases import TASKS, WORDINGS, phrase
+from pointsman.pocket.pretrain.phrases import ARROWS, TASKS, WORDINGS, phrase
 from pointsman.pocket.pretrain.tokenizer import (
     ACTION,
     SIZE,
@@ -223,6 +224,87 @@ def test_months_and_descriptions_say_what_the_scene_is() -> None:
     assert " and " in layout_of(both).what
 
 
+@pytest.fixture(scope="module")
+def calendars() -> list[tuple[Layout, View, Question]]:
+    """Questions about the months of calendars, in views that show a part or all of them."""
+    found = []
+    for index in range(40):
+        rng = random.Random(f"months/{index}")
+        layout = layout_of(draw_scene(rng, "calendar", "plain", SCREEN))
+        view = draw_view(rng, SCREEN)
+        asker = Asker(rng, layout, view)
+        for task in ("numbered", "follows", "when", "towards", "arrow"):
+            questions = [asker.ask_of(task) for _ in range(6)]
+            found += [(layout, view, question) for question in questions if question]
+    return found
+
+
+def months(text: str) -> int:
+    name, year = text.split(" ")
+    return int(year) * 12 + MONTHS.index(name)
+
+
+def test_months_are_counted_from_the_one_shown(
+    calendars: list[tuple[Layout, View, Question]],
+) -> None:
+    for layout, _, question in of_task(calendars, "numbered"):
+        assert int(question.answer) == months(layout.month) % 12 + 1
+    steps = {"two": 2, "three": 3}
+    for layout, _, question in of_task(calendars, "follows"):
+        side = question.values["side"].split(" ")
+        step = steps.get(side[0], 1) * (1 if side[-1] == "after" else -1)
+        assert months(question.answer) == months(layout.month) + step
+    for layout, _, question in of_task(calendars, "when"):
+        way, _, count = question.answer.split(" ")
+        asked = months(layout.month) + int(count) * (1 if way == "later" else -1)
+        assert question.values["month"].startswith(MONTHS[asked % 12][:3])
+        year = question.values["month"].partition(" ")[2]
+        assert year == str(asked // 12) if year else int(count) <= 5
+
+
+def test_a_date_of_another_month_is_reached_by_the_arrow_towards_it(
+    calendars: list[tuple[Layout, View, Question]],
+) -> None:
+    reached = set()
+    for layout, view, question in of_task(calendars, "towards"):
+        (label,) = {t.label for t in layout.things if view.box(t.box) == question.box}
+        months_named = {m for m in MONTHS if m[:3] in question.values["date"]}
+        if label not in ARROWS:  # a day's cell has its number
+            assert layout.month.split(" ")[0] in months_named or not months_named
+        elif months_named:
+            (named,) = months_named
+            years = re.findall(r"\b\d{4}\b", question.values["date"])
+            shown = months(layout.month)
+            away = (MONTHS.index(named) - shown) % 12
+            if years:
+                away = int(years[0]) * 12 + MONTHS.index(named) - shown
+            elif away > 6:
+                away -= 12
+            assert (away > 0) == (label == "next month"), question
+        reached.add(label if label in ARROWS else "a day")
+    assert reached == {"previous month", "next month", "a day"}
+    forms = {label: every_form(text) for label, text in ARROWS.items()}
+    for layout, view, question in of_task(calendars, "arrow"):
+        (label,) = {t.label for t in layout.things if view.box(t.box) == question.box}
+        assert question.values["text"] in forms[label]
+
+
+def of_task(
+    found: list[tuple[Layout, View, Question]], task: str
+) -> list[tuple[Layout, View, Question]]:
+    chosen = [item for item in found if item[2].task == task]
+    assert len(chosen) > 40, task
+    return chosen
+
+
+def test_a_fact_holds_its_value_as_it_is(
+    corpus: list[tuple[Layout, View, list[Question]]],
+) -> None:
+    for _, _, question in of(corpus, "fact"):
+        assert question.answer in question.text
+        assert question.values["name"].lower() in question.text.lower()
+
+
 def test_texts_and_characters_lie_on_ink() -> None:
     for index in range(12):
         layout = draw(random.Random(f"ink/{index}"), SCREEN, 0.5)
@@ -411,7 +493,7 @@ def test_chunks_are_drawn_from_their_own_seed() -> None:
 
 def test_sizes_are_many_and_fit_their_slot() -> None:
     rng = random.Random(0)
-    sizes = {draw_size(rng, TOY.canvas) for _ in range(200)}
+    sizes = {draw_size(rng, TOY.canvas, 20_000) for _ in range(200)}
     assert len(sizes) > 150
     for width, height in sizes:
         count = max(1, TOY.chunk_pixels // (width * height))

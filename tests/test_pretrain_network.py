@@ -58,7 +58,7 @@ def questions(size: tuple[int, int], seed: int = 1) -> tuple[Image.Image, Tensor
 
 
 def processed(image: Image.Image) -> Any:
-    settings = {k: v for k, v in _processor().items() if k != "image_processor_type"}
+    settings = {k: v for k, v in _processor(SHAPES["toy"]).items() if k != "image_processor_type"}
     return Qwen2VLImageProcessorPil(**settings)(images=[image], return_tensors="pt")
 
 

@@ -33,7 +33,6 @@ _BEFORE = (
     "I want to {}",
     "Help me {}",
 )
-_OPEN_BEFORE = tuple(frame for frame in _BEFORE if frame.endswith("{}"))
 _AFTER = ("{}, please", "{} please", "{} for me", "{}, thanks", "{} now", "{}!")
 
 
@@ -133,7 +132,7 @@ def finish(rng: random.Random, text: str, values: Mapping[str, str]) -> str:
 
 
 def ends_in_value(text: str) -> bool:
-    """Whether more text or a full stop would run into the value to enter."""
+    """Whether a clause would run into the value to enter."""
     return text.endswith("{value}")
 
 
@@ -152,11 +151,12 @@ def _settle(rng: random.Random, template: str, naming: frozenset[str]) -> str:
 
 def _polite(rng: random.Random, text: str) -> str:
     # `str.format` leaves braces inside its arguments alone, so slots survive the dressing.
+    # A value to enter has neither a mark at its end nor any of these words (see `values`), so that
+    # it is clear where it stops.
     roll = rng.random()
     if roll < 0.25:
-        frames = _OPEN_BEFORE if ends_in_value(text) else _BEFORE
-        return rng.choice(frames).format(lower_first(text))
-    if roll < 0.38 and not ends_in_value(text):
+        return rng.choice(_BEFORE).format(lower_first(text))
+    if roll < 0.38:
         return rng.choice(_AFTER).format(text)
     return text
 
@@ -179,6 +179,6 @@ def _cased(rng: random.Random, text: str) -> str:
         text = text.lower()
     elif roll < 0.09:
         text = text.upper()
-    if rng.random() < 0.07 and text[-1].isalnum():
+    if rng.random() < (0.2 if text[-1] == _LATER else 0.07 * text[-1].isalnum()):
         text += "."
     return text

@@ -25,7 +25,7 @@ TASKS = (
     "row",
     "rank",
 )
-_ARROW_SHARE, _OTHER_MONTH_SHARE = 0.14, 0.125
+_ARROW_SHARE, _OTHER_MONTH_SHARE = 0.15, 0.15
 _TYPE_SHARE = 0.4
 # Without its year a date is of the nearest such month, which is clear up to some months away.
 _NEAR_MONTHS, _FAR_MONTHS, _FAR_SHARE = 4, 14, 0.35

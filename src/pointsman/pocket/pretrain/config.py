@@ -28,6 +28,8 @@ class ModelShape:
     head_width: int = 64
     key_heads: int = 2
     positions: int = 1024
+    pixels: tuple[int, int] = (768 * 512, 1024 * 1024)
+    """The image processor makes smaller screens larger, and larger ones smaller."""
 
     def __post_init__(self) -> None:
         for width in (self.vision_width, self.text_width):
@@ -90,6 +92,7 @@ SHAPES = {
     "toy": ModelShape(
         vision_depth=2, vision_width=32, vision_inner=64, deepstack=(0,), text_depth=2,
         text_width=32, text_inner=64, head_width=16, key_heads=1, positions=64,
+        pixels=(CELL**2, 1024 * 1024),
     ),
 }  # fmt: skip
 
@@ -123,7 +126,8 @@ class TrainConfig:
     fonts: tuple[Path, ...] = ()
     """Folders with more typefaces than the bundled ones, as NAME-Regular.ttf and NAME-Bold.ttf."""
     canvas: tuple[int, int, int, int] = (512, 1280, 400, 800)
-    """Least and most width, least and most height."""
+    """Least and most width, least and most height; none has fewer pixels than the shape's least,
+    since a smaller screen is shown larger."""
     muon_rate: float = 0.02
     adam_rate: float = 1.5e-3
     rate_share: float = 1.0

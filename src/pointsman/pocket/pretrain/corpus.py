@@ -6,16 +6,20 @@ instruction, and no answer an action: the adapters are to bring those.
 
 from __future__ import annotations
 
+import calendar
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 
-from pointsman.data.screens.calendar_look import ordinal
+from pointsman.data.screens.calendar_look import date_values, ordinal
 from pointsman.data.screens.canvas import Box, centre
 from pointsman.data.screens.counting import RANKS
 from pointsman.data.screens.grammar import Phrases, expand, slots
+from pointsman.data.screens.values import typed_value
 from pointsman.data.screens.words import MONTHS
 
 from . import phrases, words
@@ -27,6 +31,9 @@ _LONGEST = 30
 """Characters of a text that is asked about whole."""
 _SHORTEST = ("bare", "sole")
 """Values of a day that others say as well."""
+_MONTH_SLOTS, _YEAR_SLOTS = frozenset({"month", "mon", "iso"}), frozenset({"year", "iso"})
+# Without its year a month is the nearest of its name, which is clear up to some months away.
+_NEAR, _FAR, _FAR_SHARE = 5, 18, 0.4
 _PLURALS = {"switch": "switches"}
 _WEIGHTS = {
     "locate": 22,
@@ -41,10 +48,15 @@ _WEIGHTS = {
     "beside": 4,
     "present": 2,
     "describe": 1,
-    "month": 4,
-    "date": 20,
-    "when": 12,
-    "order": 10,
+    "month": 3,
+    "numbered": 12,
+    "follows": 10,
+    "when": 20,
+    "towards": 32,
+    "arrow": 7,
+    "date": 18,
+    "order": 5,
+    "fact": 8,
     "count": 2,
     "list": 1,
     "copy": 1,
@@ -128,8 +140,13 @@ class Asker:
             "describe": self._describe,
             "month": self._month,
             "date": self._date,
+            "numbered": self._numbered,
+            "follows": self._follows,
+            "towards": self._towards,
+            "arrow": self._arrow,
             "when": self._when,
             "order": self._order,
+            "fact": self._fact,
         }
 
     def ask(self) -> Question | None:
@@ -351,44 +368,139 @@ class Asker:
     def _describe(self) -> Question | None:
         return self._made("describe", phrases.DESCRIBE, {}, self._layout.what, None)
 
+    @cached_property
+    def _arrows(self) -> list[Thing]:
+        """The arrows of the calendar, if they are in view."""
+        return [thing for thing in self._things if thing.label in phrases.ARROWS]
+
+    @cached_property
+    def _shown(self) -> int | None:
+        """The month that the calendar shows, in months since the year 0; None if it is cut off."""
+        # Its title stands between the arrows or beside them.
+        if not self._layout.month or not (self._is_whole or len(self._arrows) == 2):
+            return None
+        name, year = self._layout.month.split(" ")
+        return int(year) * 12 + MONTHS.index(name)
+
     def _month(self) -> Question | None:
-        if not self._layout.month:
+        if self._shown is None:
             return None
         return self._made("month", phrases.MONTH, {}, self._layout.month, None)
+
+    def _numbered(self) -> Question | None:
+        """A name is written letter by letter; a number must be known as a whole."""
+        if self._shown is None:
+            return None
+        return self._made("numbered", phrases.NUMBERED, {}, str(self._shown % 12 + 1), None)
+
+    def _follows(self) -> Question | None:
+        if self._shown is None:
+            return None
+        away = self._rng.choice((1, 1, 1, -1, -1, -1, *phrases.SHIFTS))
+        values = {"side": expand(self._rng, phrases.SHIFTS[away])}
+        answer = _month_name(self._shown + away)
+        return self._made("follows", phrases.FOLLOWS, values, answer, None)
 
     def _date(self) -> Question | None:
         days = [day for day in self._layout.days if self._view.shows(day.box)]
         if not days:
             return None
         day = self._rng.choice(days)
-        values = {slot: value for slot, value in day.values.items() if slot not in _SHORTEST}
-        forms = [form for form in phrases.DATES if slots(form) <= values.keys()]
-        date = expand(self._rng, self._rng.choice(forms)).format_map(values)
-        return self._point("date", phrases.DATE, {"date": date}, day.box)
+        return self._point("date", phrases.DATE, {"date": self._date_text(day.values)}, day.box)
+
+    def _date_text(self, values: dict[str, str], naming: frozenset[str] = frozenset()) -> str:
+        """A way to say a date, with one of the slots in ``naming`` if any are given."""
+        known = {slot: value for slot, value in values.items() if slot not in _SHORTEST}
+        forms = [
+            form
+            for form in phrases.DATES
+            if slots(form) <= known.keys() and not (naming and naming.isdisjoint(slots(form)))
+        ]
+        return expand(self._rng, self._rng.choice(forms)).format_map(known)
+
+    def _towards(self) -> Question | None:
+        """A day of any month: its cell, or the arrow that leads to its month."""
+        if self._shown is None or len(self._arrows) < 2:
+            return None
+        days = [day for day in self._layout.days if self._view.shows(day.box)]
+        if days and self._rng.random() < 0.3:
+            day = self._rng.choice(days)
+            text, box = self._date_text(day.values, _MONTH_SLOTS), day.box
+        else:
+            away, with_year = self._distance()
+            label = "next month" if away > 0 else "previous month"
+            text = self._distant_date(self._shown + away, with_year)
+            box = next(arrow.box for arrow in self._arrows if arrow.label == label)
+        return self._point("towards", phrases.TOWARDS, {"date": text}, box)
+
+    def _distant_date(self, month: int, with_year: bool) -> str:
+        if self._rng.random() < 0.25:
+            return self._month_text(month, with_year)
+        year, index = divmod(month, 12)
+        last = calendar.monthrange(year, index + 1)[1]
+        values = date_values(date(year, index + 1, self._rng.randint(1, last)))
+        while True:
+            text = self._date_text(values, _YEAR_SLOTS if with_year else _MONTH_SLOTS)
+            if "the month" not in text:
+                return text
+
+    def _arrow(self) -> Question | None:
+        if len(self._arrows) < 2:
+            return None
+        arrow = self._rng.choice(self._arrows)
+        values = {"text": expand(self._rng, phrases.ARROWS[arrow.label])}
+        return self._point("arrow", phrases.ARROW, values, arrow.box)
 
     def _when(self) -> Question | None:
-        if not self._layout.month:
+        if self._shown is None:
             return None
-        name, year = self._layout.month.split(" ")
-        month, answer = self._other_month(int(year) * 12 + MONTHS.index(name))
+        month, answer = self._other_month(self._shown)
         return self._made("when", phrases.WHEN, {"month": month}, answer, None)
 
     def _order(self) -> Question | None:
         """As ``when``, of two months in the question: to compare is one skill, to read another."""
         shown = self._rng.randrange(2018 * 12, 2034 * 12)
         month, answer = self._other_month(shown)
-        values = {"month": month, "other": f"{MONTHS[shown % 12]} {shown // 12}"}
+        values = {"month": month, "other": _month_name(shown)}
         return self._made("order", phrases.ORDER, values, answer, None)
 
     def _other_month(self, shown: int) -> tuple[str, str]:
-        """A month before or after one, and which of the two it is."""
-        with_year = self._rng.random() < 0.4
-        # Without a year it is the nearer one of that name.
-        away = self._rng.choice((-1, 1)) * self._rng.randint(1, 18 if with_year else 5)
-        other = shown + away
-        month = MONTHS[other % 12] if self._rng.random() < 0.7 else MONTHS[other % 12][:3]
-        text = f"{month} {other // 12}" if with_year else month
-        return text, "later" if away > 0 else "earlier"
+        """A month before or after one, and which of the two it is, by how many months."""
+        away, with_year = self._distance()
+        way = "later" if away > 0 else "earlier"
+        # The number teaches more than the way alone.
+        return self._month_text(shown + away, with_year), f"{way} by {abs(away)}"
+
+    def _distance(self) -> tuple[int, bool]:
+        """How many months away, and whether the year has to be said."""
+        with_year = self._rng.random() < _FAR_SHARE
+        away = self._rng.randint(1, _FAR if with_year else _NEAR)
+        return self._rng.choice((-away, away)), with_year
+
+    def _month_text(self, month: int, with_year: bool) -> str:
+        name, year = _month_name(month).split(" ")
+        name = name if self._rng.random() < 0.7 else name[:3]
+        return f"{name} {year}" if with_year else name
+
+    def _fact(self) -> Question | None:
+        """Something said about a name, which is asked for: where a value begins and ends."""
+        name, other = words.label(self._rng), words.label(self._rng)
+        if name.lower() in other.lower() or other.lower() in name.lower():
+            return None
+        value, second = (typed_value(self._rng, text) for text in (name, other))
+        before, stated, after = (
+            expand(self._rng, self._rng.choice(parts))
+            for parts in (phrases.BEFORE_FACT, phrases.FACTS, phrases.AFTER_FACT)
+        )
+        fact = f"{before.format(name='{other}', value='{second}')} {stated} {after}"
+        fact = re.sub(r" (?=[.,;!])", "", fact.lstrip())
+        remarks = tuple(remark.replace("{fact}", fact) for remark in phrases.FACT.remarks)
+        values = {"name": name, "value": value, "other": other, "second": second}
+        return self._made("fact", Phrases((), remarks), values, value, None)
+
+
+def _month_name(month: int) -> str:
+    return f"{MONTHS[month % 12]} {month // 12}"
 
 
 def _holds(outer: Box, inner: Box) -> bool:

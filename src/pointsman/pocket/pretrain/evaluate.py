@@ -17,7 +17,7 @@ from pointsman.data.screens.canvas import Box
 from pointsman.data.screens.grammar import slots
 
 from .augment import compressed, resized
-from .config import TrainConfig
+from .config import SHAPES, TrainConfig
 from .corpus import Asker, Question, View
 from .feed import canvas_of, draw, draw_size
 from .network import Network
@@ -63,8 +63,10 @@ def fresh_batches(packer: Packer, settings: TrainConfig) -> Iterator[tuple[Batch
     """
     per_size = max(1, settings.evaluation_screens // _SIZES)
     phrasings = held_out_phrasings()
+    least = SHAPES[settings.shape].pixels[0]
     for number in range(min(_SIZES, settings.evaluation_screens)):
-        size = draw_size(random.Random(f"{settings.seed}/evaluate/{number}"), settings.canvas)
+        rng = random.Random(f"{settings.seed}/evaluate/{number}")
+        size = draw_size(rng, settings.canvas, least)
         images, asked, reworded = [], [], []
         for index in range(per_size):
             rng = random.Random(f"{settings.seed}/evaluate/{number}/{index}")
@@ -109,9 +111,11 @@ def _reworded(rng: random.Random, question: Question, phrasings: Sequence[str]) 
 
 
 def _needed(question: Question) -> frozenset[str]:
-    """The slots that make a question; of the ways to say a rank one is enough."""
+    """The slots that make a question; of the ways to say a rank one is enough, as is one fact."""
     if question.task.startswith("rank"):
         return frozenset({"ordinal", "thing", "order"})
+    if question.task == "fact":
+        return frozenset({"name", "value"})
     return frozenset(question.values)
 
 

@@ -15,14 +15,12 @@ from pointsman.errors import ConfigError
 from pointsman.files import refuse_other, write_json, write_tensors, write_text
 
 from . import checkpoint
-from .config import CELL, MERGE, PATCH, SHAPES
+from .config import MERGE, PATCH, SHAPES, ModelShape
 from .network import Network
 from .packing import Packer
 from .tokenizer import SPECIAL, TEMPLATE, load_tokenizer
 
 _END, _PADDING = "<|im_end|>", "<|endoftext|>"
-_MOST_PIXELS = 1024 * 1024
-"""Larger screens are made smaller; training goes up to 1280 x 800."""
 
 
 def export(trained: Path, out: Path) -> Path:
@@ -50,7 +48,7 @@ def export(trained: Path, out: Path) -> Path:
         },
     )
     write_text(out / "chat_template.jinja", TEMPLATE)
-    write_json(out / "preprocessor_config.json", _processor())
+    write_json(out / "preprocessor_config.json", _processor(SHAPES[shape]))
     write_json(
         out / "generation_config.json",
         {"eos_token_id": packer.special_ids[_END], "pad_token_id": packer.special_ids[_PADDING]},
@@ -62,7 +60,7 @@ def export(trained: Path, out: Path) -> Path:
     return out
 
 
-def _processor() -> dict[str, object]:
+def _processor(shape: ModelShape) -> dict[str, object]:
     return {
         "image_processor_type": "Qwen2VLImageProcessor",
         "do_convert_rgb": True,
@@ -76,7 +74,8 @@ def _processor() -> dict[str, object]:
         "patch_size": PATCH,
         "temporal_patch_size": 2,
         "merge_size": MERGE,
-        "size": {"shortest_edge": CELL**2, "longest_edge": _MOST_PIXELS},
+        # Qwen3-VL's names for the least and the most pixels.
+        "size": dict(zip(("shortest_edge", "longest_edge"), shape.pixels, strict=True)),
     }
 
 

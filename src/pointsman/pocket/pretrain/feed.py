@@ -27,7 +27,7 @@ from pointsman.data.screens.scene import draw_scene
 from pointsman.data.screens.widget import ADAPTERS
 from pointsman.errors import ConfigError, PointsmanError
 
-from .config import CELL, TrainConfig
+from .config import CELL, SHAPES, TrainConfig
 from .corpus import Asker, View
 from .layout import Layout, layout_of, make_layout
 from .packing import PADDING, Packer
@@ -36,9 +36,10 @@ from .tokenizer import load_tokenizer
 
 _SCENES = (
     *((adapter, stratum) for adapter in ADAPTERS for stratum in ("plain", "plain", STRATA[2])),
+    *(("calendar", "plain"),) * 2,
     *((None, STRATA[3]),) * 4,
 )
-"""Demo screens: one widget, two of them, or another page."""
+"""Demo screens: one widget, two of them, or another page. Calendars have most to be asked of."""
 
 
 @dataclass(frozen=True)
@@ -79,19 +80,25 @@ def draw(
     return make_layout(canvas.image, canvas.marks, WHAT)
 
 
-def draw_size(rng: random.Random, limits: tuple[int, int, int, int]) -> tuple[int, int]:
-    """Any size: most often of a small window, as demo screens have them."""
+def draw_size(
+    rng: random.Random, limits: tuple[int, int, int, int], least_pixels: int
+) -> tuple[int, int]:
+    """Any size of so many pixels: more often of a small window, as demo screens have them."""
     least, most, low, high = limits
-    if rng.random() < 0.7:
+    if rng.random() < 0.6:
         most, high = least + (most - least) * 2 // 5, low + (high - low) // 2
-    return rng.randint(least, most), rng.randint(low, high)
+    while True:
+        width, height = rng.randint(least, most), rng.randint(low, high)
+        if width * height >= least_pixels:
+            return width, height
 
 
 def draw_view(rng: random.Random, size: tuple[int, int]) -> View:
     """Half of the screens stay as they are; the others are scaled and shifted."""
     if rng.random() < 0.5:
         return View(size)
-    scale = rng.uniform(0.72, 1.4) if rng.random() < 0.7 else rng.uniform(0.9, 1.1)
+    low, high = rng.choice(((0.7, 1.0), (0.72, 1.4), (0.9, 1.1)))
+    scale = rng.uniform(low, high)
     scales = (scale, scale * rng.uniform(0.94, 1.06))
     # A larger screen is cut off anywhere, a smaller one lies anywhere.
     shifts = tuple(rng.uniform(min(0.0, 1 - s), max(0.0, 1 - s)) for s in scales)
@@ -109,7 +116,7 @@ class Artist:
         """Draws the chunk of this index into a slot's memory."""
         settings = self._settings
         rng = random.Random(f"{settings.seed}/train/{index}")
-        size = draw_size(rng, settings.canvas)
+        size = draw_size(rng, settings.canvas, SHAPES[settings.shape].pixels[0])
         count = max(1, settings.chunk_pixels // (size[0] * size[1]))
         chunk = Chunk(index, size, arrays_in(buffer, settings, size, count))
         for row in range(count):

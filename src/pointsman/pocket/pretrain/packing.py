@@ -144,7 +144,7 @@ class Packer:
             question = asker.ask_of(task) if task else asker.ask()
             if question is not None:
                 parts, number = self.answered(question), TASKS.index(question.task)
-            elif task is None and rng.random() < 0.15:
+            elif task is None and rng.random() < 0.07:
                 parts, number = self.copy(rng), TASKS.index("copy")
                 question = Question("copy", "", "", phrases.COPY, {})
             else:

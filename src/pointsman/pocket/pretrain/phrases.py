@@ -281,6 +281,107 @@ DATES = (
     "the {last} day of [the month|{month}]",
     "the {first} day of [the month|{month}]",
 )
+NUMBERED = Phrases(
+    commands=(
+        "[Give|Name|Say|Tell me] the number of the month [shown|that is shown|of the calendar]",
+        "[Say|Tell me] which month of the year [the calendar|this] [shows|is], as a number",
+    ),
+    remarks=(
+        "[Which|What] number has the month [shown|that is shown|of the calendar]?",
+        "What is the number of the month [shown|that is shown|of this calendar]?",
+        "The month [shown|of the calendar] as a number",
+    ),
+)
+_ON_SHOW = "[the month shown|the one shown|the month that is shown|this month]"
+FOLLOWS = Phrases(
+    commands=(
+        f"[Name|Say|Tell me|Give] the month {{side}} {_ON_SHOW}",
+        f"[Say|Tell me] [which|what] month [is|comes|lies] {{side}} {_ON_SHOW}",
+    ),
+    remarks=(
+        f"[Which|What] month [is|comes|lies] {{side}} {_ON_SHOW}?",
+        f"{{side}} {_ON_SHOW}, which month is it?",
+    ),
+)
+SHIFTS = {
+    1: "[right after|just after|one month after|directly after]",
+    -1: "[right before|just before|one month before|directly before]",
+    2: "two months after",
+    -2: "two months before",
+    3: "three months after",
+    -3: "three months before",
+}
+_SHOWN_OR_ARROW = "[itself or the arrow|or the arrow|or else the arrow|or an arrow]"
+TOWARDS = Phrases(
+    commands=(
+        f"{_FIND} {_DATE} {_SHOWN_OR_ARROW} [towards|to|leading to] it",
+        f"[Give|Return] the {_POINT} of {_DATE} {_SHOWN_OR_ARROW} [towards|to] it",
+    ),
+    remarks=(
+        f"Where is {_DATE} {_SHOWN_OR_ARROW} [towards|to] it?",
+        f"Where [does one|do I|do you] get to {_DATE}?",
+        f"Which [place|point|spot] leads to {_DATE}?",
+        f"What leads to {_DATE} {_SCREEN}?",
+    ),
+)
+ARROW = Phrases(
+    commands=(
+        f"{_FIND} the [arrow|mark|sign] [to|for|towards|of] {{text}} {_SCREEN}",
+        f"[Give|Return|Name] the {_POINT} of the [arrow|mark|sign] [to|for|towards] {{text}}",
+    ),
+    remarks=(
+        f"Where is the [arrow|mark|sign] [to|for|towards|that leads to] {{text}} {_SCREEN}?",
+        "Which [arrow|place] leads to {text}?",
+        f"What is the {_POINT} of the arrow [to|for|towards] {{text}}?",
+        "[Position|Middle] of the arrow [to|for] {text}",
+    ),
+)
+ARROWS = {
+    "previous month": (
+        "[the [previous|prior|preceding|past|last|earlier|foregoing] month|the month before|"
+        "[earlier|former|past|prior|preceding] [months|days|dates]|what [came before|precedes]|"
+        "the month that [precedes|came before|comes before|went before]|going back|"
+        "[a|one] month [back|earlier|backwards|ago|less]|the month just gone]"
+    ),
+    "next month": (
+        "[the [next|following|subsequent|coming|upcoming|later|ensuing] month|the month after|"
+        "[later|future|coming|subsequent|following] [months|days|dates]|what [comes after|follows]|"
+        "the month that [follows|comes after|comes next|comes then]|going forward|going on|"
+        "[a|one] month [on|later|forward|ahead|more]|the month to come]"
+    ),
+}
+"""What the arrows of a calendar lead to, by their label."""
+FACT = Phrases(
+    commands=(),
+    remarks=(
+        "{fact} [What|Which] is the {name}?",
+        "{fact} [And|So|Then] the {name}?",
+        "{fact} {name}?",
+        "What is the {name} [here|in this|if it says]: {fact}",
+        "[Give|Name|Say|Repeat] the {name}. {fact}",
+    ),
+)
+"""The fact is one of those below; they are kept apart because each has forms by the thousand."""
+_OUR = "[the|my|our|their|her|]"
+FACTS = (
+    f"{_OUR} {{name}} [is|was|reads|runs|will be|seems to be] {{value}}",
+    f"{{value}} [is|was|remains] {_OUR} {{name}}",
+    "{name} [:|=|-] {value}",
+    "{value} [stands|was noted|is found|was written] [under|for|as|beside|by] {name}",
+    "[we|she|he|somebody] [wrote|noted|gave|has|had|heard] {value} [as|for|under] {name}",
+    "[with|under|as|for] {name} [we have|there is|we find|she noted] {value}",
+)
+BEFORE_FACT = (
+    "",
+    "[So|Well|Listen|Now]:",
+    "{name} [is|was|reads] {value}[,|;|.] [and|but|while|]",
+    "{value} is {name}[;|.]",
+)
+AFTER_FACT = (
+    "[.|;|!]",
+    "[, as far as I know|, I think|, thanks|, please|; that is all|, right][.|!|]",
+    "[then|too|now][.|;|!]",
+)
 WHEN = Phrases(
     commands=(
         "[Say|Tell me] whether {month} [is|comes|lies] before or after the month [shown|on show]",
@@ -291,6 +392,7 @@ WHEN = Phrases(
         "[Is|Lies] {month} before or after [the month that is shown|this month]?",
         "{month}, is [that|it] [earlier|later|before|after]?",
         "Which way [is|lies] {month} from the month [shown|of the calendar]?",
+        "Does {month} [precede or follow|come before or after] the month shown?",
     ),
 )
 ORDER = Phrases(
@@ -303,6 +405,7 @@ ORDER = Phrases(
         "[Is|Lies] {month} before or after {other}?",
         "{month}, is [that|it] [earlier|later|before|after] [than|] {other}?",
         "Which way [is|lies] {month} from {other}?",
+        "Does {month} [precede or follow|come before or after] {other}?",
     ),
 )
 COPY = Phrases(
@@ -338,7 +441,12 @@ WORDINGS = {
     "month": (MONTH,),
     "date": (DATE,),
     "when": (WHEN,),
+    "numbered": (NUMBERED,),
+    "follows": (FOLLOWS,),
+    "towards": (TOWARDS,),
+    "arrow": (ARROW,),
     "order": (ORDER,),
+    "fact": (FACT,),
     "copy": (COPY, QUOTED),
 }
 """By task; the order gives each task its number."""
