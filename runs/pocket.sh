@@ -21,7 +21,7 @@ else
     # Large windows too, for what is asked of the adapters; the router needs few of them.
     all_sizes=$sizes,832x608,864x640,896x560,928x672,960x640,1024x640,1024x768,1088x704,1152x736
     all_sizes=$all_sizes,1216x768,1280x720,1280x800
-    training="--rank 32 --alpha 64 --batch-size 64 --learning-rate 1.5e-3 --epochs 1.7"
+    training="--rank 32 --alpha 64 --batch-size 64 --learning-rate 1.5e-3 --epochs 1.5"
 fi
 export PATH=$root/.venv/bin:$PATH
 
@@ -57,6 +57,6 @@ pointsman data generate --out "$work/dataset" --config pointsman.toml \
     --out-of-scope "$work/routed/out-of-scope.jsonl"
 pointsman data check "$work/dataset"
 pointsman preprocess "$work/dataset" --base base --layers $layers --out "$work/features"
-pointsman train "$work/features" --out router --coverage 0.98
+pointsman train "$work/features" --out router --coverage 0.99
 pointsman seal router --config pointsman.toml
 pointsman inspect router

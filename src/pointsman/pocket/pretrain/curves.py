@@ -15,7 +15,7 @@ def curves_png(log: list[dict[str, Any]], title: str) -> bytes:
     lines = [line for line in log if line["event"] == "train"]
     seconds = [line["seconds"] for line in lines]
     screens = [line["screens"] / 1000 for line in lines]
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = Figure(figsize=(12, 4.6), layout="constrained")
     losses, shares = figure.subplots(1, 2)
     losses.plot(seconds, [line["loss"] for line in lines], label="answers")
     losses.plot(seconds, [line["characters"] for line in lines], label="characters in patches")
@@ -28,10 +28,10 @@ def curves_png(log: list[dict[str, Any]], title: str) -> bytes:
             if task in line["accuracy"]
         ]
         if points:
-            style = "-" if index < 10 else "--"
+            style = ("-", "--", ":")[index // 10 % 3]  # colours come again after ten
             shares.plot(*zip(*points, strict=True), style, label=task, linewidth=1)
     shares.set(xlabel="thousand screens", ylabel="share answered right", ylim=(0, 1))
-    shares.legend(fontsize=7, ncols=2)
+    shares.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.suptitle(title)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
