@@ -281,6 +281,8 @@ def test_a_date_of_another_month_is_reached_by_the_arrow_towards_it(
             elif away > 6:
                 away -= 12
             assert (away > 0) == (label == "next month"), question
+        else:
+            assert re.search(r"\d-\d\d-|\d/", question.values["date"]), question
         reached.add(label if label in ARROWS else "a day")
     assert reached == {"previous month", "next month", "a day"}
     forms = {label: every_form(text) for label, text in ARROWS.items()}

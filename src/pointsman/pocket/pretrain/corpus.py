@@ -411,12 +411,11 @@ class Asker:
     def _date_text(self, values: dict[str, str], naming: frozenset[str] = frozenset()) -> str:
         """A way to say a date, with one of the slots in ``naming`` if any are given."""
         known = {slot: value for slot, value in values.items() if slot not in _SHORTEST}
-        forms = [
-            form
-            for form in phrases.DATES
-            if slots(form) <= known.keys() and not (naming and naming.isdisjoint(slots(form)))
-        ]
-        return expand(self._rng, self._rng.choice(forms)).format_map(known)
+        forms = [form for form in phrases.DATES if slots(form) <= known.keys()]
+        while True:
+            form = expand(self._rng, self._rng.choice(forms))
+            if not naming or not naming.isdisjoint(slots(form)):
+                return form.format_map(known)
 
     def _towards(self) -> Question | None:
         """A day of any month: its cell, or the arrow that leads to its month."""
@@ -439,10 +438,7 @@ class Asker:
         year, index = divmod(month, 12)
         last = calendar.monthrange(year, index + 1)[1]
         values = date_values(date(year, index + 1, self._rng.randint(1, last)))
-        while True:
-            text = self._date_text(values, _YEAR_SLOTS if with_year else _MONTH_SLOTS)
-            if "the month" not in text:
-                return text
+        return self._date_text(values, _YEAR_SLOTS if with_year else _MONTH_SLOTS)
 
     def _arrow(self) -> Question | None:
         if len(self._arrows) < 2:
