@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from commands import succeeds
 from pointsman.data.screens import write_screens
-from pointsman.data.screens.workers import in_order
+from pointsman.data.screens.workers import _interrupts_held, in_order
 from pointsman.errors import ConfigError, PointsmanError
 
 SIZE = (640, 448)
@@ -135,6 +136,31 @@ def test_no_process_is_left(tmp_path: Path, how: signal.Signals, sign: str) -> N
     with running.stderr as shown:
         assert b"Traceback" not in shown.read()
     assert not (tmp_path / "samples.jsonl").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="cannot hold interrupts")
+def test_an_interrupt_waits_whichever_thread_takes_it() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    done, over = [], threading.Event()
+    idle = threading.Thread(target=over.wait)
+    idle.start()
+
+    def interrupt(thread: threading.Thread) -> None:
+        assert thread.ident is not None
+        with _interrupts_held():
+            signal.pthread_kill(thread.ident, signal.SIGINT)
+            time.sleep(0.1)
+            done.append(thread)
+
+    try:
+        for thread in (idle, threading.main_thread()):
+            with pytest.raises(KeyboardInterrupt):
+                interrupt(thread)
+        assert done == [idle, threading.main_thread()]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        over.set()
+        signal.signal(signal.SIGINT, before)
 
 
 def alive(group: int) -> bool:
