@@ -19,7 +19,7 @@ from pointsman.data.screens.widget import ADAPTERS
 from pointsman.data.screens.words import MONTHS
 from pointsman.errors import ArtefactError, ConfigError
 from pointsman.pocket.pretrain import phrases
-from pointsman.pocket.pretrain.config import TOY
+from pointsman.pocket.pretrain.config import SHAPES, TOY, TrainConfig
 from pointsman.pocket.pretrain.corpus import Asker, Question, View, reading_order
 from pointsman.pocket.pretrain.evaluate import held_out_phrasings
 from pointsman.pocket.pretrain.feed import (
@@ -495,7 +495,9 @@ def test_chunks_are_drawn_from_their_own_seed() -> None:
 
 def test_sizes_are_many_and_fit_their_slot() -> None:
     rng = random.Random(0)
-    sizes = {draw_size(rng, TOY.canvas, 20_000) for _ in range(200)}
+    large = [draw_size(rng, TrainConfig()) for _ in range(200)]
+    assert min(width * height for width, height in large) >= SHAPES["base"].pixels[0]
+    sizes = {draw_size(rng, TOY) for _ in range(200)}
     assert len(sizes) > 150
     for width, height in sizes:
         count = max(1, TOY.chunk_pixels // (width * height))

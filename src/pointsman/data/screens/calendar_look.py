@@ -180,6 +180,17 @@ def ordinal(number: int) -> str:
     return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th') }"
 
 
+MONTH_SLOTS = frozenset({"month", "mon", "iso"})
+YEAR_SLOTS = frozenset({"year", "iso"})
+"""Values of a date of which its wording needs one, where the month or the year must be said."""
+
+
+def day_in(rng: random.Random, month: int) -> date:
+    """Some day of a month, which is counted from January of the year 0."""
+    year, index = divmod(month, 12)
+    return date(year, index + 1, rng.randint(1, calendar.monthrange(year, index + 1)[1]))
+
+
 def date_values(day: date) -> dict[str, str]:
     """What a date can be called in any month."""
     month = MONTHS[day.month - 1]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import date
 
 from .arrow_phrases import ARROW_PLAIN, ARROWS
-from .calendar_look import date_values, ordinal
+from .calendar_look import MONTH_SLOTS, YEAR_SLOTS, date_values, ordinal
 from .calendar_phrases import DAY, DAY_PLAIN, DAY_SHORT
 from .chatter import talk, talk_plainly
 from .claim_phrases import (
@@ -26,8 +26,6 @@ from .widget import Target, Widget
 
 # Shares of the wordings a small base may already know, of very short ones, and of the grammar.
 _PLAIN_SHARE, _SHORT_SHARE = 0.3, 0.09
-_MONTH_SLOTS = frozenset({"month", "mon", "iso"})
-_YEAR_SLOTS = frozenset({"year", "iso"})
 
 
 def ask(rng: random.Random, target: Target, *, named: bool) -> str:
@@ -62,7 +60,7 @@ def _wordings(target: Target) -> tuple[Sequence[str], Sequence[str], Phrases]:
 
 def ask_for_date(rng: random.Random, day: date, *, with_year: bool) -> str:
     """An instruction that names a day and its month, and the year where that has to be said."""
-    naming = _YEAR_SLOTS if with_year else _MONTH_SLOTS
+    naming = YEAR_SLOTS if with_year else MONTH_SLOTS
     values = date_values(day)
     if rng.random() < _PLAIN_SHARE:
         return talk_plainly(rng, DAY_PLAIN, values, naming)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import calendar
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
+from .calendar_look import day_in
 from .instructions import ask, ask_by_rank, ask_by_rank_in, ask_for_date, ask_to_type
 from .scene import LEAST_OPTIONS, Scene
 from .values import typed_value
@@ -85,14 +85,9 @@ def _other_month(rng: random.Random, widget: Widget, arrows: Sequence[Target]) -
     far = rng.random() < _FAR_SHARE
     months = rng.randint(1, _FAR_MONTHS if far else _NEAR_MONTHS)
     shown = date.fromisoformat(widget.options[0].values["iso"])
-    day = _day_in(rng, shown, months if arrow.kind == "next-month" else -months)
+    away = months if arrow.kind == "next-month" else -months
+    day = day_in(rng, shown.year * 12 + shown.month - 1 + away)
     return Question(ask_for_date(rng, day, with_year=far), arrow, widget, "other-month")
-
-
-def _day_in(rng: random.Random, shown: date, months: int) -> date:
-    """Some day of the month that is so many months after the one shown."""
-    year, month = divmod(shown.year * 12 + shown.month - 1 + months, 12)
-    return date(year, month + 1, rng.randint(1, calendar.monthrange(year, month + 1)[1]))
 
 
 def _counting(rng: random.Random, widget: Widget) -> Question:

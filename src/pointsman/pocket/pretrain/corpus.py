@@ -6,19 +6,23 @@ instruction, and no answer an action: the adapters are to bring those.
 
 from __future__ import annotations
 
-import calendar
 import random
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
 from functools import cached_property
 
-from pointsman.data.screens.calendar_look import date_values, ordinal
+from pointsman.data.screens.calendar_look import (
+    MONTH_SLOTS,
+    YEAR_SLOTS,
+    date_values,
+    day_in,
+    ordinal,
+)
 from pointsman.data.screens.canvas import Box, centre
 from pointsman.data.screens.counting import RANKS
-from pointsman.data.screens.grammar import Phrases, expand, slots
+from pointsman.data.screens.grammar import Phrases, expand, word_plainly
 from pointsman.data.screens.values import typed_value
 from pointsman.data.screens.words import MONTHS
 
@@ -31,7 +35,6 @@ _LONGEST = 30
 """Characters of a text that is asked about whole."""
 _SHORTEST = ("bare", "sole")
 """Values of a day that others say as well."""
-_MONTH_SLOTS, _YEAR_SLOTS = frozenset({"month", "mon", "iso"}), frozenset({"year", "iso"})
 # Without its year a month is the nearest of its name, which is clear up to some months away.
 _NEAR, _FAR, _FAR_SHARE = 5, 18, 0.4
 _PLURALS = {"switch": "switches"}
@@ -411,11 +414,7 @@ class Asker:
     def _date_text(self, values: dict[str, str], naming: frozenset[str] = frozenset()) -> str:
         """A way to say a date, with one of the slots in ``naming`` if any are given."""
         known = {slot: value for slot, value in values.items() if slot not in _SHORTEST}
-        forms = [form for form in phrases.DATES if slots(form) <= known.keys()]
-        while True:
-            form = expand(self._rng, self._rng.choice(forms))
-            if not naming or not naming.isdisjoint(slots(form)):
-                return form.format_map(known)
+        return word_plainly(self._rng, phrases.DATES, known, naming).format_map(known)
 
     def _towards(self) -> Question | None:
         """A day of any month: its cell, or the arrow that leads to its month."""
@@ -424,7 +423,7 @@ class Asker:
         days = [day for day in self._layout.days if self._view.shows(day.box)]
         if days and self._rng.random() < 0.3:
             day = self._rng.choice(days)
-            text, box = self._date_text(day.values, _MONTH_SLOTS), day.box
+            text, box = self._date_text(day.values, MONTH_SLOTS), day.box
         else:
             away, with_year = self._distance()
             label = "next month" if away > 0 else "previous month"
@@ -435,10 +434,8 @@ class Asker:
     def _distant_date(self, month: int, with_year: bool) -> str:
         if self._rng.random() < 0.25:
             return self._month_text(month, with_year)
-        year, index = divmod(month, 12)
-        last = calendar.monthrange(year, index + 1)[1]
-        values = date_values(date(year, index + 1, self._rng.randint(1, last)))
-        return self._date_text(values, _YEAR_SLOTS if with_year else _MONTH_SLOTS)
+        values = date_values(day_in(self._rng, month))
+        return self._date_text(values, YEAR_SLOTS if with_year else MONTH_SLOTS)
 
     def _arrow(self) -> Question | None:
         if len(self._arrows) < 2:
@@ -488,8 +485,7 @@ class Asker:
             expand(self._rng, self._rng.choice(parts))
             for parts in (phrases.BEFORE_FACT, phrases.FACTS, phrases.AFTER_FACT)
         )
-        fact = f"{before.format(name='{other}', value='{second}')} {stated} {after}"
-        fact = re.sub(r" (?=[.,;!])", "", fact.lstrip())
+        fact = re.sub(r" (?=[.,;!])", "", f"{before} {stated} {after}".lstrip())
         remarks = tuple(remark.replace("{fact}", fact) for remark in phrases.FACT.remarks)
         values = {"name": name, "value": value, "other": other, "second": second}
         return self._made("fact", Phrases((), remarks), values, value, None)

@@ -17,7 +17,7 @@ from pointsman.data.screens.canvas import Box
 from pointsman.data.screens.grammar import slots
 
 from .augment import compressed, resized
-from .config import SHAPES, TrainConfig
+from .config import TrainConfig
 from .corpus import Asker, Question, View
 from .feed import canvas_of, draw, draw_size
 from .network import Network
@@ -63,10 +63,8 @@ def fresh_batches(packer: Packer, settings: TrainConfig) -> Iterator[tuple[Batch
     """
     per_size = max(1, settings.evaluation_screens // _SIZES)
     phrasings = held_out_phrasings()
-    least = SHAPES[settings.shape].pixels[0]
     for number in range(min(_SIZES, settings.evaluation_screens)):
-        rng = random.Random(f"{settings.seed}/evaluate/{number}")
-        size = draw_size(rng, settings.canvas, least)
+        size = draw_size(random.Random(f"{settings.seed}/evaluate/{number}"), settings)
         images, asked, reworded = [], [], []
         for index in range(per_size):
             rng = random.Random(f"{settings.seed}/evaluate/{number}/{index}")

@@ -61,6 +61,7 @@ def export(trained: Path, out: Path) -> Path:
 
 
 def _processor(shape: ModelShape) -> dict[str, object]:
+    least, most = shape.pixels
     return {
         "image_processor_type": "Qwen2VLImageProcessor",
         "do_convert_rgb": True,
@@ -75,7 +76,7 @@ def _processor(shape: ModelShape) -> dict[str, object]:
         "temporal_patch_size": 2,
         "merge_size": MERGE,
         # Qwen3-VL's names for the least and the most pixels.
-        "size": dict(zip(("shortest_edge", "longest_edge"), shape.pixels, strict=True)),
+        "size": {"shortest_edge": least, "longest_edge": most},
     }
 
 

@@ -80,11 +80,10 @@ def draw(
     return make_layout(canvas.image, canvas.marks, WHAT)
 
 
-def draw_size(
-    rng: random.Random, limits: tuple[int, int, int, int], least_pixels: int
-) -> tuple[int, int]:
-    """Any size of so many pixels: more often of a small window, as demo screens have them."""
-    least, most, low, high = limits
+def draw_size(rng: random.Random, settings: TrainConfig) -> tuple[int, int]:
+    """Any size of the canvas: more often of a small window, as demo screens have them."""
+    least, most, low, high = settings.canvas
+    least_pixels, _ = SHAPES[settings.shape].pixels
     if rng.random() < 0.6:
         most, high = least + (most - least) * 2 // 5, low + (high - low) // 2
     while True:
@@ -116,7 +115,7 @@ class Artist:
         """Draws the chunk of this index into a slot's memory."""
         settings = self._settings
         rng = random.Random(f"{settings.seed}/train/{index}")
-        size = draw_size(rng, settings.canvas, SHAPES[settings.shape].pixels[0])
+        size = draw_size(rng, settings)
         count = max(1, settings.chunk_pixels // (size[0] * size[1]))
         chunk = Chunk(index, size, arrays_in(buffer, settings, size, count))
         for row in range(count):

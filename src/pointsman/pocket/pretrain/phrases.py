@@ -374,8 +374,8 @@ FACTS = (
 BEFORE_FACT = (
     "",
     "[So|Well|Listen|Now]:",
-    "{name} [is|was|reads] {value}[,|;|.] [and|but|while|]",
-    "{value} is {name}[;|.]",
+    "{other} [is|was|reads] {second}[,|;|.] [and|but|while|]",
+    "{second} is {other}[;|.]",
 )
 AFTER_FACT = (
     "[.|;|!]",
