@@ -20,7 +20,7 @@ from pointsman.pocket.pretrain.augment import (
 from pointsman.pocket.pretrain.config import SHAPES, ModelShape
 from pointsman.pocket.pretrain.corpus import Asker, View
 from pointsman.pocket.pretrain.export import _processor
-from pointsman.pocket.pretrain.feed import canvas_of, draw
+from pointsman.pocket.pretrain.feed import draw
 from pointsman.pocket.pretrain.layout import CHARACTERS
 from pointsman.pocket.pretrain.network import Network, block_mask, patchify
 from pointsman.pocket.pretrain.optimiser import Muon, Optimiser, orthogonal, rate_share
@@ -95,7 +95,7 @@ def test_packed_logits_equal_those_of_the_stock_model(
     network = make_network(shape)
     image, ids, segments = questions(size)
     features = processed(image)
-    images = unpatchified(features["pixel_values"], canvas_of(size))
+    images = unpatchified(features["pixel_values"], SHAPES["toy"].canvas(size))
     patches = features["pixel_values"].view(-1, 3, 2, 256)
     assert torch.equal(patchify(images)[0], patches[:, :, 0].flatten(1))
     logits, characters = network(images, ids, segments)
@@ -218,7 +218,7 @@ def test_an_unmoved_screen_stays_as_it_is() -> None:
 
 def test_resizing_is_that_of_the_image_processor() -> None:
     image, _, _ = questions((333, 247))
-    canvas = canvas_of((333, 247))
+    canvas = SHAPES["toy"].canvas((333, 247))
     ours = resized(torch.tensor(np.asarray(image))[None], canvas)
     theirs = unpatchified(processed(image)["pixel_values"], canvas)
     assert (ours - theirs).abs().mean() < 1e-3

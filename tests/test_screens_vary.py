@@ -88,7 +88,7 @@ def test_boxes_show_what_they_did(only: tuple[str, ...]) -> None:
                 before = ImageOps.invert(before)
             before = before.resize(after.size, Image.Resampling.BICUBIC)
             error = np.abs(pixels(after) - pixels(before)).mean()
-            assert error <= (0 if only == ("inverted",) else 20)
+            assert error <= (0 if only == ("inverted",) else 24)
 
 
 @pytest.mark.parametrize("only", [(), EVERY], indirect=True)
@@ -128,7 +128,7 @@ def test_each_variation_takes_its_share() -> None:
     same_size = [image for image in changed if image.size == noise.size]
     alike = sum(image.tobytes() == noise.tobytes() for image in same_size)
     turned = sum(image.tobytes() == ImageOps.invert(noise).tobytes() for image in same_size)
-    large = sum(image.width > 64 * 1.4 * 1.04 or image.height > 48 * 1.5 for image in changed)
+    large = sum(image.width > 64 * 1.55 * 1.04 or image.height > 48 * 1.7 for image in changed)
     # Within three standard deviations or so.
     assert alike / count == pytest.approx(0.65 * 0.88**3, abs=0.06)
     assert turned / count == pytest.approx(0.65 * 0.88**2 * 0.12, abs=0.03)

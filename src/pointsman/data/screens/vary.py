@@ -17,7 +17,7 @@ from .screen import Screen, click
 
 SHARES = {"scaled": 0.35, "padded": 0.12, "inverted": 0.12, "compressed": 0.12}
 """How many of the pictures each variation changes; they are drawn independently."""
-_ZOOM, _STRETCH = (0.72, 1.4), (0.96, 1.04)
+_ZOOM, _STRETCH = (0.72, 1.55), (0.96, 1.04)
 _QUALITY = (50, 80)
 _LARGEST = (1280, 800)
 

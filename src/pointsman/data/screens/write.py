@@ -27,7 +27,7 @@ OUT_OF_SCOPE = "out-of-scope"
 SMALLEST = (320, 256)
 """Width and height in pixels under which the widgets no longer fit."""
 # Raised whenever the same seed comes to draw other pictures, or to ask other things about them.
-_DRAWING = 3
+_DRAWING = 4
 _IN_SCOPE_SHARES = {"plain": 0.45, "image-decides": 0.25, "text-decides": 0.3}
 
 

@@ -28,7 +28,7 @@ class ModelShape:
     head_width: int = 64
     key_heads: int = 2
     positions: int = 1024
-    pixels: tuple[int, int] = (768 * 512, 1024 * 1024)
+    pixels: tuple[int, int] = (768 * 512, 1024 * 768)
     """The image processor makes smaller screens larger, and larger ones smaller."""
 
     def __post_init__(self) -> None:
@@ -39,6 +39,13 @@ class ModelShape:
             raise ConfigError(f"positions {self.positions} is no square")
         if len(self.deepstack) >= self.text_depth:
             raise ConfigError("DeepStack needs more text layers than it has taps")
+
+    def canvas(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Width and height that the image processor makes of a screen's."""
+        from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
+        height, width = smart_resize(size[1], size[0], CELL, *self.pixels)
+        return width, height
 
     def config(self, vocabulary: int, ids: dict[str, int]) -> Any:
         """The configuration of the stock model; ``ids`` are those of the special tokens."""
@@ -114,8 +121,8 @@ class TrainConfig:
     workers: int = 14
     slots: int = 30
     chunk_pixels: int = 128 * 640 * 480
-    """Pixels of one chunk of screens: more of them if they are small. A large chunk, since a step
-    of a small one is over before the next kernels are launched."""
+    """Pixels of one chunk of screens as drawn or shown: more of them if they are small. A large
+    chunk, since a step of a small one is over before the next kernels are launched."""
     accumulate: int = 1
     """Chunks, each of another canvas size, for one step."""
     tokens: int = 320
@@ -126,8 +133,7 @@ class TrainConfig:
     fonts: tuple[Path, ...] = ()
     """Folders with more typefaces than the bundled ones, as NAME-Regular.ttf and NAME-Bold.ttf."""
     canvas: tuple[int, int, int, int] = (512, 1280, 400, 800)
-    """Least and most width, least and most height; none has fewer pixels than the shape's least,
-    since a smaller screen is shown larger."""
+    """Least and most width, least and most height, as drawn; see ``ModelShape.canvas``."""
     muon_rate: float = 0.02
     adam_rate: float = 1.5e-3
     rate_share: float = 1.0

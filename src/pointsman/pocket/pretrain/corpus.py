@@ -39,11 +39,11 @@ _SHORTEST = ("bare", "sole")
 _NEAR, _FAR, _FAR_SHARE = 5, 18, 0.4
 _PLURALS = {"switch": "switches"}
 _WEIGHTS = {
-    "locate": 22,
+    "locate": 18,
     "element": 14,
     "row": 18,
-    "read": 24,
-    "rank": 13,
+    "read": 20,
+    "rank": 20,
     "rank-label": 2,
     "label": 4,
     "box": 2,
@@ -52,12 +52,12 @@ _WEIGHTS = {
     "present": 2,
     "describe": 1,
     "month": 3,
-    "numbered": 12,
-    "follows": 10,
-    "when": 20,
-    "towards": 32,
+    "numbered": 5,
+    "follows": 8,
+    "when": 30,
+    "towards": 44,
     "arrow": 7,
-    "date": 18,
+    "date": 14,
     "order": 5,
     "fact": 8,
     "count": 2,
@@ -270,7 +270,10 @@ class Asker:
         by_kind = {kind: things for kind, things in self._by_kind().items() if len(things) > 1}
         if not self._is_whole or not by_kind:
             return None
-        kind = self._rng.choice(sorted(by_kind))
+        kinds = sorted(by_kind)
+        # Of forms the fields are asked for by number, and by columns that is hardest.
+        likely = [3 if kind == "field" and self._layout.columns else 1 for kind in kinds]
+        (kind,) = self._rng.choices(kinds, likely)
         things, order = reading_order(by_kind[kind]), "reading"
         owned = [thing for thing in self._things if thing.owner]
         if kind == "field" and self._layout.columns and self._rng.random() < 0.6:
@@ -278,7 +281,7 @@ class Asker:
         elif kind == "button" and owned and self._rng.random() < 0.6:
             things, kind, order = owned, "row", "down"
         # Low ranks are asked for most, as people do.
-        rank = min(self._rng.randint(1, len(things)), self._rng.randint(1, len(things)))
+        rank = min(self._rng.randint(1, len(things)) for _ in range(self._rng.randint(1, 2)))
         values = {
             "thing": kind,
             "things": _PLURALS.get(kind, f"{kind}s"),
@@ -432,7 +435,8 @@ class Asker:
         return self._point("towards", phrases.TOWARDS, {"date": text}, box)
 
     def _distant_date(self, month: int, with_year: bool) -> str:
-        if self._rng.random() < 0.25:
+        """A month, or a day of it."""
+        if self._rng.random() < 0.35:
             return self._month_text(month, with_year)
         values = date_values(day_in(self._rng, month))
         return self._date_text(values, YEAR_SLOTS if with_year else MONTH_SLOTS)
@@ -458,11 +462,11 @@ class Asker:
         return self._made("order", phrases.ORDER, values, answer, None)
 
     def _other_month(self, shown: int) -> tuple[str, str]:
-        """A month before or after one, and which of the two it is, by how many months."""
+        """A date before or after a month, and which of the two it is, by how many months."""
         away, with_year = self._distance()
         way = "later" if away > 0 else "earlier"
         # The number teaches more than the way alone.
-        return self._month_text(shown + away, with_year), f"{way} by {abs(away)}"
+        return self._distant_date(shown + away, with_year), f"{way} by {abs(away)}"
 
     def _distance(self) -> tuple[int, bool]:
         """How many months away, and whether the year has to be said."""

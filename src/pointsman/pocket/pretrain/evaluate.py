@@ -17,9 +17,9 @@ from pointsman.data.screens.canvas import Box
 from pointsman.data.screens.grammar import slots
 
 from .augment import compressed, resized
-from .config import TrainConfig
+from .config import SHAPES, TrainConfig
 from .corpus import Asker, Question, View
-from .feed import canvas_of, draw, draw_size
+from .feed import draw, draw_size
 from .network import Network
 from .packing import PADDING, Packer
 from .phrases import TASKS
@@ -73,7 +73,7 @@ def fresh_batches(packer: Packer, settings: TrainConfig) -> Iterator[tuple[Batch
             images.append(np.asarray(layout.image))
             asked.append(list(_items(rng, packer, asker, {})))
             reworded.append(list(_items(rng, packer, asker, phrasings)))
-        pixels, canvas = torch.from_numpy(np.stack(images)), canvas_of(size)
+        pixels, canvas = torch.from_numpy(np.stack(images)), SHAPES[settings.shape].canvas(size)
         yield Batch(pixels, canvas, asked), Batch(pixels, canvas, reworded)
 
 

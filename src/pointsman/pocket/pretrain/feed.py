@@ -27,7 +27,7 @@ from pointsman.data.screens.scene import draw_scene
 from pointsman.data.screens.widget import ADAPTERS
 from pointsman.errors import ConfigError, PointsmanError
 
-from .config import CELL, SHAPES, TrainConfig
+from .config import SHAPES, ModelShape, TrainConfig
 from .corpus import Asker, View
 from .layout import Layout, layout_of, make_layout
 from .packing import PADDING, Packer
@@ -36,7 +36,7 @@ from .tokenizer import load_tokenizer
 
 _SCENES = (
     *((adapter, stratum) for adapter in ADAPTERS for stratum in ("plain", "plain", STRATA[2])),
-    *(("calendar", "plain"),) * 2,
+    *(("calendar", "plain"),) * 3,
     *((None, STRATA[3]),) * 4,
 )
 """Demo screens: one widget, two of them, or another page. Calendars have most to be asked of."""
@@ -49,6 +49,7 @@ class Chunk:
     index: int
     size: tuple[int, int]
     """Width and height as drawn"""
+    shape: ModelShape
     arrays: dict[str, NDArray[Any]]
     """pixels (N, height, width, 3); ids, segments, weights, tasks (N, T); view (N, 4): scale and
     shift, x and y; characters (N, M, 3)"""
@@ -57,13 +58,7 @@ class Chunk:
     @property
     def canvas(self) -> tuple[int, int]:
         """Width and height that the model sees."""
-        return canvas_of(self.size)
-
-
-def canvas_of(size: tuple[int, int]) -> tuple[int, int]:
-    """The multiples of a cell nearest to a size, as the image processor rounds it."""
-    width, height = (round(length / CELL) * CELL for length in size)
-    return width, height
+        return self.shape.canvas(self.size)
 
 
 def draw(
@@ -81,15 +76,17 @@ def draw(
 
 
 def draw_size(rng: random.Random, settings: TrainConfig) -> tuple[int, int]:
-    """Any size of the canvas: more often of a small window, as demo screens have them."""
+    """Any size: more often of a small window, as demo screens have them."""
     least, most, low, high = settings.canvas
-    least_pixels, _ = SHAPES[settings.shape].pixels
     if rng.random() < 0.6:
         most, high = least + (most - least) * 2 // 5, low + (high - low) // 2
-    while True:
-        width, height = rng.randint(least, most), rng.randint(low, high)
-        if width * height >= least_pixels:
-            return width, height
+    return rng.randint(least, most), rng.randint(low, high)
+
+
+def screens_of(settings: TrainConfig, size: tuple[int, int]) -> int:
+    """How many screens of a size make one chunk."""
+    least, _ = SHAPES[settings.shape].pixels
+    return max(1, settings.chunk_pixels // max(size[0] * size[1], least))
 
 
 def draw_view(rng: random.Random, size: tuple[int, int]) -> View:
@@ -116,8 +113,9 @@ class Artist:
         settings = self._settings
         rng = random.Random(f"{settings.seed}/train/{index}")
         size = draw_size(rng, settings)
-        count = max(1, settings.chunk_pixels // (size[0] * size[1]))
-        chunk = Chunk(index, size, arrays_in(buffer, settings, size, count))
+        count = screens_of(settings, size)
+        arrays = arrays_in(buffer, settings, size, count)
+        chunk = Chunk(index, size, SHAPES[settings.shape], arrays)
         for row in range(count):
             self._draw_one(random.Random(f"{settings.seed}/train/{index}/{row}"), chunk, row)
         return chunk
@@ -167,7 +165,7 @@ def slot_bytes(settings: TrainConfig) -> int:
     """Room for the largest chunk: one of the smallest screens, or a single largest one."""
     least, most, low, high = settings.canvas
     pixels = max(settings.chunk_pixels, most * high)
-    count = max(1, settings.chunk_pixels // (least * low))
+    count = screens_of(settings, (least, low))
     shapes = _shapes(settings, (1, 1), count)
     rest = sum(
         int(np.prod(shape)) * np.dtype(kind).itemsize + 64 for shape, kind in shapes.values()
@@ -259,7 +257,8 @@ def _chunk_at(
 ) -> Chunk:
     room = slot_bytes(settings)
     view = memoryview(memory)[slot * room : (slot + 1) * room]
-    return Chunk(index, size, arrays_in(view, settings, size, count), slot)
+    shape = SHAPES[settings.shape]
+    return Chunk(index, size, shape, arrays_in(view, settings, size, count), slot)
 
 
 def _work(settings: TrainConfig, name: str, first: int, stride: int, free: Any, full: Any) -> None:
