@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains the pocket's base from nothing: three runs of 560 seconds, each resuming from the last
 # one's folder, then the export that load_base reads. An H100 and 16 cores see some 900 screens a
-# second, two of them 1,700.
+# second, two of them 1,400.
 #
 # Usage: runs/pocket_base.sh [WORK_FOLDER]             all of it, here
 #        runs/pocket_base.sh WORK_FOLDER 1|2|3         one run, on whichever machine

@@ -513,7 +513,7 @@ def test_sizes_are_many_and_fit_their_slot() -> None:
         arrays = arrays_in(bytearray(slot_bytes(TOY)), TOY, (width, height), count)
         assert arrays["pixels"].shape == (count, height, width, 3)
     full = TrainConfig()
-    least, most, low, high = full.canvas
+    least, most, low, high = full.sizes
     assert screens_of(full, (least, low)) == screens_of(full, (768, 512)) == 100
     assert screens_of(full, (most, high)) == 38
 

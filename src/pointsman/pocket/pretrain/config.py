@@ -132,8 +132,8 @@ class TrainConfig:
     """Share of screens with random elements; the others are demo screens."""
     fonts: tuple[Path, ...] = ()
     """Folders with more typefaces than the bundled ones, as NAME-Regular.ttf and NAME-Bold.ttf."""
-    canvas: tuple[int, int, int, int] = (512, 1280, 400, 800)
-    """Least and most width, least and most height, as drawn; see ``ModelShape.canvas``."""
+    sizes: tuple[int, int, int, int] = (512, 1280, 400, 800)
+    """Least and most width, least and most height, as drawn; shown is ``ModelShape.canvas``."""
     muon_rate: float = 0.02
     adam_rate: float = 1.5e-3
     rate_share: float = 1.0
@@ -176,7 +176,7 @@ TOY = TrainConfig(
     tokens=160,
     most_characters=400,
     sheets=1.0,
-    canvas=(160, 224, 96, 160),
+    sizes=(160, 224, 96, 160),
     warm_up_steps=10,
     log_seconds=1.0,
     save_seconds=5.0,

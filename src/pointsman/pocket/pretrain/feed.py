@@ -77,7 +77,7 @@ def draw(
 
 def draw_size(rng: random.Random, settings: TrainConfig) -> tuple[int, int]:
     """Any size: more often of a small window, as demo screens have them."""
-    least, most, low, high = settings.canvas
+    least, most, low, high = settings.sizes
     if rng.random() < 0.6:
         most, high = least + (most - least) * 2 // 5, low + (high - low) // 2
     return rng.randint(least, most), rng.randint(low, high)
@@ -163,7 +163,7 @@ def arrays_in(
 
 def slot_bytes(settings: TrainConfig) -> int:
     """Room for the largest chunk: one of the smallest screens, or a single largest one."""
-    least, most, low, high = settings.canvas
+    least, most, low, high = settings.sizes
     pixels = max(settings.chunk_pixels, most * high)
     count = screens_of(settings, (least, low))
     shapes = _shapes(settings, (1, 1), count)
