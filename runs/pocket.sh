@@ -12,16 +12,21 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(realpath -m "${1:-$root/pocket-out}")
 scale=${2:-full}
 adapters="calendar claim-window provider-select"
+# Epochs of each, and the tasks of which it sees all samples; of what is learnt at once, half.
+declare -A epochs=([calendar]=3.5 [claim-window]=5 [provider-select]=1.6)
+declare -A all_of=([calendar]="other-month|next-month|previous-month|rank"
+    [claim-window]="rank|type" [provider-select]="row|rank")
 sizes=544x416,576x432,608x448,640x448,640x480,672x480,704x512,736x512,768x544,800x576
 if [ "$scale" = toy ]; then
     samples=60 routed=60 each=3 sizes=320x256 from=1 layers=1 workers=1
     training="--rank 4 --alpha 8 --batch-size 4"
+    epochs=([calendar]=1 [claim-window]=1 [provider-select]=1)
 else
-    samples=300000 routed=16000 each=6 from=2 layers=1,2 workers=$(nproc)
-    # Large windows too, for what is asked of the adapters; the router needs few of them.
+    samples=480000 routed=16000 each=6 from=2 layers=1,2 workers=$(nproc)
+    # Large windows and upright ones too, for what is asked of the adapters; the router needs few.
     all_sizes=$sizes,832x608,864x640,896x560,928x672,960x640,1024x640,1024x768,1088x704,1152x736
-    all_sizes=$all_sizes,1216x768,1280x720,1280x800
-    training="--rank 32 --alpha 64 --batch-size 64 --learning-rate 1.5e-3 --epochs 1.5"
+    all_sizes=$all_sizes,1216x768,1280x720,1280x800,544x720,608x800,656x896,704x960,768x1024,896x1152
+    training="--rank 32 --alpha 64 --batch-size 128 --learning-rate 1.8e-3"
 fi
 export PATH=$root/.venv/bin:$PATH
 
@@ -39,10 +44,13 @@ pointsman data screens --out "$work/screens" -n $samples --seed 37 --per-image $
     --out-of-scope 0.03 --sizes "${all_sizes:-$sizes}" --workers $workers
 pointsman data screens --out "$work/routed" -n $routed --seed 43 --per-image $each --vary \
     --sizes "$sizes" --workers $workers
-for name in $adapters; do
-    [ -f adapters/$name/adapter_config.json ] ||
-        pointsman adapters train $name "$work/screens/$name.jsonl" --base base \
+train_adapter() {
+    local name=$1 chosen=$work/screens/$1-chosen.jsonl  # beside the pictures that it names
+    if [ ! -f adapters/$name/adapter_config.json ]; then
+        awk '/"task": "('"${all_of[$name]}"')"/ || NR % 2' "$work/screens/$name.jsonl" > "$chosen"
+        pointsman adapters train $name "$chosen" --base base --epochs ${epochs[$name]} \
             --layers-from $from $training --out adapters/$name
+    fi
     # As the base's own weights: half of the bytes.
     python - adapters/$name/adapter_model.safetensors <<'PYTHON'
 import sys
@@ -51,7 +59,19 @@ from safetensors.torch import load_file, save_file
 tensors = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(sys.argv[1]).items()}
 save_file(tensors, sys.argv[1], {"format": "pt"})
 PYTHON
+}
+# Side by side on the GPUs there are; on a CPU one after the other.
+gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
+started=()
+for name in $adapters; do
+    if [ "$gpus" -eq 0 ]; then
+        train_adapter $name
+    else
+        CUDA_VISIBLE_DEVICES=$((${#started[@]} % gpus)) train_adapter $name &
+        started+=($!)
+    fi
 done
+for job in ${started[@]+"${started[@]}"}; do wait "$job"; done
 pointsman data generate --out "$work/dataset" --config pointsman.toml \
     $(for name in $adapters; do echo --source $name="$work/routed/$name.jsonl"; done) \
     --out-of-scope "$work/routed/out-of-scope.jsonl"

@@ -179,7 +179,7 @@ def test_counts_and_kinds_are_those_of_the_screen(
 
 
 def test_ranks_count_days_rows_and_columns() -> None:
-    columns = rows = days = 0
+    columns = said = rows = days = 0
     for index in range(30):
         rng = random.Random(f"rank/{index}")
         scene = draw_scene(rng, ADAPTERS[index % 3], "plain", SCREEN)
@@ -195,12 +195,15 @@ def test_ranks_count_days_rows_and_columns() -> None:
                 assert target.values["day"] == str(place + 1)
             elif question.values["thing"] == "row":
                 target, rows = widget.options[place], rows + 1
-            elif question.wording is phrases.RANK_BY_COLUMN:
+            elif question.wording is phrases.RANK_IN_ORDER:
+                fields = [thing for thing in layout.things if thing.kind == "field"]
+                target, said = reading_order(fields)[place], said + 1
+            elif question.values["thing"] == "field":
                 target, columns = widget.options[place], columns + 1
             else:
                 continue
             assert centre(View(SCREEN).box(target.box)) == pytest.approx(middle)
-    assert min(columns, rows, days) > 5
+    assert min(columns, said, rows, days) > 5
 
 
 def test_reading_order_goes_by_rows() -> None:
@@ -514,6 +517,11 @@ def test_sizes_are_many_and_fit_their_slot() -> None:
         assert arrays["pixels"].shape == (count, height, width, 3)
     full = TrainConfig()
     least, most, low, high = full.sizes
+    drawn = [draw_size(rng, full) for _ in range(400)]
+    upright = [size for size in drawn if size[1] > size[0]]
+    assert 80 < len(upright) < 200
+    assert max(height for _, height in upright) > 1000
+    assert all(least <= max(size) <= most and low <= min(size) <= high for size in drawn)
     assert screens_of(full, (least, low)) == screens_of(full, (768, 512)) == 100
     assert screens_of(full, (most, high)) == 38
 

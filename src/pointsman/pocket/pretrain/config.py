@@ -133,7 +133,8 @@ class TrainConfig:
     fonts: tuple[Path, ...] = ()
     """Folders with more typefaces than the bundled ones, as NAME-Regular.ttf and NAME-Bold.ttf."""
     sizes: tuple[int, int, int, int] = (512, 1280, 400, 800)
-    """Least and most width, least and most height, as drawn; shown is ``ModelShape.canvas``."""
+    """Least and most width, least and most height, as drawn; shown is ``ModelShape.canvas``. Of
+    screens that stand upright the width is what is given here for the height."""
     muon_rate: float = 0.02
     adam_rate: float = 1.5e-3
     rate_share: float = 1.0

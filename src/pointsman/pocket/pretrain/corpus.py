@@ -43,7 +43,7 @@ _WEIGHTS = {
     "element": 14,
     "row": 18,
     "read": 20,
-    "rank": 20,
+    "rank": 28,
     "rank-label": 2,
     "label": 4,
     "box": 2,
@@ -54,8 +54,8 @@ _WEIGHTS = {
     "month": 3,
     "numbered": 5,
     "follows": 8,
-    "when": 30,
-    "towards": 44,
+    "when": 22,
+    "towards": 36,
     "arrow": 7,
     "date": 14,
     "order": 5,
@@ -251,22 +251,25 @@ class Asker:
     def _rank(self) -> Question | None:
         if (ranked := self._ranked()) is None:
             return None
-        order, thing, values = ranked
-        # Only the order of columns must be said: without a word it is that of reading.
-        wording = phrases.RANK_BY_COLUMN if order == "columns" else phrases.RANK_WHERE
+        thing, values, is_usual = ranked
+        wording = phrases.RANK_WHERE if is_usual else phrases.RANK_IN_ORDER
         return self._point("rank", wording, values, thing.box)
 
     def _rank_label(self) -> Question | None:
         if (ranked := self._ranked()) is None:
             return None
-        order, thing, values = ranked
+        thing, values, is_usual = ranked
         name = thing.owner or thing.label
-        if order == "columns" or thing.kind == "day" or not name:
+        if not is_usual or thing.kind == "day" or not name:
             return None
         return self._made("rank-label", phrases.RANK_READ, values, name, None)
 
-    def _ranked(self) -> tuple[str, Thing, dict[str, str]] | None:
-        """A thing among others of its kind, the order in which they are counted, and its rank."""
+    def _ranked(self) -> tuple[Thing, dict[str, str], bool] | None:
+        """A thing among others of its kind, its rank, and whether the order is the usual one.
+
+        The usual order needs no word: fields go down the columns, as forms are filled in, all
+        else is counted as it is read.
+        """
         by_kind = {kind: things for kind, things in self._by_kind().items() if len(things) > 1}
         if not self._is_whole or not by_kind:
             return None
@@ -276,7 +279,7 @@ class Asker:
         (kind,) = self._rng.choices(kinds, likely)
         things, order = reading_order(by_kind[kind]), "reading"
         owned = [thing for thing in self._things if thing.owner]
-        if kind == "field" and self._layout.columns and self._rng.random() < 0.6:
+        if kind == "field" and self._layout.columns and self._rng.random() < 0.75:
             things, order = list(self._layout.columns), "columns"
         elif kind == "button" and owned and self._rng.random() < 0.6:
             things, kind, order = owned, "row", "down"
@@ -292,7 +295,7 @@ class Asker:
         }
         if rank == len(things) and self._rng.random() < 0.7:
             values["rank"] = values["ordinal"] = "last"
-        return order, things[rank - 1], values
+        return things[rank - 1], values, (kind == "field") == (order == "columns")
 
     def _list(self) -> Question | None:
         if not self._is_whole:

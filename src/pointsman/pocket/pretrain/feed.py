@@ -76,11 +76,12 @@ def draw(
 
 
 def draw_size(rng: random.Random, settings: TrainConfig) -> tuple[int, int]:
-    """Any size: more often of a small window, as demo screens have them."""
+    """Any size: more often of a small window, as demo screens have them; some stand upright."""
     least, most, low, high = settings.sizes
     if rng.random() < 0.6:
         most, high = least + (most - least) * 2 // 5, low + (high - low) // 2
-    return rng.randint(least, most), rng.randint(low, high)
+    size = rng.randint(least, most), rng.randint(low, high)
+    return size if rng.random() < 0.75 else size[::-1]
 
 
 def screens_of(settings: TrainConfig, size: tuple[int, int]) -> int:

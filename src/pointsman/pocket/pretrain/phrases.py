@@ -128,7 +128,8 @@ RANK_READ = Phrases(
         f"How is {_RANKED} [called|labelled] {_COUNTED}?",
     ),
 )
-RANK_BY_COLUMN = Phrases(
+# Where the order is not the usual one, which needs no word.
+RANK_IN_ORDER = Phrases(
     commands=(
         f"{_FIND} {_RANKED} {{order}}",
         f"[Give|Return] the {_POINT} of {_RANKED} {{order}}",
@@ -429,7 +430,7 @@ WORDINGS = {
     "box": (BOX,),
     "kind": (KIND,),
     "beside": (BESIDE,),
-    "rank": (RANK_WHERE, RANK_BY_COLUMN),
+    "rank": (RANK_WHERE, RANK_IN_ORDER),
     "rank-label": (RANK_READ,),
     "list": (LIST,),
     "count": (COUNT,),
