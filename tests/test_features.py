@@ -241,7 +241,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(
     many: Path, tiny_base: Base, tiny_base_folder: Path, tmp_path: Path
 ) -> None:
-    """The full measurement, 20 kills, is benchmarks/preprocess_kill.py."""
+    """The full measurement, 20 kills, is benchmarks/bench_preprocess_kill.py."""
     whole = tmp_path / "whole"
     preprocess(read_dataset(many), tiny_base, whole, RECIPE)
     command = [sys.executable, "-m", "pointsman.cli", "preprocess", str(many), "--layers", "1,2,3"]
