@@ -7,6 +7,7 @@
 #
 # Run again to go on. A base that lies in WORK_FOLDER/base already is taken as it is, so that it can
 # come from another machine. WORK_FOLDER/model becomes what src/pointsman/pocket/model holds.
+# PYTHON names the interpreter, where there is no .venv.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(realpath -m "${1:-$root/pocket-out}")
@@ -28,7 +29,10 @@ else
     all_sizes=$all_sizes,1216x768,1280x720,1280x800,544x720,608x800,656x896,704x960,768x1024,896x1152
     training="--rank 32 --alpha 64 --batch-size 128 --learning-rate 1.8e-3"
 fi
-export PATH=$root/.venv/bin:$PATH
+default=$root/.venv/bin/python
+export PYTHON=${PYTHON:-$([ -x "$default" ] && echo "$default" || echo python3)}
+export PYTHONPATH=$root/src${PYTHONPATH:+:$PYTHONPATH}
+pointsman() { "$PYTHON" -c 'from pointsman.cli import main; main()' "$@"; }
 
 if [ ! -f "$work/base/config.json" ]; then
     "$root/runs/pocket_base.sh" "$work" "$([ "$scale" = toy ] && echo toy || echo all)"
@@ -52,7 +56,7 @@ train_adapter() {
             --layers-from $from $training --out adapters/$name
     fi
     # As the base's own weights: half of the bytes.
-    python - adapters/$name/adapter_model.safetensors <<'PYTHON'
+    "$PYTHON" - adapters/$name/adapter_model.safetensors <<'PYTHON'
 import sys
 import torch
 from safetensors.torch import load_file, save_file
@@ -61,7 +65,7 @@ save_file(tensors, sys.argv[1], {"format": "pt"})
 PYTHON
 }
 # Side by side on the GPUs there are; on a CPU one after the other.
-gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
+gpus=$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())')
 started=()
 for name in $adapters; do
     if [ "$gpus" -eq 0 ]; then

@@ -11,7 +11,9 @@
     network         the training forward, on the parameters of the stock model
     optimiser       Muon and AdamW, paced by the clock
     checkpoint      resumable, in parts, nothing pickled
-    evaluate, curves, run, export
+    evaluate, curves
+    ranks, train    all GPUs of a host; one run
+    export          the checkpoint that any Qwen3-VL loader reads
 
 ``runs/pocket_base.sh`` is the one command. The questions are plain ones about the screen: the
 instructions that the adapters are trained on, and the form of an action, never occur.
