@@ -243,11 +243,14 @@ def test_people_get_tables(folder: Path) -> None:
     assert "claim-window" in shown.out
     assert "digests.fields.adapters" in shown.out
     out = folder / "evaluation"
-    shown = succeeds(
-        "evaluate", "--data", folder / "data", *config, "--no-task", "--out", out, "--by", "label"
-    )
+    ask = ("evaluate", "--data", folder / "data", *config, "--no-task", "--by", "label")
+    shown = succeeds(*ask, "--out", out)
     for title in ("in scope", "out of scope", "by label"):
         assert title in shown.out
+    written = json.loads((out / "evaluation.json").read_text("utf-8"))
+    printed = json.loads(succeeds(*ask, "--json").out)
+    assert printed.pop("seconds").keys() == written.pop("seconds").keys()
+    assert printed == written
     assert {file.name for file in out.iterdir()} == {
         "predictions.jsonl",
         "confusion.png",
@@ -264,11 +267,13 @@ def test_worth_with_a_multitask_adapter_of_higher_rank(
 ) -> None:
     config = ("--config", folder / "pointsman.toml")
     whole = make_adapter(tiny_base_folder, folder / "whole", 9, r=8)
-    ask = ("evaluate", "--data", folder / "data", *config, "--multitask", whole)
-    shown = succeeds(*ask)
+    out = folder / "with-multitask"
+    shown = succeeds(
+        "evaluate", "--data", folder / "data", *config, "--multitask", whole, "--out", out
+    )
     assert "worth on 9 requests" in shown.out
     assert "Not shown that routing pays: " in " ".join(shown.out.split())
-    result = json.loads(succeeds(*ask, "--json").out)
+    result = json.loads((out / "evaluation.json").read_text("utf-8"))
     assert list(result["worth"]["ways"]) == ["routed", "oracle", "frequent", "multitask", "base"]
     assert result["worth"]["timed"] == 9
 
