@@ -7,7 +7,7 @@
 #        runs/pocket_base.sh WORK_FOLDER 1|2|3         one run, on whichever machine
 #        runs/pocket_base.sh WORK_FOLDER export        the export alone; a CPU will do
 #        runs/pocket_base.sh WORK_FOLDER more SEED     one run on from the base that is shipped
-#        runs/pocket_base.sh WORK_FOLDER toy           a tiny model, half a minute on one core
+#        runs/pocket_base.sh WORK_FOLDER toy           a tiny model, 20 seconds on one core
 #
 # Where each run is another machine's, WORK_FOLDER/base-run travels to it and back: seven files,
 # none above 16 MiB. weights-*.safetensors, progress.json and log.jsonl are needed; with
@@ -48,7 +48,7 @@ case $what in
             --base "$root/src/pointsman/pocket/model/base" --rate-share 0.4 --decay-share 1.0
         export_base
         ;;
-    toy) run --seed 1 --toy --budget-seconds 30 && export_base ;;
+    toy) run --seed 1 --toy --budget-seconds 20 && export_base ;;
     all)
         for left in 3 2 1; do run --seed 1 --budget-seconds 560 --runs-left $left; done
         export_base
