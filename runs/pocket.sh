@@ -65,13 +65,16 @@ save_file(tensors, sys.argv[1], {"format": "pt"})
 PYTHON
 }
 # Side by side on the GPUs there are; on a CPU one after the other.
-gpus=$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())')
+gpus=($("$PYTHON" -c '
+import os, torch
+count, given = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+print(*(given.split(",")[:count] if given else range(count)))'))
 started=()
 for name in $adapters; do
-    if [ "$gpus" -eq 0 ]; then
+    if [ ${#gpus[@]} -eq 0 ]; then
         train_adapter $name
     else
-        CUDA_VISIBLE_DEVICES=$((${#started[@]} % gpus)) train_adapter $name &
+        CUDA_VISIBLE_DEVICES=${gpus[${#started[@]} % ${#gpus[@]}]} train_adapter $name &
         started+=($!)
     fi
 done

@@ -32,25 +32,28 @@ gpus=$("$python" -c 'import torch; print(torch.cuda.device_count())')
 start=("$python" -m)
 [ "$gpus" -gt 1 ] && start+=(torch.distributed.run --standalone --nproc-per-node "$gpus" -m)
 
+seed=1
 run() {
-    "${start[@]}" pointsman.pocket.pretrain --out "$work/base-run" ${fonts[@]+"${fonts[@]}"} "$@"
+    "${start[@]}" pointsman.pocket.pretrain --out "$work/base-run" --seed "$seed" \
+        ${fonts[@]+"${fonts[@]}"} "$@"
 }
 export_base() { "$python" -m pointsman.pocket.pretrain.export "$work/base-run" "$work/base"; }
 
 case $what in
-    1) run --seed 1 --budget-seconds 560 --runs-left 3 ;;
-    2) run --seed 1 --budget-seconds 560 --runs-left 2 ;;
-    3) run --seed 1 --budget-seconds 560 --runs-left 1 ;;
+    1) run --budget-seconds 560 --runs-left 3 ;;
+    2) run --budget-seconds 560 --runs-left 2 ;;
+    3) run --budget-seconds 560 --runs-left 1 ;;
     export) export_base ;;
     more)
         # Another seed than before: other screens. Full rates would undo what is learnt.
-        run --seed "${3:?of the screens, one not used yet}" --budget-seconds 450 \
-            --base "$root/src/pointsman/pocket/model/base" --rate-share 0.4 --decay-share 1.0
+        seed=${3:?SEED of the screens, one not used yet}
+        run --budget-seconds 450 --base "$root/src/pointsman/pocket/model/base" \
+            --rate-share 0.4 --decay-share 1.0
         export_base
         ;;
-    toy) run --seed 1 --toy --budget-seconds 20 && export_base ;;
+    toy) run --toy --budget-seconds 20 && export_base ;;
     all)
-        for left in 3 2 1; do run --seed 1 --budget-seconds 560 --runs-left $left; done
+        for left in 3 2 1; do run --budget-seconds 560 --runs-left $left; done
         export_base
         ;;
     *) echo "unknown part: $what" >&2 && exit 1 ;;
