@@ -447,7 +447,7 @@ def _collate(batch: list[RoutingSample], base: Base, activated: bool) -> dict[st
     if get_worker_info() is not None:  # each has one core, and tokenizers warns of a fork
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
     paths = {path for sample in batch for path in sample.images}
-    images = {path: load_image(path) for path in sorted(paths)}
+    images = {path: load_image(path) for path in paths}
     prompts = [Prompt(s.turns, tuple(images[path] for path in s.images)) for s in batch]
     encoded, labels = base.encode_answers(prompts)
     if activated:
