@@ -2,18 +2,19 @@
 """Copies the figures of ``results/`` into the documents that state them.
 
     python benchmarks/docs_figures.py            writes them
-    python benchmarks/docs_figures.py --check    says which lines differ; fails if any do
+    python benchmarks/docs_figures.py --check    says what differs; fails if anything does
 
 It knows the tables and sentences on the pocket and on what is measured with it; a table is found by
 its header or by the first cell of a row, a sentence by its words.
 """
 
 import argparse
+import difflib
 import json
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ README, CARD = "README.md", "src/pointsman/pocket/README.md"
 PERFORMANCE, EVALUATION = "docs/performance.md", "docs/evaluation.md"
 _WIDTH = 100
 _DRAWN_GOAL, _CHANGED_GOAL, _COLOUR_GOAL = "97%", "95%", "97%"
+_TIMES = "times as fast as the original"
+_STEPS = "milliseconds of a step, by adapters and batch (0 adapters: the base)"
 _REAL_GOALS = {"plain": "98%", "image-decides": "90%", "text-decides": "98%"}
 
 
@@ -71,12 +74,24 @@ class Document:
         self.text = "\n".join([before + found + rest, rule, *rows]) + "\n\n" + end
 
     def sentence(self, pattern: str, text: str) -> None:
-        """Replaces what matches, wherever its lines are broken, with lines broken anew."""
-        spaced = re.sub(r" +", r"\\s+(?:> )?", pattern)
+        """Replaces what matches, wherever its lines are broken."""
+        spaced = pattern.replace(" ", r"\s+")
         changed, count = re.subn(spaced, lambda _: text, self.text)
         if count != 1:
             raise LookupError(f"{self.name}: {count} times {pattern!r}")
         self.text = changed
+
+    def differences(self) -> Iterator[str]:
+        """What was replaced and by what, a line each, with the numbers of the old lines."""
+        old, new = self.old.split("\n"), self.text.split("\n")
+        for tag, start, end, first, last in difflib.SequenceMatcher(
+            None, old, new, autojunk=False
+        ).get_opcodes():
+            if tag != "equal":
+                for number in range(start, end):
+                    yield f"{self.name}:{number + 1}: - {old[number]}"
+                for line in new[first:last]:
+                    yield f"{self.name}:{start + 1}: + {line}"
 
 
 def readme(document: Document) -> None:
@@ -124,15 +139,15 @@ def readme(document: Document) -> None:
         f"{seconds['load']} s, {seconds['first answer, 640x448']} s",
     )
     alone, together = engine["one by one"], engine["8 together"]
-    key, again = "times as fast as the original", "engine, another request on each screen"
+    again = "engine, another request on each screen"
     document.row(
         "Routed answers a second against the original scripts' way: new screens one by one / "
         "8 mixed together",
-        f"{alone['engine'][key]:.1f}× / {together['engine'][key]:.1f}×",
+        f"{alone['engine'][_TIMES]:.1f}× / {together['engine'][_TIMES]:.1f}×",
     )
     document.row(
         "· another request on each of those screens",
-        f"{alone[again][key]:.1f}× / {together[again][key]:.1f}×",
+        f"{alone[again][_TIMES]:.1f}× / {together[again][_TIMES]:.1f}×",
     )
     document.row(
         "Routed over naming the adapter, `in-pass` / `activated` / `two-pass`, time ratio",
@@ -141,7 +156,7 @@ def readme(document: Document) -> None:
             for plan in ("in-pass", "activated", "two-pass")
         ),
     )
-    steps = read("adapters")["milliseconds of a step, by adapters and batch (0 adapters: the base)"]
+    steps = read("adapters")[_STEPS]
     document.row(
         "A step of 8 requests with 1,000 adapters in memory over the same with 8, time ratio",
         f"{steps['1000']['8'] / steps['8']['8']:.2f}",
@@ -260,8 +275,8 @@ def performance(document: Document) -> None:
     ):
         figures = []
         for found in (alone.get(way), together.get(way)):
-            rate, times = "requests per second", "times as fast as the original"
-            figures += [f"{found[rate]:.2f}", f"{found[times]:.2f}"] if found else ["–", "–"]
+            rate = "requests per second"
+            figures += [f"{found[rate]:.2f}", f"{found[_TIMES]:.2f}"] if found else ["–", "–"]
         document.row(first, *figures)
     for plan in ("in-pass", "two-pass", "activated"):
         found = engine["routing"][plan]
@@ -285,8 +300,7 @@ def performance(document: Document) -> None:
         f"8 mixed requests: {peaks[0]} with the engine, {peaks[1]} with PEFT's",
     )
     adapters = read("adapters")
-    steps = adapters["milliseconds of a step, by adapters and batch (0 adapters: the base)"]
-    for number, batches in steps.items():
+    for number, batches in adapters[_STEPS].items():
         first = f"{int(number):,} adapters" if number != "0" else "the base alone"
         document.row(first, *(f"{batches[size]:.2f}" for size in ("1", "8", "32")))
     document.sentence(
@@ -345,21 +359,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail if lines differ")
     arguments = parser.parse_args()
-    differing = 0
+    found = False
     for name, fill in PARTS.items():
         document = Document(name)
         fill(document)
-        old, new = document.old.split("\n"), set(document.text.split("\n"))
-        if document.text == document.old:
-            continue
-        for number, line in enumerate(old, start=1):
-            if line not in new:
-                differing += 1
-                print(f"{name}:{number}: not as in benchmarks/results: {line}")
+        for line in document.differences():
+            found = True
+            print(line)
         if not arguments.check:
             (ROOT / name).write_text(document.text, "utf-8")
-            print(f"{name}: written")
-    sys.exit(arguments.check and differing > 0)
+    if arguments.check and found:
+        sys.exit("benchmarks/results has the lines with +, not those with -: run without --check")
 
 
 if __name__ == "__main__":

@@ -17,26 +17,41 @@ def check(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
-def test_a_figure_that_the_results_have_not_is_named_and_put_right(tmp_path: Path) -> None:
-    documents = list(runpy.run_path(str(ROOT / SCRIPT))["PARTS"])
-    for name in (str(SCRIPT), *documents):
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The script, the results and the documents that it fills, to be changed."""
+    for name in (str(SCRIPT), *runpy.run_path(str(ROOT / SCRIPT))["PARTS"]):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     shutil.copytree(ROOT / "benchmarks" / "results", tmp_path / "benchmarks" / "results")
     assert check(tmp_path, "--check").returncode == 0
-    performance = tmp_path / "docs" / "performance.md"
-    right = performance.read_text("utf-8")
-    row = next(line for line in right.splitlines() if line.startswith("| 64 adapters |"))
-    performance.write_text(right.replace(row, "| 64 adapters | 0.01 | 0.01 | 0.01 |"), "utf-8")
+    return tmp_path
 
-    found = check(tmp_path, "--check")
+
+@pytest.mark.parametrize(
+    ("document", "first", "instead"),
+    [
+        ("docs/performance.md", "| 64 adapters |", "| 64 adapters | 0.01 | 0.01 | 0.01 |\n"),
+        ("src/pointsman/pocket/README.md", "| fresh drawn, task rank |", ""),
+    ],
+    ids=["another figure", "a row less"],
+)
+def test_what_the_results_have_not_is_named_and_put_right(
+    copy: Path, document: str, first: str, instead: str
+) -> None:
+    path = copy / document
+    right = path.read_text("utf-8")
+    row = next(line for line in right.splitlines() if line.startswith(first))
+    path.write_text(right.replace(row + "\n", instead), "utf-8")
+
+    found = check(copy, "--check")
 
     assert found.returncode == 1
     number = right.splitlines().index(row) + 1
-    assert f"docs/performance.md:{number}: " in found.stdout
-    assert "0.01" in found.stdout
-    assert check(tmp_path).returncode == 0
-    assert performance.read_text("utf-8") == right
+    assert f"{document}:{number}: + {row}\n" in found.stdout
+    assert not instead or f"{document}:{number}: - {instead}" in found.stdout
+    assert check(copy).returncode == 0
+    assert path.read_text("utf-8") == right
 
 
 def test_a_row_that_is_gone_is_an_error() -> None:
