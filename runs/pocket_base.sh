@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains the pocket's base from nothing: three runs of 560 seconds, each resuming from the last
 # one's folder, then the export that load_base reads. An H100 and 16 cores see some 900 screens a
-# second, two of them 1,400.
+# second, two of them 1,400, four 2,400.
 #
 # Usage: runs/pocket_base.sh [WORK_FOLDER]             all of it, here
 #        runs/pocket_base.sh WORK_FOLDER 1|2|3         one run, on whichever machine
@@ -47,8 +47,8 @@ case $what in
     more)
         # Another seed than before: other screens. Full rates would undo what is learnt.
         seed=${3:?SEED of the screens, one not used yet}
-        run --budget-seconds 450 --base "$root/src/pointsman/pocket/model/base" \
-            --rate-share 0.4 --decay-share 1.0
+        run --budget-seconds 540 --base "$root/src/pointsman/pocket/model/base" \
+            --rate-share 0.5 --decay-share 1.0
         export_base
         ;;
     toy) run --toy --budget-seconds 20 && export_base ;;

@@ -55,7 +55,7 @@ _WEIGHTS = {
     "numbered": 5,
     "follows": 8,
     "when": 22,
-    "towards": 36,
+    "towards": 42,
     "arrow": 7,
     "date": 14,
     "order": 5,

@@ -35,11 +35,12 @@ from .sheets import WHAT, draw_sheet
 from .tokenizer import load_tokenizer
 
 _SCENES = (
-    *((adapter, stratum) for adapter in ADAPTERS for stratum in ("plain", "plain", STRATA[2])),
+    *((adapter, stratum) for adapter in ADAPTERS for stratum in ("plain", STRATA[2], STRATA[2])),
     *(("calendar", "plain"),) * 3,
     *((None, STRATA[3]),) * 4,
 )
-"""Demo screens: one widget, two of them, or another page. Calendars have most to be asked of."""
+"""Demo screens: one widget, two of them (the hardest), or another page. Calendars have most to be
+asked of."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ class Feed:
         context = multiprocessing.get_context("spawn")
         self._free: Any = context.Queue()
         self._full: Any = context.Queue()
-        descriptor, name = tempfile.mkstemp(dir=_memory_folder(size), prefix="pointsman-feed-")
+        descriptor, name = tempfile.mkstemp(dir=_memory_folder(size * ranks), prefix="pointsman-feed-")
         self._file = Path(name)
         os.ftruncate(descriptor, size)
         self._memory = mmap.mmap(descriptor, size)
