@@ -4,7 +4,7 @@ Routing and clicks by task and stratum, instructions in phrasings that no genera
 of other sizes, dark mode, JPEG; a blank image and another screen as controls; seconds and bytes.
 The real screenshots lie beside the repository; where they are absent their parts are left out.
 
-    python benchmarks/bench_pocket.py [--samples 1000]
+    python benchmarks/bench_pocket.py [--samples 2000]
 """
 
 import argparse
@@ -66,7 +66,7 @@ Change = Callable[[Image.Image], tuple[Image.Image, tuple[float, float], tuple[f
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=1000, help="fresh synthetic samples")
+    parser.add_argument("--samples", type=int, default=2000, help="fresh synthetic samples")
     parser.add_argument("--out", default="pocket", help="name of the results file")
     arguments = parser.parse_args()
     quiet_libraries()
