@@ -6,8 +6,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pointsman.errors import ConfigError, LabelError, MismatchError, SampleError
+from pointsman.errors import ArtefactError, ConfigError, LabelError, MismatchError, SampleError
 from pointsman.features import FeatureRecipe, Features
+from pointsman.labels import LabelMap
 from pointsman.router import Router
 from pointsman.sweep import read_by
 from pointsman.train import TrainSettings, train_router
@@ -90,6 +91,24 @@ def test_same_seed_same_bytes(tiny_features: Features, tmp_path: Path) -> None:
     assert files == tensors | {"config.json", "README.md", "depths.png"}
     for name in files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@pytest.mark.parametrize("there", ["features", "a file", "a router of other labels"])
+def test_a_place_that_will_not_do_is_refused_before_any_training(
+    there: str, tiny_features: Features, tiny_router: Path, tmp_path: Path
+) -> None:
+    out, labels = tiny_features.path, tiny_features.labels
+    if there == "a file":
+        out = tmp_path / "file"
+        out.touch()
+    if there == "a router of other labels":
+        router = Router.load(tiny_router)
+        out, other = tmp_path / "router", LabelMap(tuple(reversed(labels.names)))
+        replace(router, labels=other).save(out)
+    trained: list[int] = []
+    with pytest.raises((ArtefactError, MismatchError), match="choose another"):
+        train_router(tiny_features, out, progress=lambda done, _: trained.append(done))
+    assert not trained
 
 
 def test_rare_classes_weigh_as_much(tiny_features: Features) -> None:

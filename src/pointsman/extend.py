@@ -19,7 +19,7 @@ from pointsman.errors import ConfigError, MismatchError, SampleError
 from pointsman.features import Features, read_features
 from pointsman.head import RouterHead, build_router_head
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
-from pointsman.router import Probes, Router
+from pointsman.router import Probes, Router, check_place
 from pointsman.scores import Evidence, Parts, Scorer, fit_scorer
 from pointsman.sweep import best_parts, read_by
 from pointsman.train import TrainSettings, class_weights
@@ -88,7 +88,9 @@ def extend_router(
         adapter.
 
     Raises:
-        MismatchError: features of another base or place, or labels that are renamed or reordered.
+        ArtefactError: ``out`` holds something else, or cannot be written.
+        MismatchError: features of another base or place, or labels that are renamed or reordered,
+            or a router of other labels in ``out``.
         ConfigError: no replay where one is needed, one where none is, or an impossible coverage.
         SampleError: a new adapter with fewer than 2 samples, or an old one with none.
     """
@@ -99,6 +101,8 @@ def extend_router(
         coverage = router.calibration.coverage
     TrainSettings(coverage=coverage)  # refuses one that cannot be
     labels = _extended(router.labels, features.labels, features.path)
+    if out is not None:
+        check_place(out, labels)
     new, train, val = _gathered(router, labels, features, replay)
     grown = _grown(router, labels, train, new, val)
     judged = val.joined(new)

@@ -102,10 +102,15 @@ def read_tensors_and_metadata(path: Path) -> tuple[dict[str, Tensor], dict[str, 
 
 
 def refuse_other(folder: Path, what: str) -> None:
-    """Raises ``ArtefactError`` if ``folder`` holds another kind of thing than ``what``.
+    """Raises ``ArtefactError`` if ``folder`` holds another thing than ``what``, or is no folder.
 
     Several kinds have files of one name: one would be destroyed by writing the other over it.
     """
+    there = next((place for place in (folder, *folder.parents) if place.exists()), None)
+    if there is not None and not there.is_dir():
+        raise ArtefactError(
+            f"{folder}: cannot be written ({there} is a file); choose another --out"
+        )
     for mark, kind in _MARKS.items():
         if kind != what and (folder / mark).exists():
             raise ArtefactError(f"{folder}: holds {kind}, not {what}; choose another --out")

@@ -40,6 +40,20 @@ PROBE_TOLERANCE = 0.05
 """Largest relative distance of a replayed probe's features; bfloat16 alone stays under 0.02."""
 
 
+def check_place(path: Path, labels: LabelMap) -> None:
+    """Whether a router of these labels may be written there: asked before the work of making it.
+
+    Raises:
+        ArtefactError: the folder holds something else, or is a file.
+        MismatchError: it holds a router of other labels.
+    """
+    refuse_other(path, "a router")
+    where = path / CONFIG
+    if where.is_file():
+        there = LabelMap.of(read_object(where).get("adapters"), f"{where}: adapters")
+        labels.check_same(there, "the new router", str(path), "choose another folder")
+
+
 class Probes(NamedTuple):
     """What is expected of fixed synthetic prompts.
 
@@ -259,11 +273,8 @@ class Router:
             ArtefactError: the folder holds something else, or cannot be written.
             MismatchError: it holds a router of other labels.
         """
-        refuse_other(path, "a router")
+        check_place(path, self.labels)
         where = path / CONFIG
-        if where.is_file():
-            there = LabelMap.of(read_object(where).get("adapters"), f"{where}: adapters")
-            self.labels.check_same(there, "the new router", str(path), "choose another folder")
         new = path / ".new"  # a full disk is met here, while the old router is still whole
         try:
             self._write(new)

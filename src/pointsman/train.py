@@ -17,7 +17,7 @@ from pointsman.files import write_bytes
 from pointsman.head import RouterHead, build_router_head, without_last
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
 from pointsman.plots import depth_png
-from pointsman.router import Probes, Router
+from pointsman.router import Probes, Router, check_place
 from pointsman.scores import DEFAULT, Parts, fit_scorer
 from pointsman.sweep import (
     Candidate,
@@ -117,7 +117,9 @@ def train_router(
         progress: called with (heads trained, heads in all).
 
     Raises:
-        MismatchError: ``adapter_names`` contradict the features.
+        ArtefactError: ``out`` holds something else, or cannot be written.
+        MismatchError: ``adapter_names`` contradict the features, or the labels of a router in
+            ``out``.
         SampleError: a class without training samples, or an empty split.
     """
     settings = settings or TrainSettings()
@@ -130,6 +132,8 @@ def train_router(
             str(features.path),
             "leave the option out: the names are read from the features",
         )
+    if out is not None:
+        check_place(out, features.labels)
     for split in ("train", "val"):
         _check_split(features, split)
     layers = settings.layers or features.recipe.layers
