@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 README, CARD = "README.md", "src/pointsman/pocket/README.md"
 PERFORMANCE, EVALUATION = "docs/performance.md", "docs/evaluation.md"
+CONCEPTS = "docs/concepts.md"
 _WIDTH = 100
 _DRAWN_GOAL, _CHANGED_GOAL, _COLOUR_GOAL = "97%", "95%", "97%"
 _TIMES = "times as fast as the original"
@@ -352,7 +353,28 @@ def evaluation(document: Document) -> None:
     document.sentence(r"> Routing (?:pays|does not pay): [^\n]*(?:\n> [^\n]*)*", quoted)
 
 
-PARTS = {README: readme, CARD: card, PERFORMANCE: performance, EVALUATION: evaluation}
+def concepts(document: Document) -> None:
+    sealed = read("bundle_mutations")
+    unsealed = sealed["adapters_without_seal"]
+    document.sentence(
+        r"[\d,]+ were refused, each in one line, and [\d,]+ were accepted and changed no answer",
+        f"{sealed['refused']:,} were refused, each in one line, and "
+        f"{sealed['accepted_and_changing_nothing']:,} were\naccepted and changed no answer",
+    )
+    document.sentence(
+        r"Of [\d,]+ mutations of adapters that are not sealed, [\d,]+ changed an answer",
+        f"Of {unsealed['mutations']:,} mutations of adapters\nthat are not sealed, "
+        f"{unsealed['accepted_and_changing_an_answer']:,} changed an answer",
+    )
+
+
+PARTS = {
+    README: readme,
+    CARD: card,
+    PERFORMANCE: performance,
+    EVALUATION: evaluation,
+    CONCEPTS: concepts,
+}
 
 
 def main() -> None:
