@@ -442,6 +442,8 @@ def test_folders_given_for_one_another(
             assert "no config.json in it" in line or "a checkpoint of type None" in line
         line = refused("adapters", "train", "calendar", dataset, "--base", base, "--out", folder)
         assert line.startswith(f"{folder}: holds ")
+        line = refused("evaluate", "--data", "nowhere", "--config", config, "--out", folder)
+        assert line == f"{folder}: holds {kind}, not an evaluation; choose another --out"
     assert "a folder, not a .pt" in refused("adopt", router, "--adapter-names", "a", *out)
     assert "no such folder; give a dataset" in refused("preprocess", dataset / "train.jsonl", *out)
     assert {kind: tree(folder) for kind, folder in folders.items()} == before

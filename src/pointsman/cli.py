@@ -357,8 +357,11 @@ def evaluate(
     """Measure routing, and the success of routed, oracle, base and wrong-adapter answers."""
     from pointsman.data.dataset import read_samples_of
     from pointsman.evaluate import evaluate, save
+    from pointsman.files import refuse_other
     from pointsman.project import load_project
 
+    if out is not None:
+        refuse_other(out, "an evaluation")  # before the work, not after it
     with ExitStack() as stack:
         answers = task and config is not None and load_project(config).base is not None
         alone = None
