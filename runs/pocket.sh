@@ -13,18 +13,19 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(realpath -m "${1:-$root/pocket-out}")
 scale=${2:-full}
 adapters="calendar claim-window provider-select"
-# Epochs of each, and the tasks of which it sees all samples, as it does where another widget stands
-# on the screen; of the rest, which is learnt at once, half.
-declare -A epochs=([calendar]=3 [claim-window]=3 [provider-select]=2.5)
-declare -A all_of=([calendar]="other-month|next-month|previous-month|rank"
-    [claim-window]="rank|type" [provider-select]="row|rank")
+# Epochs of each; the tasks of which it sees all samples, and those of which it sees them twice: what
+# is hardest is asked least. Of the rest, which is learnt at once, every fourth.
+declare -A epochs=([calendar]=3 [claim-window]=2.1 [provider-select]=2.3)
+declare -A all_of=([calendar]="next-month|previous-month|rank" [claim-window]="none"
+    [provider-select]="row|rank")
+declare -A twice=([calendar]="other-month" [claim-window]="rank|type" [provider-select]="none")
 sizes=544x416,576x432,608x448,640x448,640x480,672x480,704x512,736x512,768x544,800x576
 if [ "$scale" = toy ]; then
     samples=60 routed=60 each=3 sizes=320x256 from=1 layers=1 workers=1
     training="--rank 4 --alpha 8 --batch-size 4"
     epochs=([calendar]=1 [claim-window]=1 [provider-select]=1)
 else
-    samples=800000 routed=20000 each=6 from=2 layers=1,2 workers=$(nproc)
+    samples=1200000 routed=20000 each=6 from=2 layers=1,2 workers=$(nproc)
     # Large windows and upright ones too, for what is asked of the adapters; the router needs few.
     all_sizes=$sizes,832x608,864x640,896x560,928x672,960x640,1024x640,1024x768,1088x704,1152x736
     all_sizes=$all_sizes,1216x768,1280x720,1280x800,544x720,608x800,656x896,704x960,768x1024,896x1152
@@ -52,7 +53,8 @@ pointsman data screens --out "$work/routed" -n $routed --seed 43 --per-image $ea
 train_adapter() {
     local name=$1 chosen=$work/screens/$1-chosen.jsonl  # beside the pictures that it names
     if [ ! -f adapters/$name/adapter_config.json ]; then
-        awk '/"task": "('"${all_of[$name]}"')"|"stratum": "text-decides"/ || NR % 2' \
+        awk '/"task": "('"${twice[$name]}"')"/ { print; print; next }
+            /"task": "('"${all_of[$name]}"')"/ || NR % 4 == 0' \
             "$work/screens/$name.jsonl" > "$chosen"
         pointsman adapters train $name "$chosen" --base base --epochs ${epochs[$name]} \
             --layers-from $from $training --out adapters/$name
