@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -56,6 +57,8 @@ _OWNERS = {
     "row": "provider-select",
 }
 _PER_PHRASING = 3
+_RARE = 100
+"""Samples of each task of which the fresh ones hold fewer: of 25, one that is wrong is 4%"""
 _EVERYONE = 240
 """Samples of a set that everyone answers"""
 _CHANGED = 80
@@ -86,6 +89,9 @@ def main() -> None:
                 "right adapter": known_adapter(engine, samples, fields),
             }
             print(name, json.dumps(result[name]["everyone"]), file=sys.stderr, flush=True)
+        result["rare tasks"] = {
+            "right adapter": known_adapter(engine, rare_tasks(engine, Path(folder)), ["task"])
+        }
         for name, samples in changed_sets(engine, Path(folder)):
             result[name] = known_adapter(engine, samples, ["stratum"])
             print(name, json.dumps(result[name]["all"]), file=sys.stderr, flush=True)
@@ -107,6 +113,21 @@ def whole_sets(engine: Engine, folder: Path, number: int) -> Iterator[Set]:
     yield "unseen phrasings", unseen
     write_screens(folder / "fresh", number, seed=SEED, per_image=2)
     yield "fresh", read_samples_of(folder / "fresh" / "samples.jsonl", labels)
+
+
+def rare_tasks(engine: Engine, folder: Path) -> list[RoutingSample]:
+    """Other fresh screens, for the tasks that are rare among the fresh ones."""
+    labels = engine.router.labels
+    fresh = read_samples_of(folder / "fresh" / "samples.jsonl", labels)
+    found = Counter(sample.extra["task"] for sample in fresh if sample.in_scope)
+    write_screens(folder / "more", 60 * _RARE, seed=SEED + 1, out_of_scope=0, per_image=2)
+    more = read_samples_of(folder / "more" / "samples.jsonl", labels)
+    return [
+        sample
+        for task, number in found.items()
+        if number < _RARE
+        for sample in [other for other in more if other.extra["task"] == task][:_RARE]
+    ]
 
 
 def changed_sets(engine: Engine, folder: Path) -> Iterator[Set]:

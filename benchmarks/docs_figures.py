@@ -241,6 +241,7 @@ def answer_rows(pocket: dict[str, Any]) -> list[str]:
     for whole, shown in (
         ("real screens", "real"),
         ("fresh", "fresh drawn"),
+        ("rare tasks", "rare tasks drawn"),
         ("unseen phrasings", "unseen phrasings"),
     ):
         for key, found in pocket[whole]["right adapter"].items():
@@ -248,6 +249,7 @@ def answer_rows(pocket: dict[str, Any]) -> list[str]:
             goal = {
                 "real": _REAL_GOALS.get(name, ""),
                 "fresh drawn": _DRAWN_GOAL,
+                "rare tasks drawn": _DRAWN_GOAL,
                 "unseen phrasings": "90%" if name == "all" else "",
             }[shown]
             rows.append(cells(f"{shown}, {name}", str(found["n"]), percent(found["oracle"]), goal))
