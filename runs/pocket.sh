@@ -2,8 +2,8 @@
 # Rebuilds the whole pocket from nothing: the base, three adapters and the router.
 #
 # Usage: runs/pocket.sh [WORK_FOLDER]        the base on a GPU (runs/pocket_base.sh: three runs of
-#                                            under ten minutes), the rest on the same machine: the
-#                                            adapters take some 20 minutes on a GPU of each one's own
+#                                            under ten minutes), the rest on the same machine; the
+#                                            adapters take some 20 minutes with a GPU for each
 #        runs/pocket.sh WORK_FOLDER toy      everything at toy scale: two minutes on one core
 #
 # Run again to go on. A base that lies in WORK_FOLDER/base already is taken as it is, so that it can
