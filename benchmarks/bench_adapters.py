@@ -19,11 +19,13 @@ from common import ROOT, report
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pointsman.base import Base, load_base, make_prompt
-from pointsman.console import quiet_libraries
-from pointsman.engine import pocket_folder
-from pointsman.forward import Forward
-from pointsman.stacked import GROUPS, Lora, Stack
+from pointsman.adapters.weights import GROUPS, Lora
+from pointsman.cli.console import quiet_libraries
+from pointsman.conversation import make_prompt
+from pointsman.engine.forward import Forward
+from pointsman.engine.lora_stack import LoraStack
+from pointsman.models.base import Base, load_base
+from pointsman.pocket import pocket_folder
 
 RANK, FROM = 16, 2
 COUNTS, BATCHES = (8, 64, 256, 1000), (1, 8, 32)
@@ -68,7 +70,9 @@ def main() -> None:
 
 def forward_of(folder: str, count: int) -> Forward:
     base = load_base(folder)
-    stack = Stack(base, [random_lora(base, index) for index in range(count)], resident=count + 1)
+    stack = LoraStack(
+        base, [random_lora(base, index) for index in range(count)], resident=count + 1
+    )
     return Forward(base, stack, BATCHES[-1])
 
 

@@ -36,16 +36,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from pointsman.base import Prompt
-from pointsman.calibrate import reliability
-from pointsman.console import progress, quiet_libraries
-from pointsman.encoder import TextEncoder, load_encoder
-from pointsman.features import FeatureRecipe, Features, Origin, extract
+from pointsman.cli.console import progress, quiet_libraries
+from pointsman.conversation import Prompt, user_turn
+from pointsman.evaluation.curves import reliability
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
-from pointsman.router import Router
-from pointsman.sample import user_turn
-from pointsman.sweep import read_by
-from pointsman.train import TrainSettings, train_router
+from pointsman.models.features import FeatureRecipe, Origin, extract
+from pointsman.models.text_encoder import TextEncoder, load_encoder
+from pointsman.routing.feature_store import Features
+from pointsman.routing.model_selection import select_features
+from pointsman.routing.router import Router
+from pointsman.routing.train import TrainSettings, train_router
 
 DATA = ROOT.parent / "shared" / "data" / "clinc150" / "data_full.json"
 RECIPE = FeatureRecipe((2, 4, 6), ("mean",))
@@ -154,7 +154,7 @@ def features_of(
 def judge_of(router: Router, values: dict[str, Tensor]) -> Judge:
     def judge(split: str) -> tuple[Tensor, Tensor]:
         with torch.inference_mode():
-            evidence = router.read(read_by(router.recipe, RECIPE, values[split]))
+            evidence = router.read(select_features(router.recipe, RECIPE, values[split]))
         return evidence.logits.argmax(-1), evidence.scores
 
     return judge
@@ -162,14 +162,14 @@ def judge_of(router: Router, values: dict[str, Tensor]) -> Judge:
 
 def ece_of(router: Router, values: Tensor, labels: Tensor) -> float:
     with torch.inference_mode():
-        evidence = router.read(read_by(router.recipe, RECIPE, values))
+        evidence = router.read(select_features(router.recipe, RECIPE, values))
     best = router.calibration.probabilities(evidence.logits).max(-1)
     return reliability(best.values, best.indices == labels).ece
 
 
 def regression(recipe: FeatureRecipe, values: dict[str, Tensor], labels: Tensor) -> Judge:
     def read(split: str) -> Any:
-        return read_by(recipe, RECIPE, values[split]).numpy()
+        return select_features(recipe, RECIPE, values[split]).numpy()
 
     model = LogisticRegression(C=10, max_iter=1000).fit(read("train"), labels.numpy())
 
@@ -188,7 +188,7 @@ def nearest(texts: Texts, names: list[str], values: dict[str, Tensor]) -> Judge:
         text: vector
         for split, rows in texts.items()
         for (text, _), vector in zip(
-            rows, read_by(LAST, RECIPE, values[split]).tolist(), strict=True
+            rows, select_features(LAST, RECIPE, values[split]).tolist(), strict=True
         )
     }
 

@@ -32,14 +32,16 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 
-from pointsman.adapters import PROJECTIONS
-from pointsman.base import Base, Prompt, load_base, make_prompt
-from pointsman.console import progress, quiet_libraries
-from pointsman.data.screens.screen import draw_screens
-from pointsman.engine import Engine, pocket_folder
-from pointsman.forward import Forward
+from lab.screens.screen import draw_screens
+from pointsman.adapters.load import PROJECTIONS
+from pointsman.cli.console import progress, quiet_libraries
+from pointsman.conversation import Prompt, make_prompt
+from pointsman.engine.engine import Engine
+from pointsman.engine.forward import Forward
+from pointsman.models.base import Base, load_base
+from pointsman.pocket import pocket_folder
 from pointsman.project import Project, load_project
-from pointsman.router import Router
+from pointsman.routing.router import Router
 
 NAMES = ("calendar", "claim-window", "provider-select")
 SIZE = (640, 448)

@@ -25,11 +25,12 @@ from random_qwen import RANK, SHAPES, Shape, make_base, make_encoded, make_lora,
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pointsman.base import Base, Encoded
-from pointsman.features import pool
-from pointsman.forward import Forward, Routing
-from pointsman.slots import GRAIN, KEYS, VALUES
-from pointsman.stacked import Stack
+from pointsman.engine.forward import Forward, Routing
+from pointsman.engine.kv_cache import GRAIN, KEYS, VALUES
+from pointsman.engine.lora_stack import LoraStack
+from pointsman.models.base import Base
+from pointsman.models.encoding import Encoded
+from pointsman.models.features import pool
 
 ADAPTERS, SLOTS = 8, 32
 STEPS = 16
@@ -116,7 +117,7 @@ class Setup:
     batches: dict[int, Encoded]
 
     @property
-    def stack(self) -> Stack:
+    def stack(self) -> LoraStack:
         return self.forward.stack
 
     def first_tokens(self, requests: int, route_layer: int | None) -> list[int]:
@@ -154,7 +155,7 @@ def set_up(run: Run, adapters: int, *, resident: int | None = None, prompts: boo
     run.forget()
     shape, base = run.shape, make_base(run.shape, run.device, run.dtype)
     loras = [make_lora(shape, f"a{i}", run.device, run.dtype) for i in range(adapters)]
-    stack = Stack(base, loras, resident=resident, max_rank=RANK)
+    stack = LoraStack(base, loras, resident=resident, max_rank=RANK)
     shapes = [(1, shape.padded), (8, shape.padded)] if prompts else []
     compiler = torch.compile if run.is_compiled else None
     forward = Forward(base, stack, SLOTS, compiler, shapes)

@@ -27,22 +27,22 @@ from common import report
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from pointsman.base import Base, load_base
-from pointsman.console import quiet_libraries
+from lab.screens import write_screens
+from lab.screens.questions import ask_about
+from lab.screens.scene import draw_scene
+from lab.screens.screen import make_screen
+from lab.screens.write import record_of
+from pointsman.cli.console import quiet_libraries
 from pointsman.data.generate import generate
-from pointsman.data.screens import write_screens
-from pointsman.data.screens.questions import ask_about
-from pointsman.data.screens.scene import draw_scene
-from pointsman.data.screens.screen import make_screen
-from pointsman.data.screens.write import record_of
-from pointsman.engine import pocket_folder
-from pointsman.extend import extend_router
-from pointsman.features import Features, preprocess, read_features
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
-from pointsman.router import Router
+from pointsman.models.base import Base, load_base
+from pointsman.pocket import pocket_folder
+from pointsman.routing.extend import extend_router
+from pointsman.routing.feature_store import Features, preprocess, read_features
+from pointsman.routing.model_selection import select_features
+from pointsman.routing.router import Router
+from pointsman.routing.train import TrainSettings, train_router
 from pointsman.sample import to_jsonl
-from pointsman.sweep import read_by
-from pointsman.train import TrainSettings, train_router
 
 KINDS = ("mail", "player", "settings")
 SIZES = [(544, 416), (576, 432), (608, 448), (640, 448), (640, 480)]
@@ -173,8 +173,8 @@ def runs(router: Router, made: dict[str, Features], way: str, n: int) -> Iterato
             yield {
                 "kind": kind,
                 "seconds": seconds,
-                "new": judge(grown, read_by(grown.recipe, old.recipe, new), own),
-                "old": judge(grown, read_by(grown.recipe, old.recipe, values), labels),
+                "new": judge(grown, select_features(grown.recipe, old.recipe, new), own),
+                "old": judge(grown, select_features(grown.recipe, old.recipe, values), labels),
             }
 
 

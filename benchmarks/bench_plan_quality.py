@@ -21,25 +21,19 @@ from common import ROOT, SCREENS, report
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from lab.screens import write_screens
 from pointsman import route_and_generate
-from pointsman.adapters import (
-    CONFIG,
-    NOTE,
-    WEIGHTS,
-    AdapterSettings,
-    load_base_with_loras,
-    train_adapter,
-)
-from pointsman.base import Base, load_base
-from pointsman.console import progress, quiet_libraries
+from pointsman.adapters.files import CONFIG, NOTE, WEIGHTS
+from pointsman.adapters.load import load_base_with_loras
+from pointsman.adapters.train import AdapterSettings, train_adapter
+from pointsman.cli.console import progress, quiet_libraries
 from pointsman.data.dataset import read_samples_of
-from pointsman.data.screens import write_screens
-from pointsman.engine import pocket_folder
-from pointsman.features import load_prompt
+from pointsman.evaluation.metrics import is_hit
 from pointsman.files import read_object, read_tensors
-from pointsman.metrics import is_hit
-from pointsman.router import Router
-from pointsman.sample import RoutingSample, read_samples
+from pointsman.models.base import Base, load_base
+from pointsman.pocket import pocket_folder
+from pointsman.routing.router import Router
+from pointsman.sample import RoutingSample, load_prompt, read_samples
 
 SEED = 70_000
 """Of the screens to train on; the fresh ones have the next. No other set is drawn with them."""

@@ -26,23 +26,23 @@ from typing import Any
 from common import ROOT, SCREENS, report
 from PIL import Image, ImageOps
 
-from pointsman.console import progress, quiet_libraries
+from lab.screens import write_screens
+from lab.screens.calendar_look import ordinal
+from lab.screens.counting import RANKS
+from lab.screens.questions import Question
+from lab.screens.scene import Scene, draw_scene
+from lab.screens.screen import make_screen
+from lab.screens.values import typed_value
+from lab.screens.widget import Target, Widget
+from lab.screens.write import record_of
+from pointsman.cli.console import progress, quiet_libraries
 from pointsman.data.dataset import read_samples_of
-from pointsman.data.screens import write_screens
-from pointsman.data.screens.calendar_look import ordinal
-from pointsman.data.screens.counting import RANKS
-from pointsman.data.screens.questions import Question
-from pointsman.data.screens.scene import Scene, draw_scene
-from pointsman.data.screens.screen import make_screen
-from pointsman.data.screens.values import typed_value
-from pointsman.data.screens.widget import Target, Widget
-from pointsman.data.screens.write import record_of
-from pointsman.engine import Engine, pocket_folder
-from pointsman.evaluate import Evaluation, evaluate
-from pointsman.features import load_prompt
+from pointsman.engine.engine import Engine
+from pointsman.evaluation.evaluate import Evaluation, evaluate
+from pointsman.evaluation.metrics import Prediction, is_hit
 from pointsman.files import write_text
-from pointsman.metrics import Prediction, is_hit
-from pointsman.sample import Box, RoutingSample, to_jsonl
+from pointsman.pocket import pocket_folder
+from pointsman.sample import Box, RoutingSample, load_prompt, to_jsonl
 
 SEED = 90_000
 """Of screens and instructions that nothing was trained on."""

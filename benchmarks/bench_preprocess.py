@@ -13,14 +13,16 @@ from pathlib import Path
 import torch
 from common import report
 
-from pointsman.base import Base, load_base
-from pointsman.console import quiet_libraries
+from lab.screens import write_screens
+from pointsman.cli.console import quiet_libraries
 from pointsman.data.dataset import Dataset, read_dataset
 from pointsman.data.generate import generate
-from pointsman.data.screens import write_screens
-from pointsman.engine import pocket_folder
-from pointsman.features import FeatureRecipe, load_prompt, preprocess
-from pointsman.vision import ImageCache
+from pointsman.models.base import Base, load_base
+from pointsman.models.features import FeatureRecipe
+from pointsman.models.vision import ImageCache
+from pointsman.pocket import pocket_folder
+from pointsman.routing.feature_store import preprocess
+from pointsman.sample import load_prompt
 
 SAMPLES, ROUNDS = 48, 5
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from common import report
 
+from lab.screens import write_screens
 from pointsman.data.generate import generate
-from pointsman.data.screens import write_screens
 
 KILLS, SAMPLES = 20, 320
 
@@ -35,7 +35,7 @@ def main() -> None:
         generate(sources, folder / "dataset", val=0.2, test=0.2)
 
         def start(out: str) -> subprocess.Popen[bytes]:
-            command = [sys.executable, "-m", "pointsman.cli", "preprocess"]
+            command = [sys.executable, "-m", "pointsman", "preprocess"]
             command += [str(folder / "dataset"), "--out", str(folder / out)]
             return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

@@ -15,13 +15,14 @@ from typing import Any
 
 from common import SCREENS, report
 
-from pointsman.console import progress, quiet_libraries
+from pointsman.cli.console import progress, quiet_libraries
 from pointsman.data.dataset import read_samples_of
-from pointsman.engine import Engine, pocket_folder
-from pointsman.evaluate import Evaluation, evaluate
-from pointsman.metrics import Prediction, curve
+from pointsman.engine.engine import Engine
+from pointsman.evaluation.curves import rejected_at
+from pointsman.evaluation.evaluate import Evaluation, evaluate
+from pointsman.evaluation.metrics import Prediction, curve
+from pointsman.pocket import pocket_folder
 from pointsman.project import FILE_NAME, load_project
-from pointsman.selective import rejected_at
 
 COVERAGE = 0.95
 GOALS = {

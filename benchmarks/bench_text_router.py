@@ -22,16 +22,16 @@ import torch
 from common import ROOT, report
 from transformers import AutoModel, AutoTokenizer
 
-from pointsman.base import Prompt, make_prompt
-from pointsman.console import progress, quiet_libraries
+from pointsman.cli.console import progress, quiet_libraries
+from pointsman.conversation import Prompt, make_prompt
 from pointsman.data.dataset import read_dataset
 from pointsman.data.generate import generate
-from pointsman.encoder import TextEncoder, load_encoder
-from pointsman.evaluate import evaluate
-from pointsman.features import FeatureRecipe, preprocess
-from pointsman.router import Router
-from pointsman.train import train_router
-from pointsman.with_peft import route
+from pointsman.evaluation.evaluate import evaluate
+from pointsman.models.features import FeatureRecipe
+from pointsman.models.text_encoder import TextEncoder, load_encoder
+from pointsman.routing.feature_store import preprocess
+from pointsman.routing.router import Router
+from pointsman.routing.train import train_router
 
 TEXTS = ROOT.parent / "shared" / "data" / "clinc150" / "data_full.json"
 INTENTS = 20
@@ -106,7 +106,7 @@ def timed(
     encoder: TextEncoder, router: Router, stock: Way, prompts: Sequence[Prompt]
 ) -> dict[str, Any]:
     def ask(some: Sequence[Prompt]) -> object:
-        return route(encoder, router, some)
+        return router.route(encoder, some)
 
     ones = [prompts[at : at + 1] for at in range(len(prompts))]
     mine, theirs = seconds([ask, stock], ones)

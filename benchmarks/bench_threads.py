@@ -12,11 +12,12 @@ from pathlib import Path
 import torch
 from common import report
 
-from pointsman.adapters import load_base_with_loras
-from pointsman.base import Prompt, make_prompt
-from pointsman.console import quiet_libraries
-from pointsman.data.screens import draw_screen
-from pointsman.engine import Engine, pocket_folder
+from lab.screens import draw_screen
+from pointsman.adapters.load import load_base_with_loras
+from pointsman.cli.console import quiet_libraries
+from pointsman.conversation import Prompt, make_prompt
+from pointsman.engine.engine import Engine
+from pointsman.pocket import pocket_folder
 from pointsman.project import load_project
 
 THREADS, REQUESTS, DISTINCT, NEW_TOKENS = 8, 50, 24, 12

@@ -18,10 +18,10 @@ from pathlib import Path
 from common import ROOT, SCREENS, report
 from PIL import Image
 
-from pointsman.console import progress, quiet_libraries
+from pointsman.cli.console import progress, quiet_libraries
 from pointsman.data.dataset import read_samples_of
-from pointsman.engine import Engine
-from pointsman.evaluate import evaluate, save
+from pointsman.engine.engine import Engine
+from pointsman.evaluation.evaluate import evaluate, save
 
 BROWSERS = ("chromium", "chromium-headless-shell", "google-chrome")
 PICTURE = ROOT / "docs" / "report.png"

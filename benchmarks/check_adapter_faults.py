@@ -15,9 +15,10 @@ from peft import PeftModel
 sys.path.insert(0, str(ROOT / "tests"))
 
 from adapter_faults import FAULTS, LAYOUTS, VLLM, make_layout, plant
+
 from conftest import make_adapter, make_base
-from pointsman.base import load_base
-from pointsman.check_adapter import check_adapter
+from pointsman.adapters.check.check import check_adapter
+from pointsman.models.base import load_base
 
 
 def is_silent(base: Path, folder: Path) -> bool:

@@ -35,19 +35,21 @@ from mutators import canary_of, mutate
 
 sys.path.insert(0, str(ROOT / "tests"))
 
-from conftest import ADAPTERS, make_adapter, make_base, make_sources
 from engines import MIXED
-from pointsman.adapter_seal import seal_adapters
-from pointsman.adapters import NOTE
-from pointsman.base import Base, load_base
-from pointsman.console import progress, quiet_libraries
+
+from conftest import ADAPTERS, make_adapter, make_base, make_sources
+from pointsman.adapters.files import NOTE
+from pointsman.adapters.seal import seal_adapters
+from pointsman.cli.console import progress, quiet_libraries
 from pointsman.data.generate import generate
-from pointsman.engine import Engine
+from pointsman.engine.engine import Engine
 from pointsman.errors import PointsmanError
-from pointsman.features import FeatureRecipe, preprocess
 from pointsman.files import write_json
+from pointsman.models.base import Base, load_base
+from pointsman.models.features import FeatureRecipe
 from pointsman.project import load_project
-from pointsman.train import TrainSettings, train_router
+from pointsman.routing.feature_store import preprocess
+from pointsman.routing.train import TrainSettings, train_router
 
 # How often each is drawn; the last two have little that could change an answer.
 SHARES = {

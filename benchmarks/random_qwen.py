@@ -8,11 +8,11 @@ import torch
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from pointsman.base import Base, Encoded
-from pointsman.checkpoint import Fingerprint
-from pointsman.products import quicken
-from pointsman.stacked import Lora
-from pointsman.vision import ImageCache
+from pointsman.adapters.weights import Lora
+from pointsman.models.base import Base
+from pointsman.models.checkpoint import Fingerprint
+from pointsman.models.encoding import Encoded
+from pointsman.models.vision import ImageCache, use_onednn
 
 RANK = 16
 IMAGE_TOKEN = 5
@@ -151,7 +151,7 @@ def make_base(shape: Shape, device: torch.device, dtype: torch.dtype) -> Base:
         torch.set_default_dtype(usual)
     model.generation_config.pad_token_id = 0
     model.generation_config.eos_token_id = None
-    quicken(model)
+    use_onednn(model)
     if device.type == "cuda":
         torch.backends.cuda.enable_cudnn_sdp(False)  # as load_base does
     return Base(

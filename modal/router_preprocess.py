@@ -25,10 +25,10 @@ app = modal.App("pointsman-preprocess")
 
 @app.function(image=IMAGE, gpu="H100", volumes={"/data": VOLUME}, timeout=6 * 3600)
 def preprocess(dataset_dir: str, out_dir: str, base: str, layers: str, max_pixels: int) -> str:
-    from pointsman.base import load_base
     from pointsman.data.dataset import read_dataset
-    from pointsman.features import FeatureRecipe
-    from pointsman.features import preprocess as run_preprocess
+    from pointsman.models.base import load_base
+    from pointsman.models.features import FeatureRecipe
+    from pointsman.routing.feature_store import preprocess as run_preprocess
 
     loaded = load_base(base, max_pixels=max_pixels or None)
     depths = tuple(int(layer) for layer in layers.split(",") if layer)

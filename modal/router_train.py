@@ -25,7 +25,7 @@ app = modal.App("pointsman-train")
 
 @app.function(image=IMAGE, cpu=4, volumes={"/data": VOLUME}, timeout=3600)
 def train(preprocessed_dir: str, out_dir: str, adapter_names: str, seed: int) -> str:
-    from pointsman.train import TrainSettings, train_router
+    from pointsman.routing.train import TrainSettings, train_router
 
     names = [name.strip() for name in adapter_names.split(",")] if adapter_names else None
     router = train_router(

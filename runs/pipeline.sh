@@ -3,7 +3,7 @@
 # Usage: runs/pipeline.sh [WORK_FOLDER]; run again to go on where it stopped.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-export PATH=$root/.venv/bin:$PATH
+export PATH=$root/.venv/bin:$PATH PYTHONPATH=$root  # lab/ draws the screens
 mkdir -p "${1:-pipeline-out}" && cd "${1:-pipeline-out}"
 
 cat > pointsman.toml <<TOML
@@ -16,7 +16,7 @@ provider-select = "adapters/provider-select"
 TOML
 
 # 1. Data: one training set for each adapter, as a user would already have
-pointsman data screens --out screens -n 300 --seed 1 --sizes 640x448,576x416
+python -m lab.screens --out screens -n 300 --seed 1 --sizes 640x448,576x416
 # 2. Adapters: a LoRA each, leaving the lower half of the base alone
 for name in calendar claim-window provider-select; do
     [ -f adapters/$name/adapter_config.json ] ||

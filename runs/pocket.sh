@@ -34,8 +34,9 @@ else
 fi
 default=$root/.venv/bin/python
 export PYTHON=${PYTHON:-$([ -x "$default" ] && echo "$default" || echo python3)}
-export PYTHONPATH=$root/src${PYTHONPATH:+:$PYTHONPATH}
-pointsman() { "$PYTHON" -c 'from pointsman.cli import main; main()' "$@"; }
+export PYTHONPATH=$root/src:$root${PYTHONPATH:+:$PYTHONPATH}
+screens() { "$PYTHON" -m lab.screens "$@"; }
+pointsman() { "$PYTHON" -m pointsman "$@"; }
 
 if [ ! -f "$work/base/config.json" ]; then
     "$root/runs/pocket_base.sh" "$work" "$([ "$scale" = toy ] && echo toy || echo all)"
@@ -47,9 +48,9 @@ mkdir -p "$work/model" && cd "$work/model"
 cp "$root/src/pointsman/pocket/model/pointsman.toml" .
 
 # What the adapters learn from, and other screens for the router.
-pointsman data screens --out "$work/screens" -n $samples --seed 37 --per-image $each --vary \
+screens --out "$work/screens" -n $samples --seed 37 --per-image $each --vary \
     --out-of-scope 0.03 --sizes "${all_sizes:-$sizes}" --workers $workers
-pointsman data screens --out "$work/routed" -n $routed --seed 43 --per-image $each --vary \
+screens --out "$work/routed" -n $routed --seed 43 --per-image $each --vary \
     --sizes "$sizes" --workers $workers
 train_adapter() {
     local name=$1 chosen=$work/screens/$1-chosen.jsonl  # beside the pictures that it names

@@ -12,7 +12,7 @@
 # Where each run is another machine's, WORK_FOLDER/base-run travels to it and back: seven files,
 # none above 16 MiB. weights-*.safetensors, progress.json and log.jsonl are needed; with
 # optimiser-*.safetensors the momentum is kept, without them it starts anew.
-# Drawing needs the typefaces of 'pointsman[screens]'; FONTS names a folder with more of them, as
+# Drawing needs the packages font-roboto and font-source-sans-pro; FONTS names a folder with more of them, as
 # NAME-Regular.ttf and NAME-Bold.ttf. PYTHON names the interpreter.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -21,7 +21,7 @@ what=${2:-all}
 default=$root/.venv/bin/python
 python=${PYTHON:-$([ -x "$default" ] && echo "$default" || echo python3)}
 # Drawing is one process for each core: none may start threads of its own.
-export PYTHONPATH=$root/src${PYTHONPATH:+:$PYTHONPATH} OMP_NUM_THREADS=1
+export PYTHONPATH=$root/src:$root${PYTHONPATH:+:$PYTHONPATH} OMP_NUM_THREADS=1
 # Canvases of all sizes would leave memory in pieces.
 export PYTORCH_ALLOC_CONF=expandable_segments:True
 # Twice: they are few beside the bundled ones.
@@ -34,10 +34,10 @@ start=("$python" -m)
 
 seed=1
 run() {
-    "${start[@]}" pointsman.pocket.pretrain --out "$work/base-run" --seed "$seed" \
+    "${start[@]}" lab.pretrain --out "$work/base-run" --seed "$seed" \
         ${fonts[@]+"${fonts[@]}"} "$@"
 }
-export_base() { "$python" -m pointsman.pocket.pretrain.export "$work/base-run" "$work/base"; }
+export_base() { "$python" -m lab.pretrain.export "$work/base-run" "$work/base"; }
 
 case $what in
     1) run --budget-seconds 560 --runs-left 3 ;;

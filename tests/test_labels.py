@@ -110,13 +110,13 @@ def test_a_mismatch_names_both_sides_and_the_mend() -> None:
 @pytest.mark.parametrize("names", [None, "calendar", {"calendar": 0}, ["a", 1], [["a"]], 3])
 def test_what_is_no_list_of_names_is_refused_naming_the_file(names: object) -> None:
     with pytest.raises(LabelError, match=r"^config\.json: the adapter names are .*not a list"):
-        LabelMap.of(names, "config.json")
+        LabelMap.from_json(names, "config.json")
 
 
 def test_names_from_a_file_are_refused_naming_the_file() -> None:
-    assert LabelMap.of(["b", "a"], "config.json").names == ("b", "a")
+    assert LabelMap.from_json(["b", "a"], "config.json").names == ("b", "a")
     with pytest.raises(LabelError, match=r"^config\.json: adapter name 'a\.b' is not legal"):
-        LabelMap.of(["a.b"], "config.json")
+        LabelMap.from_json(["a.b"], "config.json")
 
 
 def test_random_text_is_a_legal_map_or_one_clear_line() -> None:

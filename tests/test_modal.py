@@ -8,10 +8,10 @@ from types import ModuleType
 
 import pytest
 
-from conftest import REPOSITORY
 from pointsman.errors import MismatchError
-from pointsman.features import Features, read_features
-from pointsman.router import Router
+from pointsman.routing.feature_store import Features, read_features
+from pointsman.routing.router import Router
+from support.tiny import REPOSITORY
 
 pytest.importorskip("modal", reason="the modal extra is not installed")
 # Modal warns that a function run locally does not see its volume; the tests give other folders.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import REPOSITORY
+from support.tiny import REPOSITORY
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_the_wheel_works_where_it_is_installed(wheel: Path, tmp_path: Path) -> N
         archive.extractall(tmp_path / "site")
     image = tmp_path / "site/pointsman/pocket/screens/images"
     picture = sorted(image.iterdir())[0]
-    command = [sys.executable, "-m", "pointsman.cli", "route", str(picture), "Click the 3rd"]
+    command = [sys.executable, "-m", "pointsman", "route", str(picture), "Click the 3rd"]
     done = subprocess.run(
         [*command, "--json"],
         cwd=tmp_path,

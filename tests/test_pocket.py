@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pointsman.adapters import load_base_with_loras
-from pointsman.base import fingerprint_of, make_prompt
-from pointsman.demo import demo_samples
-from pointsman.engine import Engine, pocket_folder
-from pointsman.evaluate import evaluate
+from pointsman.adapters.load import load_base_with_loras
+from pointsman.conversation import make_prompt
+from pointsman.engine.engine import Engine
+from pointsman.evaluation.demo import demo_samples
+from pointsman.evaluation.evaluate import evaluate
+from pointsman.models.base import fingerprint_of
+from pointsman.pocket import pocket_folder
 from pointsman.project import load_project
-from pointsman.router import Router
+from pointsman.routing.router import Router
 from pointsman.sample import is_inside, read_samples
 
 MEGABYTE = 1_000_000

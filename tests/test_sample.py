@@ -4,18 +4,10 @@ from typing import get_args
 
 import pytest
 
+from pointsman.conversation import History, Turn, routed_part, user_turn
 from pointsman.errors import SampleError
 from pointsman.labels import LabelMap
-from pointsman.sample import (
-    History,
-    Turn,
-    parse_sample,
-    read_jsonl,
-    read_samples,
-    routed_part,
-    to_jsonl,
-    user_turn,
-)
+from pointsman.sample import parse_sample, read_jsonl, read_samples, to_jsonl
 
 LABELS = LabelMap(("calendar", "claim-window"))
 

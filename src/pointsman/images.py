@@ -12,7 +12,6 @@ MAX_PIXELS = 64_000_000
 MIN_SIDE = 8
 MAX_ASPECT = 200
 """Qwen3-VL's image processor refuses anything longer than this times its width."""
-
 Source = Path | str | bytes | Image.Image
 
 

@@ -14,7 +14,6 @@ from pointsman.files import digest_json
 
 OUT_OF_SCOPE = -1
 """Label of a sample that belongs to no adapter."""
-
 # A name becomes a PEFT module key ("." breaks it), a model name in a URL and a folder name.
 _LEGAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # `__base__` is PEFT's word for "no adapter"; the other two are fallbacks in the project file.
@@ -47,7 +46,7 @@ class LabelMap:
             seen[name.lower()] = name
 
     @classmethod
-    def of(cls, names: Any, where: str) -> "LabelMap":
+    def from_json(cls, names: Any, where: str) -> "LabelMap":
         """Validates a list read from a file. ``where`` names the file in the error."""
         if not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names):
             raise LabelError(f"{where}: the adapter names are {names!r}, not a list of strings")

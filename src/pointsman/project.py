@@ -85,7 +85,7 @@ def load_project(path: Path) -> Project:
     adapters = table.get("adapters")
     if not isinstance(adapters, dict) or not all(isinstance(v, str) for v in adapters.values()):
         raise ConfigError(f'{path}: needs [adapters] with lines of the form name = "path"')
-    _ = LabelMap.of(list(adapters), f"{path}: [adapters]")
+    _ = LabelMap.from_json(list(adapters), f"{path}: [adapters]")
     return Project(
         base=_located(table["base"], path.parent) if table.get("base") else None,
         adapters={name: _located(value, path.parent) for name, value in adapters.items()},

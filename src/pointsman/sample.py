@@ -4,18 +4,14 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, cast
 
+from pointsman.conversation import History, Prompt, Role, Turn, routed_part
 from pointsman.errors import SampleError
+from pointsman.images import load_image
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
 
-Role = Literal["system", "user", "assistant", "tool"]
 Box = tuple[float, float, float, float]
-History = Literal["conversation", "last-user"]
-"""How much of a conversation a router reads, see ``routed_part``."""
-
-Shown = TypeVar("Shown")
-
 PLACEHOLDER = "<image>"
 _ROLES: dict[str, Role] = {
     "human": "user",
@@ -32,18 +28,6 @@ _ROLE_ON_DISK: dict[Role, str] = {
     "tool": "tool",
 }
 _OURS = frozenset({"conversations", "messages", "image", "images", "label", "adapter", "bbox"})
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One turn of a conversation: text in order, with ``None`` where an image stands."""
-
-    role: Role
-    parts: tuple[str | None, ...]
-
-    @property
-    def text(self) -> str:
-        return "".join(part for part in self.parts if part is not None)
 
 
 @dataclass(frozen=True)
@@ -110,54 +94,6 @@ class RoutingSample:
         if self.bbox is not None:
             record["bbox"] = list(self.bbox)
         return record | dict(self.extra)
-
-
-def routed_part(
-    turns: Sequence[Turn], images: Sequence[Shown], history: History
-) -> tuple[tuple[Turn, ...], tuple[Shown, ...]]:
-    """What a router may see of a conversation: some of its turns, and the images shown in them.
-
-    Never an assistant turn: it holds the answer in the style of its adapter, hence the label.
-    ``conversation`` keeps all others, ``last-user`` only the user's last. Where that shows no
-    image, the one shown last before it stands in front of its text: it is what the user speaks of.
-
-    Args:
-        images: one for each ``None`` in the turns, in order.
-
-    Raises:
-        SampleError: more or fewer images than that, or no user turn.
-    """
-    places = sum(part is None for turn in turns for part in turn.parts)
-    if places != len(images):
-        raise SampleError(f"{len(images)} images for {places} places in the turns")
-    if not any(turn.role == "user" for turn in turns):
-        raise SampleError("a conversation without a user turn: there is nothing to route on")
-    following = iter(images)
-    shown = [[next(following) for part in turn.parts if part is None] for turn in turns]
-    seen = [at for at, turn in enumerate(turns) if turn.role != "assistant"]
-    if history == "conversation":
-        return tuple(turns[at] for at in seen), tuple(i for at in seen for i in shown[at])
-    last = max(at for at in seen if turns[at].role == "user")
-    before = [image for at in seen if at < last for image in shown[at]]
-    turn, own = turns[last], shown[last]
-    if own or not before:
-        return (turn,), tuple(own)
-    return (replace(turn, parts=(None, *turn.parts)),), (before[-1],)
-
-
-def check_text(text: str) -> None:
-    """Raises ``SampleError`` on text that cannot be written as UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise SampleError(
-            f"text {text[:40]!r} holds half a character (a lone surrogate); give it as UTF-8"
-        ) from None
-
-
-def user_turn(text: str, images: int = 1) -> Turn:
-    """A user turn of ``images`` images followed by ``text``."""
-    return Turn("user", (*[None] * images, text))
 
 
 def is_inside(point: tuple[float, float] | None, box: Box) -> bool:
@@ -334,3 +270,17 @@ def _with_label(
             f"the label map is {labels}"
         )
     return replace(sample, label=label, adapter=adapter)
+
+
+def load_prompt(
+    sample: RoutingSample, history: History = "conversation", *, images: bool = True
+) -> Prompt:
+    """What the router reads of a sample, see ``sample.routed_part``.
+
+    Args:
+        images: False reads no image file, for who reads text alone; the turns show none.
+    """
+    turns, paths = routed_part(sample.turns, sample.images, history)
+    if images:
+        return Prompt(turns, tuple(load_image(path) for path in paths))
+    return Prompt(tuple(replace(turn, parts=(turn.text,)) for turn in turns), ())

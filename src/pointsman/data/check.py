@@ -9,13 +9,13 @@ from typing import Any
 
 from pointsman.data import leaks
 from pointsman.data.dataset import IMAGES, MANIFEST, SPLITS, check_split, read_manifest
-from pointsman.data.pictures import Picture, decode
+from pointsman.data.image_digest import Picture, decode
 from pointsman.data.readers import image_bytes, read_lines
-from pointsman.data.report import Finding, Report
-from pointsman.data.scan import Progress
 from pointsman.errors import PointsmanError, SampleError
 from pointsman.files import digest_json, read_object
+from pointsman.findings import Finding, Report
 from pointsman.labels import LabelMap
+from pointsman.progress import CountProgress
 from pointsman.sample import RoutingSample, parse_sample
 
 MAX_RATIO = 10
@@ -46,7 +46,7 @@ class _Check:
     """One run: the findings so far and the means to add to them."""
 
     path: Path
-    progress: Progress
+    progress: CountProgress
     findings: list[Finding] = field(default_factory=list)
     pictures: dict[str, Picture | None] = field(default_factory=dict)
 
@@ -57,7 +57,7 @@ class _Check:
         self.findings.append(Finding("warning", kind, where, message))
 
 
-def check(path: Path, *, images: bool = True, progress: Progress | None = None) -> Report:
+def check(path: Path, *, images: bool = True, progress: CountProgress | None = None) -> Report:
     """Looks for everything that is wrong with a dataset folder; never stops at a fault.
 
     Args:
@@ -95,7 +95,7 @@ def _manifest(run: _Check) -> tuple[LabelMap | None, dict[str, Any] | None]:
         run.error("dataset", str(run.path), _without(str(error), run.path))
     try:
         adapters = read_object(run.path / MANIFEST).get("adapters")
-        return LabelMap.of(adapters, str(run.path)), None
+        return LabelMap.from_json(adapters, str(run.path)), None
     except PointsmanError:
         return None, None
 

@@ -18,7 +18,6 @@ IMAGES = "images"
 UNFINISHED = ".unfinished"
 """There while a dataset is being written, and after that was interrupted."""
 FORMAT_VERSION = 1
-
 _REGENERATE = "generate the dataset again"
 
 
@@ -142,7 +141,7 @@ def read_manifest(path: Path) -> tuple[LabelMap, dict[str, Any]]:
             f"{file}: format_version {manifest.get('format_version')!r} is not {FORMAT_VERSION}; "
             f"{_REGENERATE} with this version"
         )
-    labels = LabelMap.of(manifest.get("adapters"), str(file))
+    labels = LabelMap.from_json(manifest.get("adapters"), str(file))
     try:
         expected = fingerprint_of(manifest)
     except (KeyError, TypeError):

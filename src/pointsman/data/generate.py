@@ -17,18 +17,17 @@ from pointsman.data.dataset import (
     seal,
     write_files,
 )
-from pointsman.data.scan import Entry, Faults, Progress, Source, scan, store_images
+from pointsman.data.scan import Entry, Faults, Source, scan, store_images
 from pointsman.data.split import assign, group_by_shared
 from pointsman.errors import ArtefactError, ConfigError, LabelError, SampleError
 from pointsman.files import digest_json, read_object, write_bytes
 from pointsman.labels import LabelMap
+from pointsman.progress import CountProgress
 from pointsman.sample import RoutingSample
 
 OUT_OF_SCOPE_SOURCE = "out_of_scope"
 """The name that a source of samples for no adapter is given under."""
-
 _OUR_IMAGE = re.compile(r"\.?[0-9a-f]{16}\.\w+(\.partial)?")
-
 Balance = Literal["none", "downsample"]
 
 
@@ -76,7 +75,7 @@ def generate(
     cap: int | None = None,
     seed: int = 0,
     skip_bad: bool = False,
-    progress: Progress | None = None,
+    progress: CountProgress | None = None,
 ) -> Dataset:
     """Merges training sets into a dataset folder, the same to the byte for the same samples.
 
@@ -269,7 +268,7 @@ def _write(
     files: Mapping[str, bytes],
     sources: Sequence[Source],
     kept: Sequence[Entry],
-    progress: Progress,
+    progress: CountProgress,
 ) -> None:
     """Images, splits, then ``dataset.json``; a marker stands in the folder until all are there."""
     marker = out / UNFINISHED

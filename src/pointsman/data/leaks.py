@@ -10,7 +10,6 @@ from pointsman.files import digest_bytes
 from pointsman.sample import RoutingSample
 
 Class = str | None
-
 _FOLDS = 5
 _FEWEST = 20  # samples, below which a rule may fit by chance
 _SHORT = 5  # characters, below which an answer such as "yes" occurs in a prompt by chance

@@ -12,7 +12,6 @@ from pointsman.errors import ImageError, MissingDependency, SampleError
 
 Record = dict[str, Any]
 OnFault = Callable[[SampleError], None]
-
 _LINES = (".jsonl", ".ndjson", ".json")
 _PARQUET = (".parquet",)
 _BLANK = b" \t\r\n\xef\xbb\xbf"  # some editors put a byte order mark in front

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from pointsman.data.dataset import IMAGES
-from pointsman.data.pictures import Picture, decode
+from pointsman.data.image_digest import Picture, decode
 from pointsman.data.readers import Record, image_bytes, image_values, read_source
 from pointsman.errors import SampleError
 from pointsman.files import digest_bytes, digest_json, write_bytes
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
+from pointsman.progress import CountProgress
 from pointsman.sample import RoutingSample, parse_sample, to_jsonl
-
-Progress = Callable[[str, int], None]
-"""Called with what is being done and how many samples of it are done."""
 
 _SHOWN = 20
 
@@ -69,7 +67,7 @@ class Faults:
 
 
 def scan(
-    sources: Sequence[Source], labels: LabelMap, faults: Faults, progress: Progress
+    sources: Sequence[Source], labels: LabelMap, faults: Faults, progress: CountProgress
 ) -> list[Entry]:
     """Reads all sources, decoding every image once.
 
@@ -95,7 +93,7 @@ def scan(
 
 
 def store_images(
-    sources: Sequence[Source], kept: Sequence[Entry], folder: Path, progress: Progress
+    sources: Sequence[Source], kept: Sequence[Entry], folder: Path, progress: CountProgress
 ) -> None:
     """Copies the images of ``kept`` into a dataset folder; one that is there already stays.
 

@@ -1,0 +1,1 @@
+"""One LoRA: its files, loading, training, sealing and checks."""

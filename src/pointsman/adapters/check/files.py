@@ -1,0 +1,211 @@
+"""What an adapter's own files tell."""
+
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from pointsman.adapters.check.structure import NAME
+from pointsman.adapters.files import CONFIG, WEIGHTS, AdapterFile, fetch_adapter, module_of
+from pointsman.adapters.load import rewrites_base
+from pointsman.errors import ArtefactError
+from pointsman.files import read_object, read_tensors
+from pointsman.findings import SAVE_AGAIN, Findings
+
+SCALES = (1 / 16, 8.0)
+"""Outside of these, alpha / r is more often a slip than a choice."""
+# What trainers are known to write beside an adapter when they also train whole modules.
+_OUTSIDE = (
+    "non_lora_state_dict.bin",
+    "non_lora_trainables.bin",
+    "mm_projector.bin",
+    "vit.safetensors",
+)
+_KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "peft_type": (str, "a name"),
+    "base_model_name_or_path": (str, "a name"),
+    "target_modules": ((str, list), "names or a regular expression"),
+    "modules_to_save": (list, "names"),
+    "rank_pattern": (dict, "an object"),
+    "alpha_pattern": (dict, "an object"),
+    "alora_invocation_tokens": (list, "numbers of tokens"),
+}
+"""What the values must be that are looked at here; any may be null."""
+_PICKLES = ("adapter_model.bin", "adapter_model.pt")
+
+
+# Files
+
+
+def read_adapter(run: Findings, path: str) -> AdapterFile | None:
+    """The adapter, or None where one of its files cannot be had."""
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        try:
+            folder = fetch_adapter(NAME, path)
+        except ArtefactError as error:
+            reason = str(error).removeprefix(f"adapter {NAME}: ").removeprefix(f"{path}: ")
+            run.error("folder", reason, f"give the folder that holds {CONFIG}")
+            return None
+    config = _read_config(run, folder)
+    tensors = _read_weights(run, folder)
+    _check_around(run, folder)
+    if config is None or tensors is None:
+        return None
+    return AdapterFile(folder, config, tensors)
+
+
+def _read_config(run: Findings, folder: Path) -> dict[str, Any] | None:
+    if not (folder / CONFIG).is_file():
+        inside = sorted(place.parent.name for place in folder.glob(f"*/{CONFIG}"))
+        mend = f"give {folder / inside[-1]}" if inside else "give the folder that holds it"
+        run.error("config", f"no {CONFIG} in it", mend)
+        return None
+    try:
+        config = read_object(folder / CONFIG)
+    except ArtefactError as error:
+        run.error("config", without_folder(error, folder), SAVE_AGAIN)
+        return None
+    wrong = [
+        f"{name} is {config[name]!r}, not {meaning}"
+        for name, (kinds, meaning) in _KINDS.items()
+        if config.get(name) is not None and not isinstance(config[name], kinds)
+    ]
+    if "peft_type" not in config:
+        wrong.append("it has no peft_type")
+    for fault in wrong:
+        run.error("config", f"{CONFIG}: {fault}", SAVE_AGAIN)
+    return None if wrong else config
+
+
+def _read_weights(run: Findings, folder: Path) -> dict[str, Tensor] | None:
+    pickles = [name for name in _PICKLES if (folder / name).is_file()]
+    convert = (
+        "load it where it was trained and save it again with save_pretrained, which writes "
+        "safetensors"
+    )
+    if not (folder / WEIGHTS).is_file():
+        if pickles:
+            run.error("pickle", f"{pickles[0]} is a pickle, which is never loaded", convert)
+        else:
+            run.error("weights", f"no {WEIGHTS} in it", SAVE_AGAIN)
+        return None
+    if pickles:
+        run.warning("pickle", f"{pickles[0]} lies beside {WEIGHTS} and is never read", "delete it")
+    try:
+        tensors = read_tensors(folder / WEIGHTS)
+    except ArtefactError as error:
+        run.error("weights", without_folder(error, folder), "copy or save the adapter again")
+        return None
+    if not tensors:
+        run.error("weights", f"{WEIGHTS} holds no weights at all", SAVE_AGAIN)
+        return None
+    return tensors
+
+
+def _check_around(run: Findings, folder: Path) -> None:
+    """Weights that the trainer left outside of the adapter, which no loader reads."""
+    for name in _OUTSIDE:
+        if not (folder / name).is_file():
+            continue
+        if _holds_tensors(folder / name):
+            run.error(
+                "outside-weights",
+                f"{name} holds weights that were trained with it and no server loads",
+                "merge them into a base of its own, or train without whole modules",
+            )
+        else:
+            run.warning("outside-weights", f"{name} holds no weights", "delete it")
+
+
+def _holds_tensors(path: Path) -> bool:
+    """Whether a file holds tensors; a pickle's archive is listed, never loaded."""
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt") as file:
+                return bool(file.keys())
+        except SafetensorError:
+            return True
+    if not zipfile.is_zipfile(path):
+        return True
+    with zipfile.ZipFile(path) as archive:
+        return any("/data/" in name for name in archive.namelist())
+
+
+# What the adapter's own files tell
+
+
+def check_files(run: Findings, adapter: AdapterFile) -> None:
+    _check_config(run, adapter)
+    _check_values(run, adapter)
+
+
+def _check_config(run: Findings, adapter: AdapterFile) -> None:
+    if (init := rewrites_base(adapter.config)) is not None:
+        run.error(
+            "rewrites-base",
+            f"init_lora_weights is {init!r}: loading it changes the base's own weights",
+            "save it with PEFT's path_initial_model_for_weight_conversion",
+        )
+    if adapter.config["peft_type"] != "LORA":
+        return
+    rank, alpha = adapter.config.get("r"), adapter.config.get("lora_alpha")
+    if not isinstance(rank, int) or rank < 1:
+        run.error("rank", f"r is {rank!r}, not a whole number above 0", SAVE_AGAIN)
+        return
+    if alpha is None:
+        mend = f"write the value that it was trained with into {CONFIG}"
+        run.error("alpha", "lora_alpha is not said, and PEFT would take 8", mend)
+    elif not isinstance(alpha, int | float) or alpha == 0:
+        run.error("alpha", f"lora_alpha is {alpha!r}: it has no effect", SAVE_AGAIN)
+    else:
+        scale = alpha / (rank**0.5 if adapter.config.get("use_rslora") else rank)
+        if not SCALES[0] <= scale <= SCALES[1]:
+            run.warning(
+                "alpha",
+                f"lora_alpha {alpha} and r {rank} scale it by {scale:.3g}",
+                "compare with the trainer's settings: a wrong value is silent",
+            )
+    for pattern, code in (("rank_pattern", "rank"), ("alpha_pattern", "alpha")):
+        for place in adapter.config.get(pattern) or {}:
+            if not _names_one_of(place, adapter.modules):
+                message = f"{pattern} names {place}, which is none of its modules"
+                run.warning(code, message, "compare with the trainer's settings")
+
+
+def _names_one_of(pattern: str, modules: set[str]) -> bool:
+    """As PEFT matches it: the end of a module's path, a regular expression."""
+    try:
+        return any(re.match(rf"(.*\.)?({pattern})$", module) for module in modules)
+    except re.error:
+        return False
+
+
+def _check_values(run: Findings, adapter: AdapterFile) -> None:
+    wrong = [key for key, t in adapter.tensors.items() if not bool(t.float().isfinite().all())]
+    if wrong:
+        run.error(
+            "nan",
+            f"{len(wrong)} of its {len(adapter.tensors)} tensors hold NaN or infinity, such as "
+            f"{wrong[0]}",
+            "take an earlier checkpoint, or train with a lower learning rate",
+        )
+    whole = [key for key, t in adapter.tensors.items() if t.numel() and ".lora_" in key]
+    zero = {module_of(key) for key in whole if not bool(adapter.tensors[key].any())}
+    if not zero:
+        return
+    message = f"all weights of A or B are 0 in {len(zero)} of its {len(adapter.modules)} modules"
+    mend = "take a later checkpoint; check that the optimiser had its weights"
+    only_lora = len(whole) == len(adapter.tensors) and not adapter.config.get("use_dora")
+    if zero == adapter.modules and only_lora:
+        run.error("zero-effect", f"{message}: it changes nothing", mend)
+    else:
+        run.warning("zero-effect", f"{message}, such as {min(zero)}", mend)
+
+
+def without_folder(error: Exception, folder: Path) -> str:
+    """The message without the folder that it starts with, which a finding has of its own."""
+    return str(error).removeprefix(f"{folder}/")

@@ -1,0 +1,62 @@
+"""What an adapter does to one synthetic prompt."""
+
+import copy
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pointsman.adapters.check.structure import NAME
+from pointsman.adapters.files import AdapterFile
+from pointsman.adapters.load import attach
+from pointsman.errors import ArtefactError, MismatchError
+from pointsman.findings import Findings
+from pointsman.models.base import Base
+from pointsman.models.features import probe_prompts
+
+# What it does
+
+
+def probe(run: Findings, adapter: AdapterFile, base: Base) -> float | None:
+    """The largest change of a logit, for a synthetic prompt that is answered with it and without.
+
+    On a twin of the base: PEFT changes a model's modules, and these stay as they are.
+    """
+    twin = replace(base, model=_twin(base.model))
+    # With pixels: features of images that were seen before would hide a change of the tower.
+    inputs = twin.stock_inputs(twin.encode([next(probe_prompts())]))
+    try:
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            before = twin.model(**inputs, logits_to_keep=1).logits.float()
+            attached = attach(twin, NAME, adapter.folder)
+            after = attached.model(**inputs, logits_to_keep=1).logits.float()
+    except (ArtefactError, MismatchError) as error:
+        message, _, mend = str(error).rpartition("; ")
+        code = "other-base" if isinstance(error, MismatchError) else "attach"
+        run.error(code, message.removeprefix(f"adapter {NAME}: "), mend)
+        return None
+    if not bool(before.isfinite().all()):
+        run.error("nan", f"{base.id} itself gives NaN or infinity", "use another dtype or device")
+        return None
+    if not bool(after.isfinite().all()):
+        mend = "take an earlier checkpoint; check lora_alpha"
+        run.error("nan", "with it the base gives NaN or infinity for a synthetic prompt", mend)
+        return None
+    change = float((after - before).abs().max())
+    if change == 0:
+        run.error(
+            "zero-effect",
+            "for a synthetic prompt the base gives the same logits with it and without",
+            "check that the right checkpoint was saved, and that it was trained on this base",
+        )
+    return change
+
+
+def _twin(model: Any) -> Any:
+    """The same weights in modules of its own; vectors are copied, as PEFT writes into biases."""
+    tensors: Sequence[Tensor] = [*model.parameters(), *model.buffers()]
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors if tensor.dim() > 1})

@@ -1,0 +1,93 @@
+"""Conversations: turns of text and images, and what a router may see of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
+
+from PIL import Image
+
+from pointsman.errors import SampleError
+from pointsman.images import Source, load_image
+
+Role = Literal["system", "user", "assistant", "tool"]
+History = Literal["conversation", "last-user"]
+"""How much of a conversation a router reads, see ``routed_part``."""
+Shown = TypeVar("Shown")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a conversation: text in order, with ``None`` where an image stands."""
+
+    role: Role
+    parts: tuple[str | None, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(part for part in self.parts if part is not None)
+
+
+def routed_part(
+    turns: Sequence[Turn], images: Sequence[Shown], history: History
+) -> tuple[tuple[Turn, ...], tuple[Shown, ...]]:
+    """What a router may see of a conversation: some of its turns, and the images shown in them.
+
+    Never an assistant turn: it holds the answer in the style of its adapter, hence the label.
+    ``conversation`` keeps all others, ``last-user`` only the user's last. Where that shows no
+    image, the one shown last before it stands in front of its text: it is what the user speaks of.
+
+    Args:
+        images: one for each ``None`` in the turns, in order.
+
+    Raises:
+        SampleError: more or fewer images than that, or no user turn.
+    """
+    places = sum(part is None for turn in turns for part in turn.parts)
+    if places != len(images):
+        raise SampleError(f"{len(images)} images for {places} places in the turns")
+    if not any(turn.role == "user" for turn in turns):
+        raise SampleError("a conversation without a user turn: there is nothing to route on")
+    following = iter(images)
+    shown = [[next(following) for part in turn.parts if part is None] for turn in turns]
+    seen = [at for at, turn in enumerate(turns) if turn.role != "assistant"]
+    if history == "conversation":
+        return tuple(turns[at] for at in seen), tuple(i for at in seen for i in shown[at])
+    last = max(at for at in seen if turns[at].role == "user")
+    before = [image for at in seen if at < last for image in shown[at]]
+    turn, own = turns[last], shown[last]
+    if own or not before:
+        return (turn,), tuple(own)
+    return (replace(turn, parts=(None, *turn.parts)),), (before[-1],)
+
+
+def check_text(text: str) -> None:
+    """Raises ``SampleError`` on text that cannot be written as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise SampleError(
+            f"text {text[:40]!r} holds half a character (a lone surrogate); give it as UTF-8"
+        ) from None
+
+
+def user_turn(text: str, images: int = 1) -> Turn:
+    """A user turn of ``images`` images followed by ``text``."""
+    return Turn("user", (*[None] * images, text))
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A conversation and its decoded images, in the order in which the turns show them."""
+
+    turns: tuple[Turn, ...]
+    images: tuple[Image.Image, ...]
+
+    def routed_part(self, history: History) -> "Prompt":
+        """What a router may see of it, see ``sample.routed_part``."""
+        return Prompt(*routed_part(self.turns, self.images, history))
+
+
+def make_prompt(image: Source | None, text: str) -> Prompt:
+    """One user turn with at most one image. Raises ``ImageError``."""
+    images = () if image is None else (load_image(image),)
+    return Prompt((user_turn(text, len(images)),), images)

@@ -1,0 +1,81 @@
+"""Answers: what an adapter said, and the actions in it."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pointsman.conversation import Prompt
+from pointsman.routing.route import Route
+
+_OPENING, _CLOSING = re.compile(r"<tool_call>\s*"), re.compile(r"\s*</tool_call>")
+_DECODER = json.JSONDecoder()
+COORDINATE_RANGE = 1000
+"""Qwen3-VL writes coordinates from 0 to this, whatever the image's size."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an adapter (or the base) said."""
+
+    text: str
+    adapter: str | None
+    """Who answered; None is the base"""
+    actions: tuple[dict[str, Any], ...]
+    """Arguments of the tool calls in the text, in order"""
+    point: tuple[float, float] | None
+    """The coordinate of the first action that has one, in pixels of the first image"""
+    typed: str | None
+    """What the actions type"""
+    route: Route | None
+    """The decision; None where the caller named the adapter"""
+
+
+def make_answer(text: str, adapter: str | None, prompt: Prompt, decision: Route | None) -> Answer:
+    """Reads what ``adapter`` (None: the base) said to a prompt."""
+    actions = parse_actions(text)
+    click = next((action for action in actions if "coordinate" in action), {})
+    point = action_point(click, prompt.images[0].size) if prompt.images else None
+    return Answer(text.strip(), adapter, actions, point, typed_text(actions), decision)
+
+
+def parse_actions(text: str) -> tuple[dict[str, Any], ...]:
+    """The ``arguments`` of every tool call in an answer, in order.
+
+    What is not a whole call (cut short, no JSON, no Unicode, no arguments) is left out.
+    """
+    actions, place = [], 0
+    while opening := _OPENING.search(text, place):
+        place = opening.end()
+        try:
+            call, end = _DECODER.raw_decode(text, place)
+            json.dumps(call, ensure_ascii=False).encode()  # half a surrogate pair is no text
+        except (ValueError, RecursionError):
+            continue
+        if not (closing := _CLOSING.match(text, end)):
+            continue
+        place = closing.end()
+        arguments = call.get("arguments") if isinstance(call, dict) else None
+        if isinstance(arguments, dict):
+            actions.append(arguments)
+    return tuple(actions)
+
+
+def typed_text(actions: Sequence[Mapping[str, Any]]) -> str | None:
+    """What the actions type, all together; None if they type nothing."""
+    texts = [action.get("text") for action in actions if action.get("action") == "type"]
+    typed = [text for text in texts if isinstance(text, str)]
+    return "".join(typed) if typed else None
+
+
+def action_point(action: Mapping[str, Any], size: tuple[int, int]) -> tuple[float, float] | None:
+    """An action's coordinate in pixels of an image of ``size`` (width, height)."""
+    coordinate = action.get("coordinate")
+    if not isinstance(coordinate, list) or len(coordinate) != 2:
+        return None
+    # A model may write anything here: words, NaN, or a number of 400 digits.
+    if not all(type(v) in (int, float) and 0 <= v <= COORDINATE_RANGE for v in coordinate):
+        return None
+    x, y = (value / COORDINATE_RANGE * side for value, side in zip(coordinate, size, strict=True))
+    return x, y

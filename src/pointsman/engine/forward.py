@@ -1,0 +1,386 @@
+"""The forwards of the engine: stock decoder layers over slots, with the stack's adapters.
+
+A prefill reads prompts and, at the router's layer, lets a decision choose each request's row; a
+step makes one token for every slot. Neither waits for the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pointsman.engine.cuda_graphs import Graph, attention_of_fixed_shapes
+from pointsman.engine.kv_cache import GRAIN, CacheView, KVCache, reach_bias
+from pointsman.engine.lora_stack import LoraStack
+from pointsman.engine.tower import compile_tower
+from pointsman.models.base import Base
+from pointsman.models.cpu_kernels import threads_for, to_device
+from pointsman.models.encoding import Encoded
+
+Compiler = Callable[..., Callable[..., Tensor]]
+"""``torch.compile``, or something that takes its options"""
+Shape = tuple[int, int]
+"""Requests and tokens"""
+Decide = Callable[[Sequence[Tensor], Encoded], Tensor]
+"""From the states (B, T, hidden) at each of the router's layers, and the batch, to rows (B,)"""
+
+
+@dataclass(frozen=True)
+class Routing:
+    """How a prefill decides."""
+
+    layers: tuple[int, ...]
+    """Ascending"""
+    decide: Decide
+    again: bool
+    """Whether the layers below are read once more, since adapters change them"""
+
+
+class Forward:
+    """Runs one base with a stack of adapters. Not thread-safe.
+
+    Args:
+        base: without PEFT, its projections replaced by the stack's.
+        slots: requests at work at the same time.
+        compiler: of a decoder layer, for steps, and of the vision tower's blocks; by default
+            ``torch.compile`` on CUDA, where steps are captured as graphs too, and none elsewhere.
+        shapes: of prefills that go through compiled layers too, made for each shape. So many
+            requests of more than half and at most so many tokens are padded up to them.
+    """
+
+    def __init__(
+        self,
+        base: Base,
+        stack: LoraStack,
+        slots: int,
+        compiler: Compiler | None = None,
+        shapes: Sequence[Shape] = (),
+    ) -> None:
+        self.base, self.stack = base, stack
+        self._is_cuda = base.device.type == "cuda"
+        if compiler is None and self._is_cuda:
+            compiler = torch.compile
+        # One layer is compiled, and serves all: their weights are its inputs.
+        self._compiled = compiler(_through) if compiler else None
+        self._read: Callable[..., Tensor] = _read_through
+        self.shapes = sorted(shapes) if compiler else []
+        if compiler:
+            # A layer with adapters and one with none: for one request, for two and for any number,
+            # and for one reach and for any.
+            config: Any = torch._dynamo.config
+            config.recompile_limit = max(config.recompile_limit, 16, 4 * len(shapes))
+            compile_tower(base.core.visual, compiler)
+        if compiler and shapes:
+            self._read = compiler(_read_through, dynamic=False)
+        self._graphs: dict[tuple[int, ...], Graph[Tensor]] = {}
+        """Steps by requests and reach, and runs of a prefill's layers by theirs"""
+        self._tables = stack.tables
+        self._language: Any = base.core.language_model
+        self._head: Any = base.model.lm_head
+        self._widest = stack.widest
+        device = base.device
+        self.slots = KVCache(base.core, slots)
+        self.slots.reserve(max((tokens for _, tokens in self.shapes), default=0) + 1)
+        self.tokens = torch.zeros(slots, dtype=torch.long, device=device)
+        """The last token of each slot, not yet read"""
+        self.lengths = torch.zeros(slots, dtype=torch.long, device=device)
+        """Tokens whose keys lie in each slot"""
+        self.positions = torch.zeros(slots, dtype=torch.long, device=device)
+        """Rotary position of each slot's next token"""
+        self.rows = torch.full((slots,), stack.zero, device=device)
+        self.active = torch.zeros(slots, dtype=torch.long, device=device)
+        """1 where a request is at work"""
+
+    @torch.inference_mode()
+    def prefill(
+        self,
+        encoded: Encoded,
+        image_features: dict[str, Any],
+        slots: Sequence[int],
+        rows: Tensor | None,
+        routing: Routing | None = None,
+        *,
+        tail: int = 0,
+        known: int = 0,
+    ) -> Tensor:
+        """Reads B prompts into their slots; logits (B, vocabulary) of what comes next.
+
+        Args:
+            encoded: padded on either side.
+            rows: (B,) of adapters already chosen; None: ``routing`` decides.
+            tail: last tokens on which alone activated adapters act; 0: adapters act on all.
+            known: of a single prompt, first tokens that lie in its slot already, images among them.
+        """
+        encoded = _padded_right(encoded)
+        lengths = encoded["attention_mask"].sum(1)
+        padded = None if known else self._padded(*encoded["input_ids"].shape)
+        encoded = _widened(encoded, padded or 0)
+        through = self._read if padded else _through
+        total = encoded["input_ids"].shape[1]
+        self._settle(total + 1)
+        self.forget_steps()
+        places = to_device(torch.tensor(slots), lengths.device)
+        states, deepstack = self._embed(encoded, {} if known else image_features, known)
+        embedded = states
+        turns = self._rotary(states, encoded["position_ids"][..., known:])
+        view = CacheView(places, None)
+        if known:
+            view = self._view(places, torch.full_like(places, known), total - known, total)
+        batch, first = self.stack.batch, 0
+        if routing is not None:
+            reads, depth = [states], 0
+            for layer in routing.layers:
+                read = self._span(through, reads[-1], turns, view, depth, layer, deepstack)
+                reads.append(read)
+                depth = layer
+            rows = routing.decide(reads[1:], _from(encoded, known))
+            if not routing.again:
+                states, first = reads[-1], depth
+        assert rows is not None
+        batch.choose(None if tail else rows, is_compiled=padded is not None)
+        states = self._span(through, states, turns, view, first, None, deepstack)
+        self.lengths[places], self.rows[places] = lengths, rows
+        self.positions[places] = encoded["position_ids"].amax((0, 2)) + 1
+        self.active.index_fill_(0, places, 1)  # setting it to 1 would wait for the device
+        if tail:
+            at = (lengths - tail)[:, None] + torch.arange(tail, device=lengths.device)
+            ends, added = _ends_of(embedded, deepstack, at - known)
+            last = self._tail(encoded, ends, added, places, at, rows)[:, -1]
+        else:
+            last = states[torch.arange(len(states), device=states.device), lengths - known - 1]
+        self.forget_steps()
+        return self._logits(last)
+
+    @torch.inference_mode()
+    def step(self, count: int, longest: int) -> Tensor:
+        """Reads the last token of the first ``count`` slots; logits (count, vocabulary).
+
+        Args:
+            longest: tokens in the longest of them.
+        """
+        if self._settle(longest + 1):
+            self.forget_steps()
+        reach = min(self.slots.length, GRAIN * -(-(longest + 1) // GRAIN))
+        if self._is_cuda:
+            return self._replay(min(_power_of_two(count), len(self.tokens)), reach)[:count]
+        rows = self.stack.batch.rows
+        if rows is None or len(rows) != count:
+            self.stack.batch.choose(self.rows[:count], is_step=self._compiled is not None)
+        return self._step(count, reach)
+
+    def threads(self, tokens: int) -> AbstractContextManager[None]:
+        """As many of a CPU's threads as pay for a forward of so many tokens."""
+        return threads_for(tokens, self._widest)
+
+    def forget_steps(self) -> None:
+        """The batch is another one: what was gathered for it is of no use."""
+        self.stack.batch.choose(None)
+
+    def release(self, slot: int) -> None:
+        self.active[slot].zero_()
+        self.forget_steps()
+
+    def _settle(self, length: int) -> bool:
+        """Makes room for so many tokens in each slot; whether tensors are other ones now."""
+        is_other = self.slots.reserve(length) or self.stack.tables != self._tables
+        if is_other:  # graphs hold the old ones
+            self._graphs.clear()
+            self._tables = self.stack.tables
+        return is_other
+
+    def _padded(self, requests: int, tokens: int) -> int | None:
+        """Tokens of the compiled prefill that is made for such a batch, if there is one."""
+        return next((t for n, t in self.shapes if n == requests and t // 2 < tokens <= t), None)
+
+    def _replay(self, count: int, reach: int) -> Tensor:
+        """A step as a CUDA graph, which is captured when its like first comes."""
+        if (count, reach) not in self._graphs:
+            self.stack.batch.choose(self.rows[:count], is_step=True)
+            counted = (self.lengths, self.positions)
+            graph = Graph(lambda: self._step(count, reach), moving=counted)
+            self._graphs[count, reach] = graph
+            self.forget_steps()
+        return self._graphs[count, reach]()
+
+    def _step(self, count: int, reach: int) -> Tensor:
+        states = self._language.embed_tokens(self.tokens[:count, None])
+        turns = self._rotary(states, self.positions[None, :count, None].expand(3, -1, -1))
+        view = self._view(None, self.lengths[:count], 1, reach)
+        through = self._compiled or _through
+        for layer in self._language.layers:
+            states = through(layer, states, turns, view)
+        self.lengths += self.active
+        self.positions += self.active
+        return self._logits(states[:, -1])
+
+    def _view(self, rows: Tensor | None, start: Tensor, tokens: int, reach: int) -> CacheView:
+        bias = reach_bias(start, tokens, reach, self.base.dtype)
+        return CacheView(rows, start, bias, reach)
+
+    def _tail(
+        self,
+        encoded: Encoded,
+        states: Tensor,
+        deepstack: Sequence[tuple[Tensor, Tensor]],
+        places: Tensor,
+        at: Tensor,
+        rows: Tensor,
+    ) -> Tensor:
+        """Reads the tokens ``at`` (B, tail) the end of each prompt again, with the adapters."""
+        positions = encoded["position_ids"].gather(2, at.expand(3, -1, -1))
+        reach = encoded["input_ids"].shape[1]
+        self.stack.batch.choose(rows)
+        view = self._view(places, at[:, 0], at.shape[1], reach)
+        turns = self._rotary(states, positions)
+        return self._layers(_through, states, turns, view, 0, None, deepstack)
+
+    def _embed(
+        self, encoded: Encoded, image_features: dict[str, Any], known: int
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """States (B, T, hidden) of prompts with their images, and what DeepStack adds, where."""
+        ids = encoded["input_ids"][:, known:]
+        states = self._language.embed_tokens(ids)
+        if "image" not in image_features:
+            return states, []
+        features = image_features["image"]
+        # Their number is known: the host need not wait for the device to count them.
+        count = sum(len(image) for image in features.pooler_output)
+        where = encoded["mm_token_type_ids"].flatten().nonzero_static(size=count).flatten()
+        states = states.flatten(0, 1)
+        states[where] = torch.cat(list(features.pooler_output)).to(states.dtype)
+        added = [torch.cat(list(level)).to(states.dtype) for level in features.deepstack_features]
+        return states.view(*ids.shape, -1), [(where, level) for level in added]
+
+    def _rotary(self, states: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        turns: tuple[Tensor, Tensor] = self._language.rotary_emb(states, positions)
+        return turns
+
+    def _layers(
+        self,
+        through: Callable[..., Tensor],
+        states: Tensor,
+        turns: tuple[Tensor, Tensor],
+        view: CacheView,
+        first: int,
+        last: int | None,
+        deepstack: Sequence[tuple[Tensor, Tensor]] = (),
+    ) -> Tensor:
+        """States (B, T, hidden) through the decoder layers from ``first`` to before ``last``."""
+        layers: nn.ModuleList = self._language.layers
+        stop = len(layers) if last is None else last
+        for index in range(first, stop):
+            states = through(layers[index], states, turns, view)
+            if index < len(deepstack):
+                where, added = deepstack[index]
+                states = states.flatten(0, 1).index_add(0, where, added).view(states.shape)
+        return states
+
+    def _span(
+        self,
+        through: Callable[..., Tensor],
+        states: Tensor,
+        turns: tuple[Tensor, Tensor],
+        view: CacheView,
+        first: int,
+        last: int | None,
+        deepstack: Sequence[tuple[Tensor, Tensor]],
+    ) -> Tensor:
+        """As ``_layers``; compiled ones, behind those of DeepStack, as a CUDA graph.
+
+        The host takes longer to call a layer than the device to read a single prompt with it.
+        """
+        if through is not self._read or not self._is_cuda:
+            return self._layers(through, states, turns, view, first, last, deepstack)
+        stop = len(self._language.layers) if last is None else last
+        begin = min(max(first, len(deepstack)), stop)
+
+        def span(states: Tensor, cos: Tensor, sin: Tensor, places: Tensor, *rows: Tensor) -> Tensor:
+            self.stack.batch.choose(rows[0] if rows else None, is_compiled=True)
+            return self._layers(through, states, (cos, sin), CacheView(places, None), begin, stop)
+
+        with attention_of_fixed_shapes():
+            states = self._layers(through, states, turns, view, first, begin, deepstack)
+            if begin == stop:
+                return states
+            assert view.rows is not None
+            rows = self.stack.batch.rows
+            inputs = (states, *turns, view.rows, *(() if rows is None else (rows,)))
+            key = (*states.shape[:2], begin, stop, len(inputs))
+            if key not in self._graphs:
+                self._graphs[key] = Graph(span, inputs)
+            return self._graphs[key](*inputs)
+
+    def _logits(self, states: Tensor) -> Tensor:
+        logits: Tensor = self._head(self._language.norm(states))
+        return logits
+
+
+def _through(layer: Any, states: Tensor, turns: tuple[Tensor, Tensor], view: CacheView) -> Tensor:
+    output: Tensor = layer(states, position_embeddings=turns, attention_mask=None, view=view)
+    return output
+
+
+def _read_through(
+    layer: Any, states: Tensor, turns: tuple[Tensor, Tensor], view: CacheView
+) -> Tensor:
+    """The same, for prompts: what is compiled is kept apart by the function that it is made of."""
+    return _through(layer, states, turns, view)
+
+
+def _power_of_two(number: int) -> int:
+    return 1 << (number - 1).bit_length()
+
+
+def _texts(encoded: Encoded) -> dict[str, Tensor]:
+    names = ("input_ids", "attention_mask", "mm_token_type_ids", "position_ids")
+    tensors = cast(dict[str, Tensor], encoded)
+    return {name: tensors[name] for name in names}
+
+
+def _from(encoded: Encoded, known: int) -> Encoded:
+    """The batch without its first tokens."""
+    rest = {name: value[..., known:] for name, value in _texts(encoded).items()}
+    return cast(Encoded, {**encoded, **rest})
+
+
+def _ends_of(
+    states: Tensor, deepstack: Sequence[tuple[Tensor, Tensor]], at: Tensor
+) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """Of states (B, T, hidden), and of what DeepStack adds, what lies ``at`` (B, tail)."""
+
+    def pick(values: Tensor) -> Tensor:
+        return values.gather(1, at[..., None].expand(-1, -1, values.shape[-1]))
+
+    where = torch.arange(at.numel(), device=at.device)
+    levels = [
+        torch.zeros_like(states).flatten(0, 1).index_add(0, place, level).view(states.shape)
+        for place, level in deepstack
+    ]
+    return pick(states), [(where, pick(level).flatten(0, 1)) for level in levels]
+
+
+def _widened(encoded: Encoded, length: int) -> Encoded:
+    """The batch with padding behind it up to so many tokens."""
+    missing = length - encoded["input_ids"].shape[1]
+    if missing <= 0:
+        return encoded
+    wide = {k: functional.pad(value, (0, missing)) for k, value in _texts(encoded).items()}
+    return cast(Encoded, {**encoded, **wide})
+
+
+def _padded_right(encoded: Encoded) -> Encoded:
+    """The batch with every row's padding behind it."""
+    mask = encoded["attention_mask"]
+    length = mask.shape[1]
+    first = mask.argmax(1, keepdim=True)
+    order = (first + torch.arange(length, device=mask.device)) % length
+    moved = {
+        name: value.gather(-1, order.expand(value.shape)) for name, value in _texts(encoded).items()
+    }
+    return cast(Encoded, {**encoded, **moved})

@@ -1,0 +1,153 @@
+"""Keys and values of the requests at work: one slot each, every slot of a length of its own.
+
+The stock attention modules are kept. They look up their attention function by name, and ours,
+``pointsman``, writes to the slots that the forward names and attends to what lies there; without
+slots it is the stock one, so every other use of the model goes on as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+NAME = "pointsman"
+KEYS, VALUES = "slot_keys", "slot_values"
+"""Attributes of the attention modules"""
+GRAIN = 256
+"""Tokens by which the slots' length grows, and in which steps attend."""
+
+
+class KVCache:
+    """Keys and values (slots, key heads, length, head size), held by the attention modules.
+
+    There they are inputs of a layer like its weights, so that one compiled layer serves all.
+    """
+
+    def __init__(self, core: Any, count: int) -> None:
+        install(core)
+        self._modules = [layer.self_attn for layer in core.language_model.layers]
+        self._config, self.count = core.config.text_config, count
+        self._weight: Tensor = core.language_model.embed_tokens.weight
+        self.length = 0
+        self.reserve(GRAIN)
+
+    @torch.inference_mode(False)  # compiled layers would take tensors of that mode for others
+    @torch.no_grad()
+    def reserve(self, length: int) -> bool:
+        """Makes room for so many tokens in each slot; whether the tensors are other ones now."""
+        if length <= self.length:
+            return False
+        new = GRAIN * -(-max(length, self.length * 3 // 2) // GRAIN)
+        shape = (self.count, self._config.num_key_value_heads, new, self._config.head_dim)
+        for module in self._modules:
+            for name in (KEYS, VALUES):
+                table = self._weight.new_zeros(shape)
+                if self.length:
+                    table[:, :, : self.length] = getattr(module, name)
+                # Compiled prompts are of fixed shapes, but the slots may grow.
+                torch._dynamo.maybe_mark_dynamic(table, 2)
+                setattr(module, name, table)
+        self.length = new
+        return True
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copies a slot's first tokens to another slot."""
+        for table in self._tables():
+            table[target, :, :length] = table[source, :, :length]
+
+    @property
+    def bytes(self) -> int:
+        return sum(table.nbytes for table in self._tables())
+
+    def _tables(self) -> Iterator[Tensor]:
+        for module in self._modules:
+            yield from (getattr(module, KEYS), getattr(module, VALUES))
+
+
+@dataclass
+class CacheView:
+    """Where the tokens (B, T) of one forward go, and what they attend to."""
+
+    rows: Tensor | None
+    """(B,) slots of the requests; None: the first B"""
+    start: Tensor | None
+    """(B,) tokens that lie in each slot already; None: the slots are empty"""
+    bias: Tensor | None = None
+    """(B, 1, T, reach), added to attention scores; None where the slots are empty"""
+    reach: int = 0
+    """Tokens of a slot that are looked at"""
+
+    def write(self, table: Tensor, new: Tensor) -> None:
+        """Stores keys or values (B, heads, T, size)."""
+        batch, _, steps, _ = new.shape
+        device = new.device
+        owners = torch.arange(batch, device=device) if self.rows is None else self.rows
+        places = torch.arange(steps, device=device)
+        if self.start is not None:
+            places = self.start[:, None] + places
+        # Not a slice of the table first: a compiler would copy that slice of every slot.
+        table[owners[:, None], :, places] = new.transpose(1, 2)
+
+    def read(self, table: Tensor, batch: int) -> Tensor:
+        """Keys or values (B, heads, reach, size)."""
+        return table[slice(batch) if self.rows is None else self.rows, :, : self.reach]
+
+
+def reach_bias(start: Tensor, tokens: int, reach: int, dtype: torch.dtype) -> Tensor:
+    """(B, 1, T, reach): 0 where a token may look, -inf behind it."""
+    own = start[:, None] + torch.arange(tokens, device=start.device)
+    hidden = torch.arange(reach, device=start.device) > own[..., None]
+    bias = torch.zeros(hidden.shape, dtype=dtype, device=start.device)
+    return bias.masked_fill_(hidden, float("-inf"))[:, None]
+
+
+def slot_attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    view: CacheView | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Attention of queries (B, heads, T, size); the stock one unless there is a view."""
+    if view is None:
+        found: tuple[Tensor, Tensor | None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **kwargs
+        )
+        return found
+    keys, values = getattr(module, KEYS), getattr(module, VALUES)
+    view.write(keys, key)
+    view.write(values, value)
+    if view.start is None:
+        # Padding lies behind every real token: what is causal never sees it.
+        output = functional.scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=scaling, enable_gqa=True
+        )
+        return output.transpose(1, 2).contiguous(), None
+    keys, values = view.read(keys, len(query)), view.read(values, len(query))
+    batch, heads, steps, size = query.shape
+    # Query heads of one key head together, so that no key is copied.
+    grouped = query.reshape(batch, keys.shape[1], -1, size)
+    scores = grouped @ keys.mT * module.scaling
+    assert view.bias is not None
+    scores = scores.view(batch, heads, steps, -1) + view.bias
+    shares = functional.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
+    output = shares.view(batch, keys.shape[1], -1, shares.shape[-1]) @ values
+    return output.view(batch, heads, steps, size).transpose(1, 2), None
+
+
+def install(core: Any) -> None:
+    """Lets the decoder of a Qwen3VLModel look its attention up here."""
+    AttentionInterface.register(NAME, slot_attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    core.language_model.config._attn_implementation = NAME

@@ -1,0 +1,76 @@
+"""The shelf: keys and values of answers that are whole, for their conversation's next turn.
+
+What can be used again is known by its tokens, the content of its images, and the adapter that
+read it. Who was put there longest ago makes room.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+from pointsman.engine.request import Request
+
+_WORTH = 16
+"""Tokens from which on it is worth it: what is continued is not read together with others"""
+
+
+@dataclass(frozen=True)
+class CachedPrefix:
+    """What lies in one place."""
+
+    ids: tuple[int, ...]
+    digests: list[list[int]]
+    adapter: str | None
+
+    def is_start_of(self, other: "CachedPrefix") -> bool:
+        return (
+            self.adapter == other.adapter
+            and self.digests == other.digests[: len(self.digests)]
+            and self.ids == other.ids[: len(self.ids)]
+        )
+
+
+class PrefixCache:
+    """Places, which are numbers of slots, and what lies in them."""
+
+    def __init__(self, places: Iterable[int]) -> None:
+        self._empty = list(places)
+        self._kept: OrderedDict[int, CachedPrefix] = OrderedDict()
+
+    def put(self, ids: Sequence[int], digests: list[list[int]], adapter: str | None) -> int | None:
+        """The place for the tokens that an adapter has read; None where there is no shelf."""
+        if not self._empty and not self._kept:
+            return None
+        new = CachedPrefix(tuple(ids), digests, adapter)
+        outdone = [place for place, kept in self._kept.items() if kept.is_start_of(new)]
+        for place in outdone:  # earlier turns of the same conversation
+            del self._kept[place]
+            self._empty.append(place)
+        place = self._empty.pop() if self._empty else self._kept.popitem(last=False)[0]
+        self._kept[place] = new
+        return place
+
+    def find(self, request: Request, any_adapter: bool) -> tuple[int, int, str | None] | None:
+        """The place that holds most of a request's first tokens, how many, and who read them.
+
+        All of its images must be among them. At least one token is left to be read, and all on
+        which activated adapters act.
+        """
+        best: tuple[int, int, str | None] | None = None
+        for place, kept in self._kept.items():
+            is_hers = any_adapter or request.routed or kept.adapter == request.adapter
+            if not is_hers or kept.digests != request.digests:
+                continue
+            pairs = zip(kept.ids, request.ids, strict=False)
+            alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            known = min(alike, len(request.ids) - max(request.tail, 1))
+            if known >= max(request.shown, _WORTH) and (best is None or known > best[1]):
+                best = place, known, kept.adapter
+        return best
+
+    def forget(self, adapter: str) -> None:
+        """Empties the places of an adapter that has gone."""
+        for place in [place for place, kept in self._kept.items() if kept.adapter == adapter]:
+            del self._kept[place]
+            self._empty.append(place)

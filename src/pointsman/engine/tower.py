@@ -1,0 +1,138 @@
+"""The vision tower, compiled: one block serves all, and sizes that come again are CUDA graphs.
+
+A stock block cuts its patches apart where images end, in Python, which no compiler can look
+through. It leaves that to attention functions whose name says that they can do it themselves.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.backends.cuda import SDPAParams, can_use_cudnn_attention
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
+
+from pointsman.engine.cuda_graphs import Graph, attention_of_fixed_shapes
+
+NAME = "pointsman_flash"
+"""transformers looks for "flash" in it"""
+SIZES = 16
+"""Of images, as graphs; windows have few"""
+_Output = BaseModelOutputWithDeepstackFeatures
+
+
+def compile_tower(tower: Any, compiler: Callable[..., Callable[..., Tensor]]) -> None:
+    """Lets a Qwen3VLVisionModel go through ``compiler``; its weights are kept."""
+    AttentionInterface.register(NAME, packed_attention)
+    tower.config._attn_implementation = NAME
+    tower.forward = CompiledTower(tower, compiler)
+
+
+class CompiledTower:
+    """Stands for the tower's ``forward``."""
+
+    def __init__(self, tower: Any, compiler: Callable[..., Callable[..., Tensor]]) -> None:
+        self._tower = tower
+        self._is_cuda = tower.pos_embed.weight.is_cuda
+        self._any = compiler(_through, dynamic=True)
+        self._fixed = compiler(_through_by_cudnn, dynamic=True)
+        self._through = self._any
+        self._graphs: OrderedDict[tuple[int, ...], Graph[_Output] | None] = OrderedDict()
+        """By size; None for those that came once"""
+        for block in tower.blocks:
+            for module in block.modules():
+                # Compilers choose products for themselves, and would make each such block anew.
+                vars(module).pop("forward", None)
+            block.forward = partial(self._block, block)
+
+    def __call__(self, values: Tensor, grid_thw: Tensor, **places: Any) -> _Output:
+        def whole(values: Tensor) -> _Output:
+            stock = type(self._tower).forward
+            output: _Output = stock(self._tower, values, grid_thw=grid_thw, **places)
+            return output
+
+        if not self._is_cuda or grid_thw.is_cuda:  # to look at the grid would wait for the device
+            return whole(values)
+        size = tuple(grid_thw.flatten().tolist())
+        is_new = size not in self._graphs
+        graph = self._graphs.setdefault(size, None)
+        self._graphs.move_to_end(size)
+        if is_new:
+            if len(self._graphs) > SIZES:
+                self._graphs.popitem(last=False)
+            return whole(values)
+        if graph is None:
+            graph = self._graphs[size] = self._captured(whole, values)
+        output: Any = graph(values)
+        taps = [tap.clone() for tap in output.deepstack_features]
+        return _Output(pooler_output=output.pooler_output.clone(), deepstack_features=taps)
+
+    def _captured(self, whole: Callable[[Tensor], _Output], values: Tensor) -> Graph[_Output]:
+        self._through = self._fixed if self._is_for_cudnn(values) else self._any
+        try:
+            return Graph(whole, (values,))
+        finally:
+            self._through = self._any
+
+    def _is_for_cudnn(self, values: Tensor) -> bool:
+        """Whether cuDNN's attention, the fastest there is, takes an image of so many patches.
+
+        It makes a plan for each size, up to half a second each, so that graphs alone use it.
+        """
+        config, heads = self._tower.config, self._tower.config.num_heads
+        shape = (1, heads, len(values), config.hidden_size // heads)
+        states = self._tower.pos_embed.weight.new_empty(shape)
+        parts: Any = (states, states, states, None, 0.0, False, False)
+        with attention_of_fixed_shapes():
+            return can_use_cudnn_attention(SDPAParams(*parts))
+
+    def _block(self, block: Any, states: Tensor, **kwargs: Any) -> Tensor:
+        return self._through(block, states, **kwargs)
+
+
+def packed_attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    cu_seq_lens_q: Tensor,
+    max_length_q: int,
+    cu_seq_lens_k: Tensor,
+    max_length_k: int,
+    by_cudnn: bool = False,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Attention of each image's patches (1, heads, P, size) to one another.
+
+    Args:
+        cu_seq_lens_q: (images + 1,) where images begin and end.
+        max_length_q: patches of the largest.
+    """
+    if by_cudnn:
+        # Named outright: of tensors that may have any size, the choice is made against it.
+        attend = torch.ops.aten._scaled_dot_product_cudnn_attention
+        output = attend(query, key, value, None, False, scale=kwargs["scaling"])[0]
+        return output.transpose(1, 2), None
+    if max_length_q == query.shape[2]:
+        return sdpa_attention_forward(module, query, key, value, None, **kwargs)
+    lengths = cu_seq_lens_q.diff().tolist()
+    images = zip(*(torch.split(part, lengths, 2) for part in (query, key, value)), strict=True)
+    seen = [sdpa_attention_forward(module, q, k, v, None, **kwargs)[0] for q, k, v in images]
+    return torch.cat(seen, 1), None
+
+
+def _through(block: Any, states: Tensor, **kwargs: Any) -> Tensor:
+    output: Tensor = type(block).forward(block, states, **kwargs)
+    return output
+
+
+def _through_by_cudnn(block: Any, states: Tensor, **kwargs: Any) -> Tensor:
+    return _through(block, states, by_cudnn=True, **kwargs)

@@ -1,0 +1,295 @@
+"""Evaluation: routes samples, has them answered, and writes down what came of it.
+
+Answers are greedy, so an adapter is asked once about a sample, however many roles it plays there.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+from pointsman.conversation import Prompt
+from pointsman.engine.answer import Answer
+from pointsman.engine.engine import Engine
+from pointsman.errors import ConfigError
+from pointsman.evaluation.latency import time_requests
+from pointsman.evaluation.metrics import (
+    ROLES,
+    Evaluation,
+    Prediction,
+    Seconds,
+    check_samples,
+    frequent_adapter,
+    measure,
+)
+from pointsman.evaluation.plots import confusion_png
+from pointsman.evaluation.report import report_html
+from pointsman.evaluation.worth import Role
+from pointsman.files import write_bytes, write_json, write_text
+from pointsman.images import image_size
+from pointsman.labels import LabelMap
+from pointsman.models.features import Reader
+from pointsman.progress import Progress
+from pointsman.routing.route import Route
+from pointsman.routing.router import Router
+from pointsman.sample import RoutingSample, load_prompt, to_jsonl
+
+__all__ = ["Evaluation", "Prediction", "evaluate", "measure", "save"]
+TIMED = 24
+"""Requests that are timed at most, spread evenly over the samples"""
+Job = tuple[int, str | None]
+"""A sample's row and who is to answer it; None is the base."""
+RouteBatch = Callable[[Sequence[Prompt]], list[Route]]
+
+
+def evaluate(
+    engine: Engine | tuple[Reader, Router],
+    samples: Sequence[RoutingSample],
+    *,
+    by: Sequence[str] = (),
+    task: bool = True,
+    worth: bool = False,
+    multitask: str | None = None,
+    batch_size: int = 8,
+    max_new_tokens: int = 256,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Routes every sample and has those answered that are in scope and have a bbox.
+
+    Args:
+        engine: an engine, or a base without adapters or a text encoder, and a router trained on it.
+            Such a pair can only route, so ``Evaluation.task`` is then None.
+        samples: labelled with the router's label map.
+        by: fields to break the accuracy down by: ``adapter``, ``label`` or an extra key of the
+            samples. In a group an out-of-scope sample is correct if the router abstained.
+        task: False leaves the answers out; they take most of the time.
+        worth: also ask the most frequent adapter, and time some requests one by one, to find
+            whether routing pays.
+        multitask: an adapter of the engine, beside the router's, to compare with in ``worth``.
+        batch_size: requests that the model is given at once.
+        max_new_tokens: of one answer; the default is the engine's own.
+        progress: called with (done, in all), where each route and each answer counts as one.
+
+    Raises:
+        ConfigError: a field that no sample has, a batch size below 1, or ``worth`` where nobody
+            can answer.
+        SampleError: no samples, one without a label, or an image that cannot be used.
+        LabelError: a sample's label that is out of range.
+        MismatchError: samples of another label map, or a router of another base.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size {batch_size}: give at least 1")
+    labels, route_batch = _reader(engine)
+    images = isinstance(engine, Engine) or engine[0].reads_images
+    check_samples(samples, labels, by)
+    answerer = engine if task and isinstance(engine, Engine) else None
+    asked = [row for row, sample in enumerate(samples) if answerer and _is_clickable(sample)]
+    others: dict[Role, str | None] = {}
+    if worth or multitask:
+        others = _others(answerer, samples, asked, multitask)
+    number = min(TIMED, len(asked)) if others else 0
+    timed = [asked[n * len(asked) // number] for n in range(number)]
+    roles = len(ROLES) - (len(labels) == 1) + len(others)
+    # All but the wrong adapter are timed, which there may not be.
+    total = len(samples) + roles * len(asked) + (3 + len(others)) * number
+    run = _Run(samples, batch_size, progress, total, images)
+    started = time.perf_counter()
+    routes = _routes(run, route_batch)
+    seconds = Seconds(time.perf_counter() - started, None)
+    answers: dict[int, dict[Role, Answer]] = {}
+    latency: dict[Role, list[float]] = {}
+    if answerer and asked:
+        who = {row: _who(samples[row], routes[row], labels) | others for row in asked}
+        started = time.perf_counter()
+        answers = _answers(run, answerer, _jobs(who), max_new_tokens)
+        seconds = replace(seconds, task=time.perf_counter() - started)
+        latency = _latency(run, answerer, who, timed, max_new_tokens)
+    predictions = [
+        Prediction(sample, routes[row], answers.get(row, {})) for row, sample in enumerate(samples)
+    ]
+    return measure(labels, predictions, by=by, seconds=seconds, latency=latency)
+
+
+def save(evaluation: Evaluation, router: Router, out: Path) -> None:
+    """Writes ``predictions.jsonl``, ``confusion.png``, ``report.html`` and ``evaluation.json``.
+
+    The last of them is written last.
+
+    Raises:
+        ArtefactError: ``out`` cannot be written.
+    """
+    lines = to_jsonl(_line(prediction) for prediction in evaluation.predictions)
+    picture = confusion_png(evaluation.confusion, evaluation.labels.names, _title(evaluation))
+    write_text(out / "predictions.jsonl", lines)
+    write_bytes(out / "confusion.png", picture)
+    write_text(out / "report.html", report_html(evaluation, router, picture))
+    write_json(out / "evaluation.json", evaluation.to_json())
+
+
+class _Run:
+    """Samples by row, cut into batches of images of like size; counts what is done."""
+
+    def __init__(
+        self,
+        samples: Sequence[RoutingSample],
+        batch_size: int,
+        progress: Progress | None,
+        total: int,
+        images: bool,
+    ) -> None:
+        self.samples, self.batch_size, self.images = samples, batch_size, images
+        self.progress, self.total, self.done = progress, total, 0
+        self.sizes = [_size(sample, images) for sample in samples]
+
+    def batches(self, jobs: Iterable[Job]) -> Iterator[list[Job]]:
+        """Jobs by who answers, then by size: a batch shares its adapter and is padded little."""
+        order = sorted(jobs, key=lambda job: (job[1] or "", self.sizes[job[0]], job[0]))
+        for start in range(0, len(order), self.batch_size):
+            yield order[start : start + self.batch_size]
+
+    def prompts(self, batch: Sequence[Job]) -> list[Prompt]:
+        return [load_prompt(self.samples[row], images=self.images) for row, _ in batch]
+
+    def finished(self, number: int) -> None:
+        self.done += number
+        if self.progress:
+            self.progress(self.done, self.total)
+
+
+def _reader(engine: Engine | tuple[Reader, Router]) -> tuple[LabelMap, RouteBatch]:
+    if isinstance(engine, Engine):
+        return engine.router.labels, engine.route_batch
+    reader, router = engine
+    router.check_base(reader)
+    return router.labels, lambda prompts: router.route(reader, prompts)
+
+
+def _routes(run: _Run, route_batch: RouteBatch) -> dict[int, Route]:
+    """Decisions by row."""
+    routes: dict[int, Route] = {}
+    for batch in run.batches((row, None) for row in range(len(run.samples))):
+        decided = route_batch(run.prompts(batch))
+        routes |= {row: decision for (row, _), decision in zip(batch, decided, strict=True)}
+        run.finished(len(batch))
+    return routes
+
+
+def _who(sample: RoutingSample, decision: Route, labels: LabelMap) -> dict[Role, str | None]:
+    """Whom each role asks about a sample; None is the base."""
+    right = labels.label(str(sample.adapter))
+    who: dict[Role, str | None] = {
+        "routed": decision.adapter,
+        "oracle": labels.names[right],
+        "base": None,
+    }
+    if len(labels) > 1:
+        who["wrong"] = labels.names[(right + 1) % len(labels)]
+    return who
+
+
+def _jobs(who: Mapping[int, Mapping[Role, str | None]]) -> dict[Job, list[Role]]:
+    """Who has to answer which sample, and the roles that the answer is for."""
+    jobs: dict[Job, list[Role]] = {}
+    for row, asked in who.items():
+        for role, adapter in asked.items():
+            jobs.setdefault((row, adapter), []).append(role)
+    return jobs
+
+
+def _others(
+    engine: Engine | None,
+    samples: Sequence[RoutingSample],
+    asked: Sequence[int],
+    multitask: str | None,
+) -> dict[Role, str | None]:
+    """Whom else to ask about every sample, to find what routing is worth."""
+    if engine is None or not asked:
+        raise ConfigError(
+            "what routing is worth shows in answers: give an engine with adapters, leave task on "
+            "(no --no-task), and give samples in scope that have a bbox"
+        )
+    labels = engine.router.labels
+    others: dict[Role, str | None] = {"frequent": frequent_adapter(samples, labels)}
+    if multitask is not None:
+        if multitask not in engine.adapters:
+            labels.label(multitask)  # raises, naming what there is
+        others["multitask"] = multitask
+    return others
+
+
+def _latency(
+    run: _Run,
+    engine: Engine,
+    who: Mapping[int, Mapping[Role, str | None]],
+    rows: Sequence[int],
+    max_new_tokens: int,
+) -> dict[Role, list[float]]:
+    """Seconds by role, of the same rows each; nothing if there are none."""
+    if not rows:
+        return {}
+    roles: list[Role] = [role for role in who[rows[0]] if role != "wrong"]
+    named = {role: [who[row][role] for row in rows] for role in roles}
+    prompts = run.prompts([(row, None) for row in rows])
+    return time_requests(engine, prompts, named, max_new_tokens, lambda: run.finished(1))
+
+
+def _answers(
+    run: _Run, engine: Engine, jobs: Mapping[Job, list[Role]], max_new_tokens: int
+) -> dict[int, dict[Role, Answer]]:
+    """Answers by row and role."""
+    answers: dict[int, dict[Role, Answer]] = {}
+    for batch in run.batches(jobs):
+        said = engine.generate_batch(
+            run.prompts(batch),
+            adapters=[adapter for _, adapter in batch],
+            max_new_tokens=max_new_tokens,
+        )
+        for job, answer in zip(batch, said, strict=True):
+            answers.setdefault(job[0], {}).update(dict.fromkeys(jobs[job], answer))
+        run.finished(sum(len(jobs[job]) for job in batch))
+    return answers
+
+
+def _is_clickable(sample: RoutingSample) -> bool:
+    return sample.in_scope and sample.bbox is not None
+
+
+def _size(sample: RoutingSample, images: bool) -> tuple[int, int]:
+    """Pixels and characters; only the headers of the images are read, or nothing of them."""
+    sizes = [image_size(Path(image)) for image in sample.images] if images else []
+    return sum(width * height for width, height in sizes), len(sample.instruction)
+
+
+def _line(prediction: Prediction) -> dict[str, Any]:
+    sample, decision = prediction.sample, prediction.route
+    line: dict[str, Any] = {
+        "image": sample.images[0] if sample.images else None,
+        "instruction": sample.instruction,
+        "label": sample.label,
+        "adapter": sample.adapter,
+        "predicted_label": prediction.label,
+        "predicted_adapter": prediction.adapter,
+        "probabilities": decision.probabilities,
+        "abstained": decision.abstained,
+    }
+    if prediction.answers:
+        line["bbox"] = sample.bbox
+        line["answers"] = {
+            role: {
+                "adapter": answer.adapter,
+                "text": answer.text,
+                "point": answer.point,
+                "typed": answer.typed,
+                "hit": prediction.hit(role),
+            }
+            for role in get_args(Role)
+            if (answer := prediction.answers.get(role))
+        }
+    return line
+
+
+def _title(evaluation: Evaluation) -> str:
+    if not (part := evaluation.in_scope):
+        return f"{len(evaluation.predictions)} samples, all out of scope"
+    return f"{part.n} in scope: top label right {part.accuracy:.1%}, abstained {part.abstained:.1%}"

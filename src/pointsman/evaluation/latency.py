@@ -1,0 +1,66 @@
+"""Latency: the same requests, one at a time, by each who could answer them."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
+
+from pointsman.conversation import Prompt
+from pointsman.engine.engine import Engine
+from pointsman.evaluation.worth import Role
+
+_STEP = 16
+"""Levels between two colours of a pixel, so that scaling an image down leaves them apart"""
+_MARKS = count(1)
+"""Goes on from call to call: an engine may remember earlier ones"""
+
+
+def time_requests(
+    engine: Engine,
+    prompts: Sequence[Prompt],
+    who: Mapping[Role, Sequence[str | None]],
+    max_new_tokens: int,
+    done: Callable[[], None] = lambda: None,
+) -> dict[Role, list[float]]:
+    """Seconds from a request to its whole answer, nothing else being asked meanwhile.
+
+    Each role is asked about a prompt in turn, who goes first changing from prompt to prompt. A
+    pixel in the corner tells what they are shown apart: nobody finds an image, or a conversation,
+    that the engine still remembers of another. The first prompt is also asked once beforehand,
+    for what a first call alone has to do.
+
+    Args:
+        who: whom each role names for each prompt (None: the base); ``routed`` is routed anew.
+        done: called after each request that was timed.
+    """
+    roles = list(who)
+    seconds: dict[Role, list[float]] = {role: [] for role in roles}
+
+    def ask(row: int, place: int) -> float:
+        role = roles[place]
+        prompt = _marked(prompts[row], next(_MARKS))
+        adapters = None if role == "routed" else [who[role][row]]
+        started = time.perf_counter()
+        engine.generate_batch([prompt], adapters=adapters, max_new_tokens=max_new_tokens)
+        return time.perf_counter() - started
+
+    for place in range(len(roles)):
+        ask(0, place)
+    for row in range(len(prompts)):
+        for turn in range(len(roles)):
+            place = (row + turn) % len(roles)
+            seconds[roles[place]].append(ask(row, place))
+            done()
+    return seconds
+
+
+def _marked(prompt: Prompt, mark: int) -> Prompt:
+    """The prompt with one pixel of its first image in another colour for each mark."""
+    if not prompt.images:
+        return prompt
+    first = prompt.images[0].convert("RGB")  # a copy
+    levels = 256 // _STEP
+    digits = (mark, mark // levels, mark // levels**2)
+    colour = zip(first.getpixel((0, 0)), digits, strict=True)  # type: ignore[arg-type]
+    first.putpixel((0, 0), tuple((level + _STEP * digit) % 256 for level, digit in colour))
+    return replace(prompt, images=(first, *prompt.images[1:]))

@@ -1,0 +1,43 @@
+"""The multitask adapter: one that was trained on everything, beside the router's, to compare with.
+
+It lies in the same stack as the others, so that what differs in time is not the way to answer.
+"""
+
+from typing import Any
+
+from pointsman.adapters.files import CONFIG, fetch_adapter
+from pointsman.engine.engine import Engine
+from pointsman.files import read_object
+from pointsman.project import Project
+
+NAME = "multitask"
+
+
+def engine_beside(project: Project, where: str, path: str, **options: Any) -> Engine:
+    """A project's engine with room for one more adapter, which is the last of its ``adapters``.
+
+    Args:
+        where: the project's name in errors.
+        path: folder or Hub id of the adapter.
+        options: of ``Engine.from_project``.
+
+    Raises:
+        ArtefactError, MismatchError: it is missing, broken or made for another base.
+        ConfigError: it does not go with the plan of the others.
+    """
+    config = read_object(fetch_adapter(NAME, path) / CONFIG)
+    rank = config.get("r")  # whatever else is wrong with it, loading it says
+    options |= {
+        "resident": len(project.adapters) + 1,
+        "max_rank": rank if isinstance(rank, int) else None,
+    }
+    engine = Engine.from_project(project, where, **options)
+    name = NAME
+    while name in engine.adapters:
+        name += "-"
+    try:
+        engine.add_adapter(name, path)
+    except BaseException:
+        engine.close()
+        raise
+    return engine

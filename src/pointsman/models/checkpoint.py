@@ -1,0 +1,177 @@
+"""Checkpoints: found or fetched, loaded and fingerprinted; the one place for device and dtype."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from torch import Tensor, nn
+from transformers import AutoConfig
+
+from pointsman.errors import ArtefactError, ConfigError, MismatchError
+from pointsman.files import digest_file, digest_json, read_object
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+PaddingSide = Literal["left", "right"]
+# Pickled weights (*.bin, *.pt) are never fetched and never read.
+_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+# Keys of config.json that vary with the library that wrote it, not with the model.
+_VOLATILE = ("transformers_version", "_name_or_path", "dtype", "torch_dtype", "use_cache")
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """SHA-256 digests of everything about a checkpoint that features depend on.
+
+    What a checkpoint has not is empty: a base has no ``reading``, and a text encoder neither
+    ``template`` nor ``image_processor``.
+
+    Raises:
+        TypeError: a digest that is no string, as a broken file may have it.
+    """
+
+    weights: str
+    config: str
+    tokenizer: str
+    template: str = ""
+    image_processor: str = ""
+    reading: str = ""
+    """How a text encoder cuts texts and scales what is pooled"""
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(digest, str) for digest in vars(self).values()):
+            raise TypeError(f"{self} is not made of digests")
+
+    def check_same(self, other: "Fingerprint", mine: str, theirs: str, mend: str) -> None:
+        """Raises ``MismatchError`` naming the first part that differs."""
+        for part, digest in vars(self).items():
+            if digest != getattr(other, part):
+                raise MismatchError(
+                    f"{mine} and {theirs} differ in their {part.replace('_', ' ')} "
+                    f"({digest[:12]} against {getattr(other, part)[:12]}); {mend}"
+                )
+
+
+def fetch(model_id: str, revision: str | None, *, weights: bool = True) -> tuple[Path, str | None]:
+    """Folder of a checkpoint, and its commit if it came from the Hub. Raises ``ArtefactError``."""
+    folder = Path(model_id).expanduser()
+    if folder.is_dir():
+        return folder, None
+    try:
+        wanted = [pattern for pattern in _FILES if weights or pattern != "*.safetensors"]
+        snapshot = snapshot_download(model_id, revision=revision, allow_patterns=wanted)
+    except HFValidationError:
+        raise ArtefactError(f"{model_id}: no such folder, and not a Hub id") from None
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ArtefactError(
+            f"{model_id}: no such folder, and it cannot be fetched from the Hub ({reason})"
+        ) from None
+    return Path(snapshot), Path(snapshot).name
+
+
+def checked_config(folder: Path) -> dict[str, Any]:
+    """A checkpoint's ``config.json``. Raises ``ArtefactError`` if a folder is no checkpoint."""
+    if not (folder / "config.json").is_file():
+        raise ArtefactError(f"{folder}: no config.json in it, so it is not a checkpoint")
+    return read_object(folder / "config.json")
+
+
+def pick_device(device: str | None) -> torch.device:
+    """A device by name, by default the best there is. Raises ``ConfigError``."""
+    if device is None:
+        backends = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        return torch.device(next((name for name, there in backends.items() if there), "cpu"))
+    try:
+        where = torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError):
+        where = torch.device("meta")
+    if where.type == "meta":  # it holds no values at all
+        raise ConfigError(f"device {device!r} is not there; leave it out to use the best")
+    return where
+
+
+def pick_dtype(dtype: Dtype | None, device: torch.device) -> torch.dtype:
+    """A dtype by name, by default bfloat16 on an accelerator and float32 on the CPU."""
+    if dtype is not None:
+        named: torch.dtype = getattr(torch, dtype)
+        return named
+    return torch.float32 if device.type == "cpu" else torch.bfloat16
+
+
+def loading(folder: Path, load: Callable[[Path], Any]) -> Any:
+    """``load(folder)``; whatever goes wrong is an ``ArtefactError``."""
+    try:
+        return load(folder)
+    except ArtefactError:
+        raise
+    except Exception as error:  # transformers raises almost anything on a broken folder
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ArtefactError(f"{folder}: the checkpoint cannot be loaded ({reason})") from error
+
+
+def load_model(folder: Path, kind: Any, dtype: torch.dtype, unused: str | None = None) -> Any:
+    """A model of a folder's safetensors.
+
+    Args:
+        kind: one of transformers' automatic classes.
+        unused: start of the names of weights that may be missing, since nothing reads them.
+
+    Raises:
+        ArtefactError: no safetensors, or weights missing from them.
+    """
+    if not list(folder.glob("*.safetensors")):
+        raise ArtefactError(f"{folder}: no *.safetensors in it; pickled weights are never loaded")
+    config = AutoConfig.from_pretrained(folder)
+    model, info = kind.from_pretrained(
+        folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
+    )
+    names = sorted(info["missing_keys"])
+    if missing := [name for name in names if unused is None or not name.startswith(unused)]:
+        raise ArtefactError(
+            f"{folder}: {len(missing)} weights are missing, the first is {missing[0]}; "
+            "fetch the checkpoint again"
+        )
+    return model
+
+
+def digest_weights(folder: Path) -> str:
+    # Without names: the same tensors may come as model.safetensors or in numbered parts.
+    files = sorted(folder.glob("*.safetensors"))
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashing releases the GIL
+        return digest_json(list(pool.map(digest_file, files)))
+
+
+def digest_config(config: dict[str, Any]) -> str:
+    return digest_json(_stable(config))
+
+
+def digest_tokenizer(folder: Path) -> str:
+    files = [path for name in _TOKENIZER_FILES if (path := folder / name).is_file()]
+    return digest_json([digest_file(path) for path in files])
+
+
+def pad(rows: Sequence[list[int]], value: int, side: PaddingSide) -> Tensor:
+    """Rows of token ids as (B, T) int64."""
+    tensors = [torch.tensor(row) for row in rows]
+    return nn.utils.rnn.pad_sequence(tensors, True, value, padding_side=side)
+
+
+def _stable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _stable(inner) for key, inner in value.items() if key not in _VOLATILE}
+    return value

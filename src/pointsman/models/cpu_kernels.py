@@ -1,0 +1,77 @@
+"""Matrix products on a CPU, and a model's use of them.
+
+PyTorch gives float32 products to MKL, which leaves AVX-512 unused on processors not made by Intel;
+the oneDNN in the same build does not.
+"""
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+_HAS_ONEDNN: bool = (
+    platform.machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+)
+_ALONE_WEIGHTS, _ALONE_WORK = 2**22, 2**27
+"""Elements of a weight matrix, and multiplications of one product, under which threads cost more
+than they do: each is woken for every product, for longer than a small one takes."""
+
+
+@contextmanager
+def threads_for(tokens: int, weight: Tensor) -> Iterator[None]:
+    """As many threads as pay for products of so many tokens with matrices like ``weight``."""
+    before, size = torch.get_num_threads(), weight.numel()
+    is_small = size < _ALONE_WEIGHTS and tokens * size < _ALONE_WORK
+    if weight.device.type != "cpu" or not is_small or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``functional.linear`` of x (..., d_in) and weight (d_out, d_in), on a CPU by oneDNN."""
+    if not _by_onednn(x, weight):
+        return functional.linear(x, weight, bias)
+    # What the compiler's own graphs call; there is no gradient through it.
+    output: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return output
+
+
+def _by_onednn(x: Tensor, weight: Tensor) -> bool:
+    return (
+        _HAS_ONEDNN
+        and x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()  # compilers choose for themselves
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def use_onednn_linears(model: nn.Module) -> None:
+    """Lets a model's linear layers compute with ``linear``."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.forward = partial(_linear_of, module)  # type: ignore[method-assign]
+
+
+def _linear_of(module: nn.Linear, x: Tensor) -> Tensor:
+    return linear(x, module.weight, module.bias)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; the host does not wait until it is there.
+
+    A copy from ordinary memory to CUDA would wait for everything that is at work there.
+    """
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

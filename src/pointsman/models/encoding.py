@@ -1,0 +1,90 @@
+"""Encoded prompts: the padded batches that a base reads."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NotRequired, TypedDict, cast
+
+import torch
+from torch import Tensor, nn
+from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
+
+from pointsman.models.vision import ImageFeatures
+
+IGNORED = -100
+"""Label of a token that training does not count."""
+
+
+class Encoded(TypedDict):
+    """A padded batch of B prompts of T tokens with I images, U of them different.
+
+    Images are the same where prompts share the ``Image`` object. ``Base.encode`` leaves what tells
+    of images on the host, where it is read, and puts the rest on the base's device.
+    """
+
+    input_ids: Tensor
+    """(B, T) int64"""
+    attention_mask: Tensor
+    """(B, T) int64, 0 on padding"""
+    mm_token_type_ids: Tensor
+    """(B, T) int64, 1 on image tokens"""
+    position_ids: Tensor
+    """(3, B, T) int64: temporal, height, width"""
+    patches: NotRequired[Tensor]
+    """(P, 3, patch area) uint8 of the different images, in the order in which they first come;
+    ``vision.pixel_values`` makes what the tower reads of them"""
+    image_index: NotRequired[Tensor]
+    """(I,) int64: which of the different images each is"""
+    image_grid_thw: NotRequired[Tensor]
+    """(I, 3) int64, in patches"""
+    image_digests: NotRequired[Tensor]
+    """(I, 2) int64, of each image's content"""
+
+
+def join(batches: Sequence[Encoded]) -> Encoded:
+    """Batches that are padded on the right as one."""
+    if len(batches) == 1:
+        return batches[0]
+    longest = max(batch["input_ids"].shape[1] for batch in batches)
+    joined: dict[str, Tensor] = {}
+    for name in ("input_ids", "attention_mask", "mm_token_type_ids", "position_ids"):
+        values = [cast(dict[str, Tensor], batch)[name] for batch in batches]
+        padded = [nn.functional.pad(value, (0, longest - value.shape[-1])) for value in values]
+        joined[name] = torch.cat(padded, -2)
+    shown = [batch for batch in batches if "patches" in batch]
+    if shown:
+        for name in ("patches", "image_grid_thw", "image_digests"):
+            joined[name] = torch.cat([cast(dict[str, Tensor], batch)[name] for batch in shown])
+        before = 0
+        index: list[Tensor] = []
+        for batch in shown:
+            index.append(batch["image_index"] + before)
+            before += int(batch["image_index"].max()) + 1
+        joined["image_index"] = torch.cat(index)
+    return cast(Encoded, joined)
+
+
+IMAGE_KEYS = ("patches", "image_index", "image_digests")
+ON_HOST = ("image_index", "image_grid_thw", "image_digests")
+"""Of a batch, what ``Base.encode`` leaves on the host"""
+
+
+def without_images(encoded: Mapping[str, Any]) -> dict[str, Any]:
+    """What the stock model takes of a batch besides its images."""
+    return {k: v for k, v in encoded.items() if k not in IMAGE_KEYS}
+
+
+def different_images(encoded: Mapping[str, Any]) -> list[tuple[Tensor, Tensor, list[int]]]:
+    """Patches (P, 3, patch area), grid (3,) and digest of each of the U different images."""
+    index = encoded["image_index"].tolist()
+    first = [index.index(image) for image in range(max(index) + 1)]
+    grids, digests = encoded["image_grid_thw"][first], encoded["image_digests"][first]
+    cuts = torch.split(encoded["patches"], grids.prod(1).tolist())
+    return list(zip(cuts, grids, digests.tolist(), strict=True))
+
+
+def as_encoder_output(seen: Sequence[ImageFeatures]) -> dict[str, Any]:
+    """Features of images as the model takes them."""
+    output: Any = BaseModelOutputWithDeepstackFeatures()
+    output.pooler_output = [image.tokens for image in seen]
+    taps = range(len(seen[0].deepstack))
+    output.deepstack_features = [[image.deepstack[tap] for image in seen] for tap in taps]
+    return {"image": output}

@@ -1,0 +1,305 @@
+"""Text encoders: a reader in place of the base, for routers that need the text alone.
+
+Any text model of transformers, or a folder of sentence-transformers, whose ``modules.json`` says
+how it is read: small enough to route on a CPU, in front of a server that holds base and adapters.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, AutoTokenizer
+
+from pointsman.conversation import Prompt, Turn, check_text
+from pointsman.errors import ArtefactError, ConfigError, SampleError
+from pointsman.files import digest_json, read_json, read_object
+from pointsman.models.checkpoint import (
+    Dtype,
+    Fingerprint,
+    checked_config,
+    digest_config,
+    digest_tokenizer,
+    digest_weights,
+    fetch,
+    load_model,
+    loading,
+    pad,
+    pick_device,
+    pick_dtype,
+)
+from pointsman.models.cpu_kernels import to_device, use_onednn_linears
+from pointsman.models.features import Pooling
+
+_POOLING_MODES: dict[str, Pooling] = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "first",
+    "pooling_mode_lasttoken": "last",
+}
+_UNLIMITED = 10**9
+"""What a tokenizer that knows of no limit gives as one is larger than this"""
+
+
+class EncodedText(TypedDict):
+    """A batch of B texts of T tokens, padded on the right."""
+
+    input_ids: Tensor
+    """(B, T) int64"""
+    attention_mask: Tensor
+    """(B, T) int64, 0 on padding"""
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """A loaded text encoder. Not thread-safe."""
+
+    id: str
+    revision: str | None
+    """Commit of a Hub checkpoint; None for a folder."""
+    model: Any
+    tokenizer: Any
+    fingerprint: Fingerprint
+    longest: int
+    """Tokens that are read of a text: its last ones, special tokens included"""
+    lowers: bool
+    """Whether texts are lower-cased first"""
+    normalises: bool
+    default_pooling: Pooling
+    is_causal: bool
+
+    reads_images = False
+
+    @cached_property
+    def _layers(self) -> Sequence[nn.Module]:
+        """Its layers in order; a model in which they cannot be found counts as one layer."""
+        depth = getattr(self.model.config, "num_hidden_layers", None)
+        lists = (m for m in self.model.modules() if isinstance(m, nn.ModuleList))
+        return next((list(modules) for modules in lists if len(modules) == depth), [self.model])
+
+    @property
+    def depth(self) -> int:
+        return len(self._layers)
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self.model.config.hidden_size)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(next(self.model.parameters()).device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = next(self.model.parameters()).dtype
+        return dtype
+
+    @property
+    def default_layers(self) -> tuple[int, ...]:
+        """Half, three quarters and all of the depth: the end is what an encoder is made for."""
+        return tuple(sorted({max(1, self.depth * n // 4) for n in (2, 3, 4)}))
+
+    def estimated_tokens(self, characters: int, sizes: Sequence[tuple[int, int]]) -> int:
+        return min(characters // 4 + 16, self.longest)
+
+    def without_adapters(self) -> AbstractContextManager[None]:
+        """Nothing to do: an encoder has none."""
+        return nullcontext()
+
+    def encode(self, prompts: Sequence[Prompt]) -> EncodedText:
+        """The prompts' texts as one batch on the encoder's device; images are left out.
+
+        Of a text that is too long the beginning is left out, so that the end of the last turn is
+        read.
+
+        Raises:
+            SampleError: a prompt without text, or with text that is no Unicode.
+        """
+        rows = [self._tokens(_text_of(prompt.turns)) for prompt in prompts]
+        return EncodedText(
+            input_ids=to_device(pad(rows, self.tokenizer.pad_token_id or 0, "right"), self.device),
+            attention_mask=to_device(
+                pad([[1] * len(row) for row in rows], 0, "right"), self.device
+            ),
+        )
+
+    def read(
+        self, encoded: EncodedText, layers: Sequence[int], keep: Callable[[int, Tensor], None]
+    ) -> None:
+        """One forward up to the last of ascending ``layers``.
+
+        ``keep`` is given each of them with its states (B, T, hidden): what the layer gives, and
+        of the last layer of all what the model gives, a final norm included.
+        """
+
+        def keeps(depth: int) -> Callable[..., None]:
+            def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+                states = output if isinstance(output, Tensor) else output[0]
+                if states.shape[:2] != encoded["input_ids"].shape:
+                    raise ConfigError(
+                        f"layer {depth} of {self.id} gives states of another order; "
+                        f"use --layers {self.depth}"
+                    )
+                keep(depth, states)
+                if depth == layers[-1]:
+                    raise _Stopped
+
+            return hook
+
+        below = [depth for depth in layers if depth < self.depth]
+        hooks = [self._layers[depth - 1].register_forward_hook(keeps(depth)) for depth in below]
+        try:
+            output = self.model(**encoded)
+            keep(self.depth, output.last_hidden_state)
+        except _Stopped:
+            pass
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _tokens(self, text: str) -> list[int]:
+        check_text(text)
+        text = text.lower() if self.lowers else text
+        # Text of users cannot add special tokens.
+        settings = {"truncation": True, "max_length": self.longest, "split_special_tokens": True}
+        tokens = self.tokenizer(text, **settings)["input_ids"]
+        if not tokens:
+            raise SampleError(f"a prompt without text, and {self.id} reads nothing else")
+        return list(tokens)
+
+
+def load_encoder(
+    model_id: str,
+    *,
+    revision: str | None = None,
+    device: str | None = None,
+    dtype: Dtype | None = None,
+) -> TextEncoder:
+    """Loads a text encoder, frozen and in evaluation mode.
+
+    Of a sentence-transformers folder, ``modules.json`` says which pooling is the default, where
+    texts are cut and whether features are scaled to length 1. Dense modules behind the pooling are
+    left out: a head is one itself. Otherwise the default is the mean over all tokens, and the last
+    token of a causal model.
+
+    Args:
+        model_id: Hub id or folder, weights as safetensors.
+        device, dtype: as for ``load_base``.
+
+    Raises:
+        ArtefactError: no such checkpoint, or files missing from it.
+        ConfigError: no text encoder, or one that is not read like one.
+    """
+    folder, commit = fetch(model_id, revision)
+    modules = _modules(folder)
+    inner = folder / modules.get("Transformer", "")
+    config = checked_config(inner)
+    kind = config.get("model_type")
+    if config.get("is_encoder_decoder") or "vision_config" in config:
+        raise ConfigError(f"{model_id}: a model of type {kind!r} is no text encoder; give one")
+    where = pick_device(device)
+    wanted = pick_dtype(dtype, where)
+    model = loading(inner, lambda path: load_model(path, AutoModel, wanted, unused="pooler."))
+    if not hasattr(model.config, "hidden_size"):
+        raise ConfigError(f"{model_id}: a model of type {kind!r} is no text encoder; give one")
+    model.config.use_cache = False
+    tokenizer = loading(inner, AutoTokenizer.from_pretrained)
+    tokenizer.truncation_side = "left"
+    settings = _read_if_there(inner / "sentence_bert_config.json")
+    model = model.to(where).requires_grad_(False).eval()
+    use_onednn_linears(model)
+    is_causal = _is_causal(model)
+    pooling = _pooling(folder, modules) or ("last" if is_causal else "mean")
+    longest = _longest(model, tokenizer, settings.get("max_seq_length"))
+    lowers, normalises = bool(settings.get("do_lower_case")), "Normalize" in modules
+    reading = {"longest": longest, "lowers": lowers, "normalises": normalises, "pooling": pooling}
+    return TextEncoder(
+        id=model_id,
+        revision=commit,
+        model=model,
+        tokenizer=tokenizer,
+        fingerprint=Fingerprint(
+            weights=digest_weights(inner),
+            config=digest_config(config),
+            tokenizer=digest_tokenizer(inner),
+            reading=digest_json(reading),
+        ),
+        longest=longest,
+        lowers=lowers,
+        normalises=normalises,
+        default_pooling=pooling,
+        is_causal=is_causal,
+    )
+
+
+class _Stopped(Exception):
+    """Nothing above the last layer that is read need be computed."""
+
+
+def _text_of(turns: Sequence[Turn]) -> str:
+    return "\n".join(text for turn in turns if (text := turn.text.strip()))
+
+
+def _modules(folder: Path) -> dict[str, str]:
+    """Kind to folder of the modules of a sentence-transformers folder; {} for any other."""
+    path = folder / "modules.json"
+    if not path.is_file():
+        return {}
+    found = read_json(path)
+    try:
+        modules = {str(m["type"]).rsplit(".", 1)[-1]: str(m["path"]) for m in found}
+    except (TypeError, KeyError):
+        raise ArtefactError(f"{path}: not a list of modules with type and path") from None
+    if "Transformer" not in modules:
+        raise ConfigError(
+            f"{folder}: its modules are {', '.join(modules)}; give a model with a Transformer"
+        )
+    return modules
+
+
+def _pooling(folder: Path, modules: Mapping[str, str]) -> Pooling | None:
+    """The pooling of a sentence-transformers folder."""
+    if "Pooling" not in modules:
+        return None
+    path = folder / modules["Pooling"] / "config.json"
+    modes = [
+        name for name, on in read_object(path).items() if name.startswith("pooling_mode") and on
+    ]
+    if len(modes) != 1 or modes[0] not in _POOLING_MODES:
+        known = ", ".join(_POOLING_MODES)
+        raise ConfigError(f"{path}: pools by {modes}; known is one of {known}")
+    return _POOLING_MODES[modes[0]]
+
+
+def _read_if_there(path: Path) -> dict[str, Any]:
+    return read_object(path) if path.is_file() else {}
+
+
+def _longest(model: Any, tokenizer: Any, stated: Any) -> int:
+    """Tokens that a model can read at once."""
+    limits = [
+        stated,
+        tokenizer.model_max_length,
+        getattr(model.config, "max_position_embeddings", None),
+    ]
+    table = next((m for n, m in model.named_modules() if n.endswith("position_embeddings")), None)
+    if isinstance(table, nn.Embedding):
+        # RoBERTa's kin number positions from behind the padding's on.
+        offset = 0 if table.padding_idx is None else table.padding_idx + 1
+        limits.append(table.num_embeddings - offset)
+    known = [n for n in limits if type(n) is int and 0 < n < _UNLIMITED]
+    return min(known, default=8192)
+
+
+@torch.inference_mode()
+def _is_causal(model: Any) -> bool:
+    """Whether the first position's state is the same whatever follows: tried, not looked up."""
+    end = int(model.config.vocab_size)
+    ids = torch.tensor([[end - 4, end - 3, end - 2], [end - 4, end - 3, end - 1]])
+    ids = ids.clamp(min=0).to(model.device)
+    states = model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    first = states.last_hidden_state[:, 0].float()
+    return bool((first[0] - first[1]).abs().max() < 1e-6 * first.abs().max())

@@ -1,0 +1,173 @@
+"""Images on their way into the vision tower: patches, pixel values, and a cache of what comes out.
+
+An image's features depend on its pixels alone, so several questions about one screenshot, epochs
+of training and turns of a conversation need the tower once. Each image goes through it by itself:
+what else is in the batch, or in the cache, changes no bit.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+from transformers.vision_utils import (
+    get_vision_interpolation_indices_and_weights,
+    get_vision_position_ids,
+)
+
+from pointsman.models.cpu_kernels import linear, to_device, use_onednn_linears
+
+CACHE_BYTES = 2**30
+"""Of features, on the device where the tower is."""
+_Key = tuple[int, ...]
+
+
+def patches_of(image: Image.Image, processor: Any) -> tuple[Tensor, Tensor]:
+    """An image's grid (3,), and its patches (P, 3, patch area) uint8 in the model's order."""
+    patch, merge = int(processor.patch_size), int(processor.merge_size)
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    if processor.do_resize:
+        least, most = processor.size["shortest_edge"], processor.size["longest_edge"]
+        height, width = smart_resize(image.height, image.width, patch * merge, least, most)
+        if image.size != (width, height):
+            image = image.resize((width, height), processor.resample)
+    rows, columns = image.height // patch, image.width // patch
+    planes = np.stack([np.asarray(channel) for channel in image.split()])
+    blocks = torch.from_numpy(planes).view(
+        3, rows // merge, merge, patch, columns // merge, merge, patch
+    )
+    patches = blocks.permute(1, 4, 2, 5, 0, 3, 6).reshape(rows * columns, 3, patch * patch)
+    return torch.tensor([1, rows, columns]), patches
+
+
+def digest_of(patches: Tensor, grid: Tensor) -> Tensor:
+    """(2,) int64: what tells an image's content and shape from all others'."""
+    digest = hashlib.blake2b(grid.numpy().tobytes(), digest_size=16)
+    digest.update(patches.numpy().data)
+    return torch.from_numpy(np.frombuffer(digest.digest(), np.int64).copy())
+
+
+def pixel_values(patches: Tensor, processor: Any, dtype: torch.dtype) -> Tensor:
+    """Patches (P, 3, patch area) uint8 as what the vision tower reads.
+
+    Bit for bit what the image processor gives, in a fraction of its time: it reckons each pixel
+    anew in float64, where all that a channel can become is 256 values.
+    """
+    _, channels, area = patches.shape
+    table = to_device(_levels(processor).to(dtype).flatten(), patches.device)
+    offsets = 256 * torch.arange(channels, dtype=torch.int32, device=patches.device)
+    values = table.index_select(0, (patches.int() + offsets[:, None]).flatten())
+    times = processor.temporal_patch_size
+    return values.view(-1, channels, 1, area).expand(-1, -1, times, -1).flatten(1)
+
+
+def _levels(processor: Any) -> Tensor:
+    """(3, 256) float32: what the image processor makes of each level of each channel."""
+    values = np.broadcast_to(np.arange(256, dtype=np.uint8).reshape(16, 16), (3, 16, 16))
+    if processor.do_rescale:
+        values = processor.rescale(values, processor.rescale_factor)
+    if processor.do_normalize:
+        values = processor.normalize(values, processor.image_mean, processor.image_std)
+    return torch.from_numpy(np.array(values, np.float32)).view(3, 256)
+
+
+def places_of(grid: Tensor, tower: Any) -> dict[str, Any]:
+    """What a Qwen3VLVisionModel would find out of one still image's grid (3,), as it takes it.
+
+    By itself it waits for the device some thirty times to do so, once in each of its blocks.
+    """
+    side, mode = tower.num_grid_per_side, tower.interpolation_mode
+    merge, corners = tower.spatial_merge_size, tower.interpolation_align_corners
+    _, rows, columns = grid.tolist()
+    return dict(_places(rows, columns, side, mode, corners, merge, tower.pos_embed.weight.device))
+
+
+@lru_cache(maxsize=64)
+def _places(
+    rows: int,
+    columns: int,
+    side: int,
+    mode: str,
+    corners: bool,
+    merge: int,
+    device: torch.device,
+) -> dict[str, Tensor | int]:
+    grid = torch.tensor([[1, rows, columns]])
+    indices, weights = get_vision_interpolation_indices_and_weights(
+        grid, side, mode=mode, align_corners=corners, spatial_merge_size=merge
+    )
+    return {
+        "image_interp_indices": to_device(indices, device),
+        "image_interp_weights": to_device(weights, device),
+        "image_position_ids": to_device(get_vision_position_ids(grid, merge), device),
+        # Where images end: read on the host.
+        "image_cu_seqlens": torch.tensor([0, rows * columns], dtype=torch.int32),
+        "image_max_seqlen": rows * columns,
+    }
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """Of one image with N tokens: (N, hidden) for the prompt, and for each DeepStack layer."""
+
+    tokens: Tensor
+    deepstack: tuple[Tensor, ...]
+
+    @property
+    def bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in (self.tokens, *self.deepstack))
+
+
+class ImageCache:
+    """The features of the images used last, up to a number of bytes."""
+
+    def __init__(self, limit: int = CACHE_BYTES) -> None:
+        self._limit = limit
+        self._bytes = 0
+        self._kept: OrderedDict[_Key, ImageFeatures] = OrderedDict()
+
+    def clear(self) -> None:
+        self._kept.clear()
+        self._bytes = 0
+
+    def get(self, key: _Key, make: Callable[[], ImageFeatures]) -> ImageFeatures:
+        """The features of the image with this digest, made if they are not here."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        features = make()
+        self._kept[key] = features
+        self._bytes += features.bytes
+        while self._bytes > self._limit:
+            _, oldest = self._kept.popitem(last=False)
+            self._bytes -= oldest.bytes
+        return features
+
+
+def use_onednn(model: Any) -> None:
+    """Lets a Qwen3VLForConditionalGeneration compute with ``linear``, and see images in half.
+
+    Its modules keep their weights and names.
+    """
+    embed = model.model.visual.patch_embed
+    embed.forward = partial(_still_patches, embed)
+    use_onednn_linears(model)
+
+
+def _still_patches(embed: Any, patches: Tensor) -> Tensor:
+    """Patches (P, channels * frames * area) of still images as states (P, hidden).
+
+    A still image is its own two frames, so that the two halves of the kernel are one. The stock
+    module is a convolution in three dimensions, for which devices have no fast kernels.
+    """
+    kernel: Tensor = embed.proj.weight
+    channels, frames = kernel.shape[1:3]
+    frame = patches.view(len(patches), channels, frames, -1)[:, :, 0].flatten(1)
+    return linear(frame.to(kernel.dtype), kernel.sum(2).flatten(1), embed.proj.bias)

@@ -1,0 +1,1 @@
+"""From features to a decision: feature store, head, scores, calibration, router, training."""

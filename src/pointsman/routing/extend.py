@@ -1,0 +1,412 @@
+"""Growing a router: adapters are appended to one that is trained, from few samples of each.
+
+What the head gives for the old labels stays as it is, to rounding: only rows for the new ones are
+added. So an old sample can be lost to a new adapter, and to nothing else; how many are is measured
+on old validation samples and sealed with the router.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pointsman.errors import ConfigError, MismatchError, SampleError
+from pointsman.labels import OUT_OF_SCOPE, LabelMap
+from pointsman.routing.feature_store import Features, read_features
+from pointsman.routing.fit_calibration import calibrate
+from pointsman.routing.fit_scores import fit_scorer
+from pointsman.routing.head import RouterHead, build_router_head
+from pointsman.routing.model_selection import best_parts, select_features
+from pointsman.routing.router import Probes, Router, check_place
+from pointsman.routing.scores import Evidence, Parts, Scorer
+from pointsman.routing.train import TrainSettings, class_weights
+
+REPLAYED = 500
+"""Old training samples of each label that take part; more only cost time"""
+FOLDS = 5
+RIDGE = 0.1
+"""Weight of the squared norm of a new row over standardised features, see bench_extend.py"""
+_STEPS = 100
+
+
+class Samples(NamedTuple):
+    """Features (n, hidden) and labels (n,) of the extended label map, -1 out of scope."""
+
+    features: Tensor
+    labels: Tensor
+
+    def where(self, rows: Tensor) -> "Samples":
+        return Samples(self.features[rows], self.labels[rows])
+
+    def joined(self, other: "Samples") -> "Samples":
+        return Samples(*(torch.cat(pair) for pair in zip(self, other, strict=True)))
+
+
+@dataclass(frozen=True)
+class Change:
+    """What growing did to one adapter, on validation samples (new adapters: out of fold)."""
+
+    adapter: str
+    samples: int
+    right_before: float | None
+    """Share whose top label is right; None for a new adapter"""
+    right: float
+    routed_before: float | None
+    """Share that is right and not abstained on"""
+    routed: float
+
+
+def extend_router(
+    router: Path | Router,
+    features: Path | Features,
+    out: Path | None = None,
+    *,
+    replay: Path | Features | None = None,
+    coverage: float | None = None,
+) -> Router:
+    """Appends one or more adapters to a router, from as few as 10 samples of each.
+
+    A new row is a logistic regression on the features and on the head's own hidden states, with the
+    old logits as they are. Old samples of the replay stand against it. The score by which the
+    router abstains is fitted anew. All samples of the new adapters in ``features`` but
+    those of the test split are fitted on; what calibration sees of them is cross-validated.
+
+    Args:
+        features: samples of the new adapters. Its label map is either the new names alone, or the
+            router's with the new ones appended.
+        out: where to write the router folder; None writes nothing.
+        replay: features of the old labels, such as those that the router was trained on; needed if
+            ``features`` has none of them.
+        coverage: share of validation samples in scope that is not abstained on; by default the
+            router's.
+
+    Returns:
+        The extended router; ``training["extended"][-1]["changes"]`` has a ``Change`` of each
+        adapter.
+
+    Raises:
+        ArtefactError: ``out`` holds something else, or cannot be written.
+        MismatchError: features of another base or place, or labels that are renamed or reordered,
+            or a router of other labels in ``out``.
+        ConfigError: no replay where one is needed, one where none is, or an impossible coverage.
+        SampleError: a new adapter with fewer than 2 samples, or an old one with none.
+    """
+    router = Router.load(router) if isinstance(router, Path) else router
+    features = read_features(features) if isinstance(features, Path) else features
+    replay = read_features(replay) if isinstance(replay, Path) else replay
+    if coverage is None:
+        coverage = router.calibration.coverage
+    TrainSettings(coverage=coverage)  # refuses one that cannot be
+    labels = _extended(router.labels, features.labels, features.path)
+    if out is not None:
+        check_place(out, labels)
+    new, train, val = _gathered(router, labels, features, replay)
+    grown = _grown(router, labels, train, new, val)
+    judged = val.joined(new)
+    evidence = _evidence(router, grown, train, new, val)
+    calibration = calibrate(
+        evidence,
+        judged.labels,
+        coverage,
+        log_prior=_extended_prior(router.calibration.log_prior, len(labels)),
+        conformal=router.calibration.conformal,
+    )
+    inside = judged.labels != OUT_OF_SCOPE
+    logits, truth = evidence.logits[inside], judged.labels[inside]
+    grown = replace(
+        grown,
+        calibration=calibration,
+        best_loss=float(functional.cross_entropy(logits, truth)),
+        best_acc=float((logits.argmax(-1) == truth).float().mean()),
+    )
+    record = {
+        "adapters": list(labels)[len(router.labels) :],
+        "n_replayed": len(train.labels),
+        "changes": [asdict(change) for change in _changes(router, grown, evidence, judged)],
+    }
+    earlier = router.training.get("extended", [])
+    grown = replace(grown, training=router.training | {"extended": [*earlier, record]})
+    if out is not None:
+        grown.save(out)
+    return grown
+
+
+def _extended(old: LabelMap, found: LabelMap, where: Path) -> LabelMap:
+    """The router's labels with those of the new features appended."""
+    if found.names[: len(old)] == old.names and len(found) > len(old):
+        return found
+    if known := [name for name in found if name in old.names]:
+        raise MismatchError(
+            f"{where} has the labels {found}, the router {old}; labels are only appended: give "
+            f"features of the new adapters alone, or of all in the router's order ({known[0]!r} is "
+            "known already)"
+        )
+    return old.extended(found.names)
+
+
+def _gathered(
+    router: Router, labels: LabelMap, features: Features, replay: Features | None
+) -> tuple[Samples, Samples, Samples]:
+    """Samples of the new labels, and old ones to fit against and to judge by."""
+    old = len(router.labels)
+    has_old = len(features.labels) == len(labels)
+    _check_replay(router, features, replay, has_old)
+    shift = 0 if has_old else old
+    train, val = (_samples(features, split, router, shift) for split in ("train", "val"))
+    both = train.joined(val)
+    new = both.where(both.labels >= old)
+    if replay is not None:
+        elsewhere = train.where(train.labels == OUT_OF_SCOPE)
+        train, val = (_samples(replay, split, router, 0) for split in ("train", "val"))
+        train = train.joined(elsewhere)
+    train, val = (part.where(part.labels < old) for part in (train, val))
+    _check(labels, old, new, train, val)
+    return new, train.where(_first_of_each(train.labels, REPLAYED)), val
+
+
+def _check_replay(
+    router: Router, features: Features, replay: Features | None, has_old: bool
+) -> None:
+    if has_old and replay is not None:
+        raise ConfigError(f"{features.path}: holds the old labels itself; leave --replay out")
+    if not has_old and replay is None:
+        raise ConfigError(
+            f"{features.path}: holds no samples of {router.labels}, which new rows are fitted "
+            "against; give features of them, such as the router was trained on, as --replay"
+        )
+    if replay is not None:
+        replay.labels.check_same(
+            router.labels, str(replay.path), "the router", "give features of its labels"
+        )
+
+
+def _samples(features: Features, split: str, router: Router, shift: int) -> Samples:
+    """One split where the router reads it, its labels (but -1) shifted."""
+    router.origin.fingerprint.check_same(
+        features.origin.fingerprint,
+        f"what the router reads with ({router.origin.base_model_id})",
+        f"what made {features.path}",
+        "preprocess with the router's own",
+    )
+    if features.recipe.history != router.recipe.history:
+        raise MismatchError(
+            f"{features.path}: was made with history {features.recipe.history!r}, the router reads "
+            f"{router.recipe.history!r}; preprocess with that history"
+        )
+    stored = features.recipe.places
+    if missing := [place for place in router.recipe.places if place not in stored]:
+        raise MismatchError(
+            f"{features.path}: holds {', '.join(map(str, stored))} but the router reads "
+            f"{missing[0]}; preprocess that place too"
+        )
+    values, labels = features.splits.get(split, (torch.empty(0), torch.empty(0)))
+    if not len(labels):
+        none = torch.empty(0, router.head.hidden_size)
+        return Samples(none, torch.empty(0, dtype=torch.long))
+    values = select_features(router.recipe, features.recipe, values)
+    if not bool(values.isfinite().all()):
+        raise SampleError(f"{features.path}: the {split} features hold NaN or infinite values")
+    return Samples(values, torch.where(labels == OUT_OF_SCOPE, labels, labels + shift))
+
+
+def _check(labels: LabelMap, old: int, new: Samples, train: Samples, val: Samples) -> None:
+    for label, name in enumerate(labels):
+        for part, split, least in (
+            ((new, "train and val", 2),) if label >= old else ((train, "train", 1), (val, "val", 1))
+        ):
+            if (found := int((part.labels == label).sum())) < least:
+                raise SampleError(
+                    f"{name}: {found} samples in {split}, at least {least} needed; add some and "
+                    "run `pointsman data generate` and `pointsman preprocess` again"
+                )
+
+
+def _first_of_each(labels: Tensor, most: int) -> Tensor:
+    """Rows of at most so many samples of each label."""
+    rows = [(labels == label).nonzero()[:most, 0] for label in sorted(set(labels.tolist()))]
+    return torch.cat(rows).sort().values
+
+
+def _grown(
+    router: Router,
+    labels: LabelMap,
+    train: Samples,
+    new: Samples,
+    val: Samples,
+    parts: Parts | None = None,
+) -> Router:
+    """The router with rows and a score for all labels, not yet calibrated.
+
+    Args:
+        parts: of the score; by default chosen as ``train_router`` does where samples out of scope
+            tell which are best, else as they are.
+    """
+    head, outside = _fit(router, train.joined(new), len(labels))
+    scorer = fit_scorer(
+        head, outside, router.calibration.temperature, train.joined(new), val.joined(new)
+    )
+    if parts is None:
+        parts = router.scorer.parts
+        if bool((val.labels == OUT_OF_SCOPE).any()):
+            parts, _ = best_parts(scorer, head, val.joined(new))
+    scorer = scorer.only(parts)
+    with torch.inference_mode():
+        probes = Probes(router.probes.features, *scorer(head, router.probes.features))
+    return replace(router, labels=labels, head=head, scorer=scorer, probes=probes)
+
+
+def _fit(
+    router: Router, samples: Samples, labels: int
+) -> tuple[RouterHead, tuple[Tensor, Tensor] | None]:
+    """The head with rows for new labels, and its output for samples out of scope if it has one.
+
+    The old ones are held as they are.
+    """
+    head, outside = router.head, _outside_of(router.scorer)
+    old = head.num_labels
+    with torch.no_grad():
+        hidden = head[:-1](samples.features)
+        states = [samples.features, *([hidden] if len(head) > 1 else [])]
+        base = head[-1](hidden)
+        beyond = None if outside is None else functional.linear(hidden, *outside)
+    mean = [state.mean(0) for state in states]
+    scale = [state.std(0, correction=0) + 1e-3 * state.std() + 1e-6 for state in states]
+    x = torch.cat([(s - m) / d for s, m, d in zip(states, mean, scale, strict=True)], 1)
+    weight = torch.zeros(x.shape[1], labels - old, requires_grad=True)
+    bias = torch.zeros(labels - old, requires_grad=True)
+    optimiser = torch.optim.LBFGS(
+        [weight, bias], max_iter=_STEPS, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> float:
+        optimiser.zero_grad()
+        logits = torch.cat([base, x @ weight + bias], 1)
+        loss = _loss(logits, beyond, samples.labels) + RIDGE * weight.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
+
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
+    # On features and states as they come: (x - mean) / scale is moved into the rows.
+    rows = weight.detach() / torch.cat(scale)[:, None]
+    shift = bias.detach() - torch.cat(mean).double() @ rows.double()
+    on_each = torch.split(rows.T, [state.shape[1] for state in states], 1)
+    wide = _widened(head, on_each, shift.float())
+    if outside is not None and len(head) > 1:  # it does not read the new hidden units
+        more = wide.first.out_features - head.first.out_features
+        outside = (functional.pad(outside[0], (0, more)), outside[1])
+    return wide, outside
+
+
+def _loss(logits: Tensor, outside: Tensor | None, labels: Tensor) -> Tensor:
+    """Cross-entropy of logits (n, labels), rare classes weighed more.
+
+    Samples out of scope belong to the output for them (n, 1); where there is none, they are to be
+    spread over all labels (Hendrycks et al., ICLR 2019, whose weight 0.5 is).
+    """
+    inside, count = labels != OUT_OF_SCOPE, logits.shape[1]
+    if bool(inside.all()) or outside is None:
+        known = labels[inside]
+        loss = functional.cross_entropy(logits[inside], known, class_weights(known, count))
+        if not bool(inside.all()):
+            loss = loss - 0.5 * functional.log_softmax(logits[~inside], -1).mean()
+        return loss
+    targets = torch.where(inside, labels, count)
+    logits = torch.cat([logits, outside], 1)
+    return functional.cross_entropy(logits, targets, class_weights(targets, count + 1))
+
+
+def _outside_of(scorer: Scorer) -> tuple[Tensor, Tensor] | None:
+    """Weight (1, width) and bias (1,) of a head's output for samples out of scope."""
+    if "outside" not in scorer.parts:
+        return None
+    return scorer.get_buffer("outside"), scorer.get_buffer("outside_bias")
+
+
+def _extended_prior(log_prior: tuple[float, ...], labels: int) -> tuple[float, ...]:
+    """A prior that was stated stays; of new labels none was."""
+    return (*log_prior, *[0.0] * (labels - len(log_prior))) if log_prior else ()
+
+
+def _widened(head: RouterHead, rows: Sequence[Tensor], bias: Tensor) -> RouterHead:
+    """The head with more outputs; the old ones are untouched.
+
+    Args:
+        rows: of the new outputs, on the features (m, hidden) and, for an MLP, on its own hidden
+            states (m, MLP size).
+    """
+    last, m = head[-1], len(bias)
+    assert isinstance(last, nn.Linear)
+    with torch.no_grad():
+        if len(head) == 1:
+            new = build_router_head(head.hidden_size, last.out_features + m)
+            new.first.weight.copy_(torch.cat([last.weight, rows[0]]))
+            new.first.bias.copy_(torch.cat([last.bias, bias]))
+            return new.eval()
+        first, size = head.first, head.first.out_features
+        new = build_router_head(head.hidden_size, last.out_features + m, size + 2 * m)
+        end = new[-1]
+        assert isinstance(end, nn.Linear)
+        # GELU(z) - GELU(-z) is z: two hidden units carry a linear function of the features.
+        new.first.weight.copy_(torch.cat([first.weight, rows[0], -rows[0]]))
+        new.first.bias.copy_(torch.cat([first.bias, torch.zeros(2 * m)]))
+        end.weight.zero_()
+        end.weight[:-m, :size] = last.weight
+        end.weight[-m:, :size] = rows[1]
+        end.weight[-m:, size:] = torch.cat([torch.eye(m), -torch.eye(m)], 1)
+        end.bias.copy_(torch.cat([last.bias, bias]))
+    return new.eval()
+
+
+def _evidence(
+    router: Router, grown: Router, train: Samples, new: Samples, val: Samples
+) -> Evidence:
+    """On validation and new samples, each of the new ones by a router that was grown without it."""
+    with torch.inference_mode():
+        known = grown.read(val.features)
+    logits = torch.empty(len(new.labels), len(grown.labels))
+    scores = torch.empty(len(new.labels))
+    folds = torch.empty_like(new.labels)
+    for label in set(new.labels.tolist()):
+        rows = new.labels == label
+        folds[rows] = torch.arange(int(rows.sum())) % FOLDS
+    for fold in sorted(set(folds.tolist())):
+        held = folds == fold
+        without = _grown(router, grown.labels, train, new.where(~held), val, grown.scorer.parts)
+        with torch.inference_mode():
+            logits[held], scores[held] = without.read(new.features[held])
+    return Evidence(torch.cat([known.logits, logits]), torch.cat([known.scores, scores]))
+
+
+def _changes(before: Router, after: Router, evidence: Evidence, judged: Samples) -> list[Change]:
+    """What became of every adapter; ``evidence`` is that of after."""
+    truth = judged.labels
+    with torch.inference_mode():
+        old = before.read(judged.features)
+    hits = (
+        old.logits.argmax(-1) == truth,
+        evidence.logits.argmax(-1) == truth,
+        before.labels_of(old) == truth,
+        after.labels_of(evidence) == truth,
+    )
+    changes = []
+    for label, name in enumerate(after.labels):
+        rows = truth == label
+        right_before, right, routed_before, routed = (
+            float(hit[rows].float().mean()) for hit in hits
+        )
+        is_new = label >= len(before.labels)
+        changes.append(
+            Change(
+                adapter=name,
+                samples=int(rows.sum()),
+                right_before=None if is_new else right_before,
+                right=right,
+                routed_before=None if is_new else routed_before,
+                routed=routed,
+            )
+        )
+    return changes

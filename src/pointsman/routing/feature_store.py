@@ -1,0 +1,323 @@
+"""The feature store: one forward per sample, written to shards that survive an interruption."""
+
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pointsman.conversation import Prompt, routed_part
+from pointsman.data.dataset import Dataset
+from pointsman.errors import ArtefactError, ImageError, MismatchError, SampleError
+from pointsman.files import (
+    digest_json,
+    read_object,
+    read_tensors,
+    read_tensors_and_metadata,
+    refuse_other,
+    write_json,
+    write_tensors,
+)
+from pointsman.images import image_size
+from pointsman.labels import OUT_OF_SCOPE, LabelMap
+from pointsman.models.features import FeatureRecipe, Origin, Reader, extract, probe_features
+from pointsman.progress import Progress
+from pointsman.sample import RoutingSample, load_prompt
+
+FORMAT_VERSION = 1
+SHARD_SAMPLES = 64
+"""Samples of one shard, hence the most work that an interruption loses."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """A complete features folder, in memory."""
+
+    path: Path
+    labels: LabelMap
+    recipe: FeatureRecipe
+    origin: Origin
+    hidden_size: int
+    depth: int
+    """Layers of the reader"""
+    splits: dict[str, tuple[Tensor, Tensor]]
+    """Split to (features (n, places, hidden) float32, labels (n,) int64), in dataset order"""
+    probes: Tensor
+    """(probes, places, hidden) float32"""
+
+
+def preprocess(
+    dataset: Dataset,
+    reader: Reader,
+    out: Path,
+    recipe: FeatureRecipe | None = None,
+    *,
+    batch_tokens: int | None = None,
+    progress: Progress | None = None,
+) -> Features:
+    """Writes the features of every sample of a dataset to ``out``; goes on where it was stopped.
+
+    Args:
+        reader: the base, or a text encoder, which leaves images unread.
+        recipe: by default ``FeatureRecipe.default``.
+        batch_tokens: padded tokens of one batch; by default 16,384, and 1,024 on a CPU, where
+            larger batches only spill its caches.
+
+    Raises:
+        ArtefactError: ``out`` holds something else or cannot be written.
+        MismatchError: ``out`` holds features of another dataset, reader or recipe.
+        ConfigError: a layer or a pooling that the reader has not.
+        SampleError: a sample or an image that cannot be used.
+    """
+    recipe = recipe or FeatureRecipe.default(reader)
+    recipe.check_reader(reader)
+    batch_tokens = batch_tokens or (1024 if reader.device.type == "cpu" else 16384)
+    identity = _identity(dataset, reader, recipe, batch_tokens)
+    request = digest_json(identity)
+    refuse_other(out, "features")
+    if (out / "metadata.json").is_file():
+        found = read_object(out / "metadata.json")
+        _check_identity(found, identity, out)
+        if _is_whole(out, _shards(identity)):
+            return read_features(out)
+    plan = {
+        split: _plan([_length(sample, reader, recipe) for sample in samples], batch_tokens)
+        for split, samples in dataset.splits.items()
+    }
+    total, done = sum(map(len, dataset.splits.values())), 0
+    for split, shards in plan.items():
+        for number, batches in enumerate(shards):
+            path = out / _shard_name(split, number)
+            if path.is_file():
+                _check_request(read_tensors_and_metadata(path)[1].get("request"), request, out)
+            else:
+                shard = _shard(dataset.splits[split], batches, reader, recipe)
+                write_tensors(path, shard, {"request": request})
+            done += sum(map(len, batches))
+            if progress:
+                progress(done, total)
+    write_tensors(out / "probes.safetensors", {"features": probe_features(reader, recipe)})
+    made_by = {"base_model_id": reader.id, "base_revision": reader.revision}
+    write_json(out / "metadata.json", identity | made_by)
+    return read_features(out)
+
+
+def read_features(path: Path) -> Features:
+    """Reads a complete features folder.
+
+    Raises:
+        ArtefactError: incomplete (``preprocess`` was interrupted), truncated or altered.
+    """
+    where = path / "metadata.json"
+    if not where.is_file():
+        raise ArtefactError(
+            f"{path}: not a complete features folder (no metadata.json); "
+            "run the same `pointsman preprocess` again, it goes on where it stopped"
+        )
+    metadata = read_object(where)
+    if missing := [key for key in _IDENTITY if key not in metadata]:
+        raise ArtefactError(f"{where}: has no {missing[0]!r}; run `pointsman preprocess` again")
+    try:
+        shards = _shards(metadata)
+    except (AttributeError, TypeError, ValueError, ZeroDivisionError):
+        raise ArtefactError(f"{where}: its sample counts are no counts; restore the file") from None
+    if not _is_whole(path, shards):
+        raise ArtefactError(
+            f"{path}: files that metadata.json speaks of are missing; "
+            "run the same `pointsman preprocess` again, it makes them anew"
+        )
+    labels = LabelMap.from_json(metadata["class_names"], f"{where}: class_names")
+    # Every shard names the request that made it, so no line of metadata.json can be changed alone.
+    request = digest_json({key: metadata[key] for key in _IDENTITY})
+    splits = {split: _read_split(path, split, number, request) for split, number in shards.items()}
+    return Features(
+        path=path,
+        labels=labels,
+        recipe=FeatureRecipe.from_json(metadata["recipe"], str(where)),
+        origin=Origin.from_json(metadata, str(where)),
+        hidden_size=int(metadata["hidden_size"]),
+        depth=int(metadata["depth"]),
+        splits=splits,
+        probes=_read_probes(path),
+    )
+
+
+_IDENTITY = (
+    "format_version",
+    "num_classes",
+    "class_names",
+    "hidden_size",
+    "depth",
+    "dtype",
+    "recipe",
+    "fingerprint",
+    "dataset_fingerprint",
+    "samples",
+    "batch_tokens",
+    "shard_samples",
+)
+
+
+def _identity(
+    dataset: Dataset, reader: Reader, recipe: FeatureRecipe, batch_tokens: int
+) -> dict[str, Any]:
+    """Everything that the bytes of a shard depend on."""
+    values = (
+        FORMAT_VERSION,
+        len(dataset.labels),
+        list(dataset.labels),
+        reader.hidden_size,
+        reader.depth,
+        str(reader.dtype).removeprefix("torch."),
+        recipe.to_json(),
+        asdict(reader.fingerprint),
+        dataset.fingerprint,
+        {split: len(samples) for split, samples in dataset.splits.items()},
+        batch_tokens,
+        SHARD_SAMPLES,
+    )
+    return dict(zip(_IDENTITY, values, strict=True))
+
+
+def _check_request(found: str | None, expected: str, out: Path) -> None:
+    if found != expected:
+        raise MismatchError(
+            f"{out}: holds features of another dataset, reader or recipe; "
+            "choose another --out or delete it"
+        )
+
+
+def _plan(lengths: Sequence[int], budget: int) -> list[list[list[int]]]:
+    """Shards of batches of sample indices: batches of like length within ``budget`` tokens.
+
+    Fixed by the dataset alone, so that a resumed run makes the very same batches.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
+    shards = []
+    for start in range(0, len(order), SHARD_SAMPLES):
+        batches: list[list[int]] = []
+        for index in order[start : start + SHARD_SAMPLES]:
+            # Ascending lengths: this sample's is the length that the whole batch is padded to.
+            if batches and (len(batches[-1]) + 1) * lengths[index] <= budget:
+                batches[-1].append(index)
+            else:
+                batches.append([index])
+        shards.append(batches)
+    return shards
+
+
+def _length(sample: RoutingSample, reader: Reader, recipe: FeatureRecipe) -> int:
+    """About how many tokens a sample will be."""
+    turns, images = routed_part(sample.turns, sample.images, recipe.history)
+    sizes = [image_size(Path(image)) for image in images] if reader.reads_images else []
+    return reader.estimated_tokens(sum(len(turn.text) for turn in turns), sizes)
+
+
+def _shard(
+    samples: Sequence[RoutingSample],
+    batches: list[list[int]],
+    reader: Reader,
+    recipe: FeatureRecipe,
+) -> dict[str, Tensor]:
+    def load(index: int) -> Prompt:
+        return load_prompt(samples[index], recipe.history, images=reader.reads_images)
+
+    def prepare(batch: list[int]) -> Any:
+        try:
+            return reader.encode([load(index) for index in batch])
+        except ImageError:
+            raise
+        except SampleError:  # which of them? alone, the one at fault fails again
+            for index in batch:
+                with _named(samples[index]):
+                    reader.encode([load(index)])
+            raise
+
+    features = []
+    # One batch ahead: images are decoded while the reader is at work on the batch before.
+    with ThreadPoolExecutor(1) as pool, torch.inference_mode():
+        ahead = [pool.submit(prepare, batch) for batch in batches[:1]]
+        for following in [*batches[1:], None]:
+            encoded = ahead.pop().result()
+            if following is not None:
+                ahead.append(pool.submit(prepare, following))
+            features.append(extract(reader, encoded, recipe).cpu())
+    index = torch.tensor([index for batch in batches for index in batch])
+    labels = [_label(samples[i]) for i in index.tolist()]
+    return {"features": torch.cat(features), "labels": torch.tensor(labels), "index": index}
+
+
+@contextmanager
+def _named(sample: RoutingSample) -> Iterator[None]:
+    """Errors name the sample."""
+    try:
+        yield
+    except SampleError as error:
+        name = ", ".join(sample.images) or repr(sample.instruction[:60])
+        raise SampleError(f"sample with {name}: {error}") from None
+
+
+def _label(sample: RoutingSample) -> int:
+    return OUT_OF_SCOPE if sample.label is None else sample.label
+
+
+def _shard_name(split: str, number: int) -> str:
+    return f"{split}-{number:05d}.safetensors"
+
+
+def _check_identity(found: dict[str, Any], mine: dict[str, Any], out: Path) -> None:
+    differing = [key for key in mine if found.get(key) != mine[key]]
+    if differing:
+        key = differing[0]
+        named = _NAMES.get(key) or f"{key} ({found.get(key)}, not {mine[key]})"
+        raise MismatchError(
+            f"{out}: holds features of another {named}; choose another --out or delete it"
+        )
+
+
+_NAMES = {"fingerprint": "base or encoder", "dataset_fingerprint": "dataset"}
+
+
+def _shards(identity: dict[str, Any]) -> dict[str, int]:
+    """Number of shards of each split, from the sealed sample counts."""
+    size = int(identity["shard_samples"])
+    return {split: math.ceil(int(n) / size) for split, n in identity["samples"].items()}
+
+
+def _is_whole(path: Path, shards: dict[str, int]) -> bool:
+    """Whether every file that ``metadata.json`` speaks of is there."""
+    names = [_shard_name(split, i) for split, n in shards.items() for i in range(n)]
+    return all((path / name).is_file() for name in (*names, "probes.safetensors"))
+
+
+def _read_probes(path: Path) -> Tensor:
+    tensors = read_tensors(path / "probes.safetensors")
+    if "features" not in tensors or tensors["features"].dim() != 3:
+        raise ArtefactError(
+            f"{path / 'probes.safetensors'}: not the probes of features; delete it and run the "
+            "same `pointsman preprocess` again"
+        )
+    return tensors["features"]
+
+
+def _read_split(path: Path, split: str, shards: int, request: str) -> tuple[Tensor, Tensor]:
+    if not shards:
+        return torch.empty(0), torch.empty(0, dtype=torch.long)
+    parts = []
+    for number in range(shards):
+        tensors, metadata = read_tensors_and_metadata(path / _shard_name(split, number))
+        if metadata.get("request") != request:
+            raise MismatchError(
+                f"{path}: {_shard_name(split, number)} and metadata.json do not belong together "
+                "(class_names, recipe or reader was changed); run `pointsman preprocess` again"
+            )
+        parts.append(tensors)
+    index = torch.cat([part["index"] for part in parts])
+    order = index.argsort()
+    features = torch.cat([part["features"] for part in parts])[order].float()
+    return features, torch.cat([part["labels"] for part in parts])[order]

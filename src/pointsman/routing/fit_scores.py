@@ -1,0 +1,80 @@
+"""Fits the score that tells requests in scope from others."""
+
+import torch
+from sklearn.utils.extmath import randomized_svd
+from torch import Tensor
+from torch.nn import functional
+
+from pointsman.labels import OUT_OF_SCOPE
+from pointsman.routing.head import RouterHead
+from pointsman.routing.scores import AXES, TENSORS, Scorer
+
+
+def fit_scorer(
+    head: RouterHead,
+    outside: tuple[Tensor, Tensor] | None,
+    temperature: float,
+    train: tuple[Tensor, Tensor],
+    val: tuple[Tensor, Tensor],
+    seed: int = 0,
+) -> Scorer:
+    """Everything that a score may be made of; ``only`` picks from it.
+
+    Args:
+        outside: weight (1, width) and bias (1,) of the class out of scope, on the head's last
+            hidden states; None if there is none.
+        train: features (n, features) and labels (n,) that class means and covariance are of.
+        val: of which the samples in scope say what is usual.
+    """
+    inside = train[1] != OUT_OF_SCOPE
+    tensors = _statistics(train[0][inside], train[1][inside], seed)
+    tensors["temperature"] = torch.tensor(temperature)
+    parts = [name for name in TENSORS if name != "outside"]
+    if outside is not None:
+        parts.append("outside")
+        tensors["outside"], tensors["outside_bias"] = outside
+    scorer = Scorer(tuple(parts), tensors)
+    with torch.inference_mode():
+        values = scorer.values(head, val[0][val[1] != OUT_OF_SCOPE])[1].clone()
+    scorer.register_buffer("shift", values.mean(0))
+    scorer.register_buffer("scale", 1 / (values.std(0, correction=0) + 1e-6))
+    return scorer
+
+
+def _statistics(x: Tensor, labels: Tensor, seed: int) -> dict[str, Tensor]:
+    """Of features (n, features) with labels (n,) from 0."""
+    centre, spread = x.mean(0), 1 / (x.std(0, correction=0) + 1e-6)
+    x = (x - centre) * spread
+    classes = int(labels.max()) + 1
+    counts = torch.bincount(labels, minlength=classes)
+    means = torch.zeros(classes, x.shape[1]).index_add_(0, labels, x) / counts[:, None]
+    residuals = x - means[labels]
+    count = max(1, min(AXES, len(x) - classes, x.shape[1] - 1))
+    _, values, axes = randomized_svd(residuals.numpy(), count, random_state=seed % 2**32)
+    variances = torch.from_numpy(values).square() / len(x)
+    axes = torch.from_numpy(axes.copy()).T  # (features, axes)
+    total = residuals.square().sum() / len(x)
+    rest = ((total - variances.sum()) / max(1, x.shape[1] - count)).clamp(min=1e-3)
+    variances = variances.clamp(min=rest)
+    # Whitening: 1/sqrt(rest) in all directions, corrected along the axes.
+    whiten = variances.rsqrt() - rest.rsqrt()
+
+    def whitened(columns: Tensor) -> Tensor:
+        return columns * rest.rsqrt() + axes @ (whiten[:, None] * (axes.T @ columns))
+
+    shares = (counts / counts.sum()).sqrt()
+    basis, spans, _ = torch.linalg.svd(whitened(means.T) * shares, full_matrices=False)
+    rank = max(1, min(classes - 1, x.shape[1]))
+    between = whitened(basis[:, :rank])  # (features, rank)
+    return {
+        "centre": centre,
+        "spread": spread,
+        "means": functional.normalize(means, dim=-1),
+        "between": between,
+        "between_means": means @ between,
+        # Over all of training the variance there is 1 within classes, and that of their means.
+        "between_weights": 1 / (1 + spans[:rank].square()),
+        "axes": axes,
+        "axis_weights": 1 / rest - 1 / variances,
+        "rest_weight": 1 / rest,
+    }

@@ -1,0 +1,51 @@
+"""Route: one decision of a router."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from pointsman.errors import AbstainedError
+
+
+class Held(NamedTuple):
+    """What the sessions of a batch hold on to."""
+
+    labels: Tensor
+    """(B,) int64, on the logits' device; -1 where nothing is held"""
+    hysteresis: float
+    """Another label takes over if its probability is larger by more than this."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """One decision."""
+
+    label: int
+    """-1 if the router abstained"""
+    adapter: str | None
+    """Who is to answer; where the router abstained its fallback, None for the base"""
+    probabilities: dict[str, float]
+    """Calibrated, by adapter, in label order"""
+    abstained: bool
+    score: float
+    """How much the request looks like those that the adapters are for; see ``scores``"""
+    candidates: tuple[str, ...] | None = None
+    """Adapters of which one is right with the probability of ``train --conformal``; None without"""
+    refused: bool = False
+    """Whether the router abstained and nobody is to answer then"""
+    held: bool = False
+    """Whether a session kept its adapter where the router alone would have decided otherwise"""
+
+    @property
+    def confidence(self) -> float:
+        return max(self.probabilities.values())
+
+    def check_answered(self) -> None:
+        """Raises ``AbstainedError`` if nobody is to answer."""
+        if self.refused:
+            raise AbstainedError(
+                f"the router abstained (score {self.score:.2f}): the request is for none of the "
+                "adapters; name one, or set fallback in the project file to "
+                '"base" or an adapter'
+            )

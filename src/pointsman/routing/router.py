@@ -1,0 +1,320 @@
+"""Router: the sealed folder of a head and everything that its output means.
+
+``config.json`` carries the label map, the recipe, the base's fingerprint and the digest of every
+other file; it is written last. A folder in which one byte or field was changed is refused with a
+line that names it. Nothing is ever unpickled: the original's ``.pt`` checkpoints are read with
+``weights_only=True``.
+"""
+
+import copy
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pointsman.conversation import Prompt
+from pointsman.errors import ArtefactError, MismatchError
+from pointsman.files import (
+    read_object,
+    read_tensors,
+    refuse_other,
+    write_json,
+    write_tensors,
+    write_text,
+)
+from pointsman.labels import FALLBACKS, OUT_OF_SCOPE, LabelMap
+from pointsman.models.features import FeatureRecipe, Origin, Reader, extract, probe_features
+from pointsman.routing.calibration import Calibration
+from pointsman.routing.card import model_card
+from pointsman.routing.head import RouterHead, head_from_state
+from pointsman.routing.route import Held, Route
+from pointsman.routing.scores import Evidence, Scorer, scorer_from_state
+from pointsman.routing.seal import CONFIG, FORMAT_VERSION, check_adapter_seal, check_seal, sealed
+
+_FILES = ("router.safetensors", "probes.safetensors", "score.safetensors")
+PROBE_TOLERANCE = 0.05
+"""Largest relative distance of a replayed probe's features; bfloat16 alone stays under 0.02."""
+
+
+def check_place(path: Path, labels: LabelMap) -> None:
+    """Whether a router of these labels may be written there: asked before the work of making it.
+
+    Raises:
+        ArtefactError: the folder holds something else, or is a file.
+        MismatchError: it holds a router of other labels.
+    """
+    refuse_other(path, "a router")
+    where = path / CONFIG
+    if where.is_file():
+        there = LabelMap.from_json(read_object(where).get("adapters"), f"{where}: adapters")
+        labels.check_same(there, "the new router", str(path), "choose another folder")
+
+
+class Probes(NamedTuple):
+    """What is expected of fixed synthetic prompts.
+
+    Features are (probes, features), logits (probes, labels), scores (probes,).
+    """
+
+    features: Tensor
+    logits: Tensor
+    scores: Tensor
+
+
+@dataclass(frozen=True)
+class Router:
+    """A head with its label map, recipe, score and calibration.
+
+    Raises:
+        MismatchError: the head's size contradicts the label map.
+    """
+
+    labels: LabelMap
+    head: RouterHead
+    scorer: Scorer
+    recipe: FeatureRecipe
+    origin: Origin
+    calibration: Calibration
+    probes: Probes
+    best_loss: float
+    best_acc: float
+    training: dict[str, Any] = field(default_factory=dict)
+    adapter_digests: dict[str, dict[str, str]] = field(default_factory=dict)
+    """SHA-256 of each adapter's files by their names; adapters that were not sealed are missing"""
+    fallback: str = "base"
+    """Who answers where it abstains: ``base``, an adapter, or ``error``, nobody. Not sealed."""
+
+    def __post_init__(self) -> None:
+        if self.fallback not in FALLBACKS:
+            self.labels.label(self.fallback)  # raises, naming what there is
+        if self.head.num_labels != len(self.labels):
+            raise MismatchError(
+                f"the head has {self.head.num_labels} outputs but the label map is "
+                f"{self.labels}; train a router on features with these labels"
+            )
+
+    @property
+    def layer(self) -> int:
+        """Layers of the base, or of its encoder, that are run to route."""
+        return self.recipe.layers[-1]
+
+    @property
+    def hidden_size(self) -> int:
+        """Of the base, or of its encoder; the head reads as much from each place."""
+        return self.head.hidden_size // len(self.recipe.places)
+
+    def to(self, device: torch.device) -> "Router":
+        """The same router, deciding on a device."""
+        head, scorer = copy.deepcopy(self.head), copy.deepcopy(self.scorer)
+        return replace(self, head=head.to(device), scorer=scorer.to(device))
+
+    def read(self, features: Tensor) -> Evidence:
+        """What features (B, places, hidden) say, on the router's device; nothing waits for it."""
+        values = features.flatten(1).to(self.head.first.weight)
+        evidence: Evidence = self.scorer(self.head, values)
+        return evidence
+
+    def route(
+        self, reader: Reader, prompts: Sequence[Prompt], held: Held | None = None
+    ) -> list[Route]:
+        """Decisions for a batch, of which the router sees what its recipe says.
+
+        Adapters are off. Not thread-safe: call it from the thread that owns the model.
+
+        Args:
+            reader: the base, or the router's text encoder.
+            held: on the CPU.
+        """
+        seen = [prompt.routed_part(self.recipe.history) for prompt in prompts]
+        with torch.inference_mode(), reader.without_adapters():
+            features = extract(reader, reader.encode(seen), self.recipe)
+        return self.routes(features, held)
+
+    def routes(self, features: Tensor, held: Held | None = None) -> list[Route]:
+        """Decisions for features (B, places, hidden) of any dtype and device.
+
+        Args:
+            held: on the CPU.
+        """
+        with torch.inference_mode():
+            return self.routes_of(self.read(features), held)
+
+    def routes_of(self, evidence: Evidence, held: Held | None = None) -> list[Route]:
+        """Decisions on the evidence of B requests."""
+        labels = self.labels_of(evidence, held).tolist()
+        own = self.labels_of(evidence).tolist() if held else labels
+        probabilities = self.calibration.probabilities(evidence.logits).tolist()
+        return [
+            Route(
+                label=label,
+                adapter=self._fallback if label == OUT_OF_SCOPE else self.labels.names[label],
+                probabilities=dict(zip(self.labels, row, strict=True)),
+                abstained=label == OUT_OF_SCOPE,
+                score=score,
+                candidates=self._candidates(row),
+                refused=label == OUT_OF_SCOPE and self.fallback == "error",
+                held=label != alone,
+            )
+            for label, alone, row, score in zip(
+                labels, own, probabilities, evidence.scores.tolist(), strict=True
+            )
+        ]
+
+    @property
+    def _fallback(self) -> str | None:
+        """The adapter that answers where the router abstains, if it is one."""
+        return None if self.fallback in FALLBACKS else self.fallback
+
+    def answering(self, labels: Tensor) -> Tensor:
+        """Labels (B,) of who answers, on their device: the fallback's in place of -1."""
+        if self._fallback is None:
+            return labels
+        return labels.where(labels != OUT_OF_SCOPE, self.labels.label(self._fallback))
+
+    def _candidates(self, probabilities: Sequence[float]) -> tuple[str, ...] | None:
+        if self.calibration.conformal is None:
+            return None
+        pairs = zip(self.labels, probabilities, strict=True)
+        return tuple(name for name, p in pairs if p >= self.calibration.set_threshold)
+
+    def labels_of(self, evidence: Evidence, held: Held | None = None) -> Tensor:
+        """Labels (B,) on the evidence of B requests, -1 where the router abstains.
+
+        They stay on the evidence's device: nothing waits for them. A label that is held stays, also
+        where the router abstains, until another one's probability exceeds its own by more than the
+        hysteresis.
+        """
+        probabilities = self.calibration.probabilities(evidence.logits)
+        best = probabilities.max(-1)
+        labels = best.indices.where(evidence.scores >= self.calibration.threshold, OUT_OF_SCOPE)
+        if held is None:
+            return labels
+        kept = probabilities.gather(-1, held.labels.clamp(min=0)[:, None])[:, 0]
+        leaves = (labels != OUT_OF_SCOPE) & (best.values > kept + held.hysteresis)
+        return labels.where((held.labels == OUT_OF_SCOPE) | leaves, held.labels)
+
+    def check_base(self, base: Reader) -> None:
+        """Raises ``MismatchError`` unless ``base`` is the one whose features were trained on.
+
+        It is a text encoder where the router reads with one.
+
+        Digests are compared, then the probes are replayed: another library or dtype may read the
+        same files and still make other features.
+        """
+        trained_on, kind = self.origin.base_model_id, "base"
+        if self.origin.is_encoder:
+            kind = "text encoder"
+        if self.origin.is_encoder == base.reads_images:
+            raise MismatchError(
+                f"the router reads with the {kind} {trained_on}, not with {base.id}; "
+                "give that one, or preprocess and train a router on this one"
+            )
+        self.origin.fingerprint.check_same(
+            base.fingerprint,
+            f"the router's {kind} ({trained_on})",
+            f"the {kind} at hand ({base.id})",
+            f"use that {kind}, or preprocess and train a router on this one",
+        )
+        found = probe_features(base, self.recipe)
+        expected = self.probes.features.view(found.shape)
+        moved = float(((found - expected).norm(dim=-1) / expected.norm(dim=-1)).max())
+        if not moved <= PROBE_TOLERANCE:
+            raise MismatchError(
+                f"the {kind} at hand ({base.id}, {base.dtype}) makes features that differ by "
+                f"{moved:.1%} from those that the router was trained on; use the same dtype and "
+                "library versions, or preprocess and train again"
+            )
+
+    @property
+    def unsealed(self) -> list[str]:
+        """Adapters of whose files the router knows nothing, in label order."""
+        return [name for name in self.labels if name not in self.adapter_digests]
+
+    def check_adapters(self, folders: Mapping[str, Path]) -> None:
+        """Raises ``MismatchError`` unless these adapters' files are those that were sealed."""
+        for name, folder in folders.items():
+            check_adapter_seal(name, folder, self.adapter_digests.get(name, {}))
+
+    def save(self, path: Path) -> None:
+        """Writes the router folder, ``config.json`` last; replaces a router of the same labels.
+
+        Raises:
+            ArtefactError: the folder holds something else, or cannot be written.
+            MismatchError: it holds a router of other labels.
+        """
+        check_place(path, self.labels)
+        where = path / CONFIG
+        new = path / ".new"  # a full disk is met here, while the old router is still whole
+        try:
+            self._write(new)
+            where.unlink(missing_ok=True)  # until the new one is there, this is not a router
+            for name in (*_FILES, "README.md", where.name):
+                (new / name).replace(path / name)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+
+    @classmethod
+    def load(cls, path: Path) -> "Router":
+        """Reads a router folder.
+
+        Raises:
+            ArtefactError: missing or truncated files.
+            MismatchError: a file or a field that is not the one that was sealed.
+        """
+        where = path / CONFIG
+        if not where.is_file():
+            raise ArtefactError(
+                f"{path}: not a complete router folder (no config.json); "
+                "write one with `pointsman train`"
+            )
+        config = read_object(where)
+        check_seal(path, config, _FILES)
+        head = head_from_state(read_tensors(path / _FILES[0]), str(path / _FILES[0]))
+        score = path / _FILES[2]
+        router = cls(
+            labels=LabelMap.from_json(config["adapters"], f"{where}: adapters"),
+            head=head,
+            scorer=scorer_from_state(config["score"], read_tensors(score), str(score)),
+            recipe=FeatureRecipe.from_json(config["recipe"], str(where)),
+            origin=Origin.from_json(config, str(where)),
+            calibration=Calibration.from_json(config["calibration"]),
+            probes=Probes(**read_tensors(path / _FILES[1])),
+            best_loss=config["best_loss"],
+            best_acc=config["best_acc"],
+            training=config["training"],
+            adapter_digests=config["adapter_digests"],
+        )
+        replayed = zip(router.read(router.probes.features), router.probes[1:], strict=True)
+        if not all(torch.allclose(a, b, rtol=1e-3, atol=1e-3) for a, b in replayed):
+            raise MismatchError(
+                f"{path}: the head does not give its probes' logits and scores; train again"
+            )
+        return router
+
+    def _write(self, path: Path) -> None:
+        write_tensors(path / "router.safetensors", self.head.state_dict())
+        write_tensors(path / "probes.safetensors", self.probes._asdict())
+        write_tensors(path / "score.safetensors", self.scorer.state_dict())
+        write_text(path / "README.md", model_card(self._config()))
+        write_json(path / CONFIG, sealed(self._config(), path, _FILES))
+
+    def _config(self) -> dict[str, Any]:
+        return {
+            "format_version": FORMAT_VERSION,
+            "adapters": list(self.labels),
+            "base_model_id": self.origin.base_model_id,
+            "base_revision": self.origin.base_revision,
+            "fingerprint": asdict(self.origin.fingerprint),
+            "hidden_size": self.hidden_size,
+            "recipe": self.recipe.to_json(),
+            "best_loss": self.best_loss,
+            "best_acc": self.best_acc,
+            "score": list(self.scorer.parts),
+            "calibration": asdict(self.calibration),
+            "training": self.training,
+            "adapter_digests": self.adapter_digests,
+        }

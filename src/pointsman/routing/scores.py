@@ -1,0 +1,151 @@
+"""Scores: how much a request looks like those that the adapters are for.
+
+A score reads the head's logits and the features together, is higher in scope, and is a sum of
+parts that are brought to the same scale. Which parts is chosen by validation, see ``train``. All of
+it is a few products with small matrices on the device of the features: nothing waits for it.
+
+- ``probability``: the largest calibrated probability (Hendrycks & Gimpel, ICLR 2017)
+- ``energy``: log-sum-exp of the logits (Liu et al., NeurIPS 2020)
+- ``max-logit``: the largest logit (Hendrycks et al., ICML 2022)
+- ``cosine``: to the nearest class mean
+- ``mahalanobis``: minus the distance to the nearest class mean (Lee et al., NeurIPS 2018)
+- ``relative-mahalanobis``: the same, less the distance to all of training (Ren et al., 2021)
+- ``outside``: log odds against a class of their own for samples out of scope, if there were any
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pointsman.errors import ArtefactError
+from pointsman.routing.head import RouterHead
+
+Parts = tuple[str, ...]
+DEFAULT: Parts = ("max-logit", "mahalanobis", "relative-mahalanobis")
+"""Where nothing tells which is best"""
+CANDIDATES: tuple[Parts, ...] = (
+    ("probability",),
+    ("energy",),
+    ("max-logit",),
+    ("cosine",),
+    ("mahalanobis",),
+    ("relative-mahalanobis",),
+    ("max-logit", "mahalanobis"),
+    ("max-logit", "relative-mahalanobis"),
+    DEFAULT,
+)
+"""What is compared, the simplest first"""
+OUTSIDE: tuple[Parts, ...] = (
+    ("outside",),
+    ("max-logit", "outside"),
+    ("max-logit", "relative-mahalanobis", "outside"),
+    (*DEFAULT, "outside"),
+)
+"""What is compared too where samples out of scope were trained on"""
+AXES = 64
+"""Directions in which the covariance within classes is kept; in all others it is one variance"""
+
+
+class Evidence(NamedTuple):
+    """What the router knows of a batch, on the device of its features."""
+
+    logits: Tensor
+    """(B, labels)"""
+    scores: Tensor
+    """(B,), higher in scope"""
+
+
+class Scorer(nn.Module):
+    """Scores (B,) of features (B, features) and what the head makes of them.
+
+    The covariance within classes is that of probabilistic PCA (Tipping & Bishop, 1999) over
+    standardised features: ``AXES`` directions and one variance for the rest, so that few samples
+    are enough and nothing is of the size features x features. The relative distance needs only the
+    directions between class means (as in linear discriminant analysis), of which there are fewer
+    than labels: in all others the two distances are the same.
+
+    Args:
+        parts: names of the parts, see the module.
+        tensors: as ``state_dict`` gives them.
+    """
+
+    def __init__(self, parts: Parts, tensors: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.parts = parts
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor)
+
+    def forward(self, head: RouterHead, features: Tensor) -> Evidence:
+        logits, values = self.values(head, features)
+        return Evidence(logits, self.scaled(values).mean(-1))
+
+    def scaled(self, values: Tensor) -> Tensor:
+        """Every part (B, parts) on the same scale."""
+        return (values - self.get_buffer("shift")) * self.get_buffer("scale")
+
+    def values(self, head: RouterHead, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, labels), and every part as it comes (B, parts)."""
+        tensor = self.get_buffer
+        hidden = head[:-1](features)
+        logits: Tensor = head[-1](hidden)
+        found: dict[str, Tensor] = {
+            "max-logit": logits.amax(-1),
+            "energy": logits.logsumexp(-1),
+        }
+        if "probability" in self.parts:
+            found["probability"] = (logits / tensor("temperature")).log_softmax(-1).amax(-1)
+        if "outside" in self.parts:
+            outside = functional.linear(hidden, tensor("outside"), tensor("outside_bias"))[:, 0]
+            found["outside"] = logits.logsumexp(-1) - outside
+        if {"cosine", "mahalanobis", "relative-mahalanobis"} & {*self.parts}:
+            x = (features - tensor("centre")) * tensor("spread")
+            found |= self._distances(x)
+        return logits, torch.stack([found[name] for name in self.parts], -1)
+
+    def _distances(self, x: Tensor) -> dict[str, Tensor]:
+        """Parts of standardised features (B, features)."""
+        tensor, found = self.get_buffer, {}
+        if "cosine" in self.parts:
+            found["cosine"] = (functional.normalize(x, dim=-1) @ tensor("means").mT).amax(-1)
+        if {"mahalanobis", "relative-mahalanobis"} & {*self.parts}:
+            between = x @ tensor("between")
+            means = tensor("between_means")
+            inner = means.square().sum(-1) - 2 * between @ means.mT
+            nearest = between.square().sum(-1) + inner.amin(-1)
+            found["relative-mahalanobis"] = between.square() @ tensor("between_weights") - nearest
+        if "mahalanobis" in self.parts:
+            along = (x @ tensor("axes")).square() @ tensor("axis_weights")
+            whole = x.square().sum(-1) * tensor("rest_weight") - along
+            found["mahalanobis"] = between.square().sum(-1) - whole - nearest
+        return found
+
+    def only(self, parts: Parts) -> "Scorer":
+        """The same score of fewer parts, with no tensor that they do not need."""
+        at = [self.parts.index(name) for name in parts]
+        kept = {"shift": self.get_buffer("shift")[at], "scale": self.get_buffer("scale")[at]}
+        needed = {name for part in parts for name in TENSORS[part]}
+        return Scorer(parts, kept | {name: self.get_buffer(name) for name in sorted(needed)})
+
+
+_DISTANCE = ("centre", "spread", "between", "between_means", "between_weights")
+TENSORS: dict[str, tuple[str, ...]] = {
+    "probability": ("temperature",),
+    "energy": (),
+    "max-logit": (),
+    "cosine": ("centre", "spread", "means"),
+    "mahalanobis": (*_DISTANCE, "axes", "axis_weights", "rest_weight"),
+    "relative-mahalanobis": _DISTANCE,
+    "outside": ("outside", "outside_bias"),
+}
+
+
+def scorer_from_state(parts: Sequence[str], state: dict[str, Tensor], where: str) -> Scorer:
+    """Rebuilds a scorer. Raises ``ArtefactError`` if parts and tensors are not a scorer's."""
+    unknown = [name for name in parts if name not in TENSORS]
+    needed = {"shift", "scale"} | {tensor for name in parts for tensor in TENSORS.get(name, ())}
+    if unknown or not parts or needed != set(state):
+        raise ArtefactError(f"{where}: {sorted(state)} are not the tensors of a score of {parts}")
+    return Scorer(tuple(parts), state)

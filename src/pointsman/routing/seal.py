@@ -1,0 +1,87 @@
+"""The seal: digests by which a router knows its own files, its fields and its adapters' files."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pointsman.errors import ArtefactError, MismatchError
+from pointsman.files import digest_file, digest_json
+from pointsman.labels import LabelMap
+
+FORMAT_VERSION = 1
+CONFIG = "config.json"
+
+
+def sealed(config: dict[str, Any], folder: Path, files: Sequence[str]) -> dict[str, Any]:
+    """``config`` with the digests of ``files`` in ``folder``, of each of its fields and of itself.
+
+    The digests of single fields tell which of them was changed.
+    """
+    digests: dict[str, Any] = {name: digest_file(folder / name) for name in files}
+    digests["fields"] = {name: digest_json(value) for name, value in config.items()}
+    digests["config"] = digest_json(config | {"digests": digests})
+    return config | {"digests": digests}
+
+
+def check_seal(folder: Path, config: dict[str, Any], files: Sequence[str]) -> None:
+    """Raises unless ``config`` and ``files`` are what ``sealed`` saw, naming what is not.
+
+    Raises:
+        ArtefactError: not a router's config, of another format, or a file that cannot be read.
+        MismatchError: a file or a field that is not the one that was sealed.
+    """
+    where, digests = folder / CONFIG, config.get("digests")
+    if not {"adapters", "format_version"} & set(config):
+        raise ArtefactError(f"{folder}: its {CONFIG} is not a router's; give a router folder")
+    if config.get("format_version") != FORMAT_VERSION or not isinstance(digests, dict):
+        raise ArtefactError(
+            f"{folder}: a router of format {config.get('format_version')!r}; this version reads "
+            f"{FORMAT_VERSION}"
+        )
+    for name in files:
+        if digest_file(folder / name) != digests.get(name):
+            raise MismatchError(
+                f"{folder / name} is not the file that was sealed; restore it or train again"
+            )
+    labels = LabelMap.from_json(config.get("adapters"), f"{where}: adapters")
+    fields = digests.get("fields")
+    known = fields if isinstance(fields, dict) else {}
+    if labels.digest != known.get("adapters"):
+        raise MismatchError(
+            f"{where}: adapters {labels} are not the label map that was sealed; "
+            "names are never reordered or renamed: restore the file or train a new router"
+        )
+    for name in [name for name in {**config, **known} if name != "digests"]:
+        there = name in config
+        if not there or digest_json(config[name]) != known.get(name):
+            raise MismatchError(
+                f"{where}: {name!r} was {'changed' if there else 'deleted'} after it was sealed; "
+                "restore it or train again"
+            )
+    inner = {name: digest for name, digest in digests.items() if name != "config"}
+    if digest_json(config | {"digests": inner}) != digests.get("config"):
+        raise MismatchError(
+            f"{where}: 'digests' was changed after it was sealed; restore it or train again"
+        )
+
+
+def check_adapter_seal(name: str, folder: Path, digests: Mapping[str, str]) -> None:
+    """Raises ``MismatchError`` unless an adapter's files are those that a router sealed.
+
+    Args:
+        digests: of each file by its name; an adapter of which nothing was sealed passes.
+    """
+    for file, digest in digests.items():
+        if digest_file(folder / file) != digest:
+            raise MismatchError(
+                f"adapter {name}: {folder / file} is not the file that the router sealed; restore "
+                f"it or, if it is meant, `pointsman seal ROUTER --config PROJECT --again {name}`"
+            )
+
+
+def unsealed_note(names: Sequence[str]) -> str:
+    """What it means that a router seals nothing of some adapters, in one line."""
+    return (
+        f"the router does not seal the files of {', '.join(names)}: another adapter in their place "
+        "would not be noticed; `pointsman seal ROUTER --config PROJECT` seals them"
+    )

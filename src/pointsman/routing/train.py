@@ -1,0 +1,369 @@
+"""Training: a head on cached features, in seconds, with layer and shape picked by validation."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pointsman.errors import ConfigError, SampleError
+from pointsman.files import write_bytes
+from pointsman.labels import OUT_OF_SCOPE, LabelMap
+from pointsman.models.features import FeatureRecipe
+from pointsman.progress import Log, Progress, logging_to
+from pointsman.routing.depth_plot import depth_png
+from pointsman.routing.feature_store import Features, read_features
+from pointsman.routing.fit_calibration import calibrate
+from pointsman.routing.fit_scores import fit_scorer
+from pointsman.routing.head import RouterHead, build_router_head, without_last
+from pointsman.routing.model_selection import (
+    Candidate,
+    accurate,
+    aurocs_of,
+    choose,
+    recipes_of,
+    score_candidate,
+    select_features,
+    with_left_out,
+)
+from pointsman.routing.router import Probes, Router, check_place
+from pointsman.routing.scores import DEFAULT, Parts
+
+DEPTHS = "depths.png"
+"""In the router's folder: accuracy over depth"""
+LOGGED = 10
+"""Steps from one logged loss to the next"""
+LEFT_OUT = 3
+"""Parts of the classes that are left out in turn"""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a head is trained.
+
+    Raises:
+        ConfigError: a value out of its range.
+    """
+
+    layers: tuple[int, ...] | None = None
+    """Depths to choose from; by default every depth that the features hold."""
+    mlp_sizes: tuple[int, ...] = (0, 256)
+    """Head shapes to choose from; 0 is the linear head."""
+    learning_rate: float = 1e-2
+    """At its highest, a third of the way"""
+    weight_decay: float = 0.6
+    smoothing: float = 0.1
+    """Of the targets (Szegedy et al., CVPR 2016)"""
+    batch_size: int = 512
+    steps: int = 600
+    class_weights: bool = True
+    """Weigh classes by the inverse of their frequency."""
+    coverage: float = 0.95
+    """Share of in-scope validation samples that the abstention threshold keeps at least."""
+    conformal: float | None = None
+    """Share of requests in scope whose label set holds the right label; None: no label sets."""
+    prior: tuple[tuple[str, float], ...] = ()
+    """Share of requests that each adapter is known to get; the others share the rest evenly."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "steps", "batch_size"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give more than 0")
+        if not self.weight_decay >= 0:
+            raise ConfigError(f"weight_decay is {self.weight_decay}; give 0 or more")
+        if not 0 < self.coverage <= 1:
+            raise ConfigError(f"coverage is {self.coverage}; give more than 0 and at most 1")
+        if not 0 <= self.smoothing < 1:
+            raise ConfigError(f"smoothing is {self.smoothing}; give 0 or more, below 1")
+        if self.conformal is not None and not 0 < self.conformal < 1:
+            raise ConfigError(f"conformal is {self.conformal}; give more than 0 and less than 1")
+        for name, share in self.prior:
+            if not 0 < share <= 1:
+                raise ConfigError(f"prior of {name} is {share}; give more than 0 and at most 1")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed is {self.seed}; give 0 or more, below 2**63")
+        if not self.mlp_sizes or min(self.mlp_sizes) < 0:
+            raise ConfigError(f"mlp_sizes {self.mlp_sizes}: give sizes, 0 for the linear head")
+
+
+def train_router(
+    features: Path | Features,
+    out: Path | None = None,
+    *,
+    adapter_names: Sequence[str] | None = None,
+    settings: TrainSettings | None = None,
+    log_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> Router:
+    """Trains heads on what the features hold, and keeps one by the rule of ``sweep``.
+
+    Samples out of scope (-1) are a class of their own to the head; what it says of that class is a
+    part of the score by which the router abstains, see ``scores``.
+
+    Args:
+        features: a features folder, or one already read.
+        out: where to write the router folder; None writes nothing.
+        adapter_names: must agree with the features' label map, which is what counts.
+        log_dir: where to write TensorBoard curves.
+        progress: called with (heads trained, heads in all).
+
+    Raises:
+        ArtefactError: ``out`` holds something else, or cannot be written.
+        MismatchError: ``adapter_names`` contradict the features, or the labels of a router in
+            ``out``.
+        SampleError: a class without training samples, or an empty split.
+    """
+    settings = settings or TrainSettings()
+    if isinstance(features, Path):
+        features = read_features(features)
+    if adapter_names is not None:
+        LabelMap(tuple(adapter_names)).check_same(
+            features.labels,
+            "--adapter-names",
+            str(features.path),
+            "leave the option out: the names are read from the features",
+        )
+    if out is not None:
+        check_place(out, features.labels)
+    for split in ("train", "val"):
+        _check_split(features, split)
+    layers = settings.layers or features.recipe.layers
+    if missing := [layer for layer in layers if layer not in features.recipe.layers]:
+        raise ConfigError(
+            f"layer {missing[0]} is not among the features' {list(features.recipe.layers)}"
+        )
+    _log_prior(features, settings)  # refuses a prior before anything is trained
+    recipes = recipes_of(features.recipe, layers)
+    shapes = [(recipe, size) for recipe in recipes for size in settings.mlp_sizes]
+    candidates = []
+    with logging_to(log_dir) as log:
+        for number, (recipe, mlp_size) in enumerate(shapes, 1):
+            candidates.append(_train_candidate(recipe, mlp_size, features, settings, log))
+            if progress:
+                progress(number, len(shapes))
+        if candidates[0].auroc is None and len(features.labels) >= LEFT_OUT:
+            left = accurate(candidates)
+            candidates = [
+                _holdout_candidate(c, features, settings) if c in left else c for c in candidates
+            ]
+    best, why = choose(candidates)
+    router = _seal(best, why, candidates, features, settings)
+    if out is not None:
+        router.save(out)
+        write_bytes(
+            out / DEPTHS, depth_png(router.training["candidates"], router.training["chosen"])
+        )
+    return router
+
+
+def fit_head(
+    x: Tensor,
+    labels: Tensor,
+    classes: int,
+    mlp_size: int,
+    settings: TrainSettings,
+    watch: Callable[[int, RouterHead, Tensor], None] | None = None,
+) -> tuple[RouterHead, tuple[Tensor, Tensor] | None]:
+    """A head on raw features (n, features), and the output for samples out of scope if there are.
+
+    Those are a class of their own while the head is trained, and a part of the score later.
+
+    Args:
+        labels: (n,), -1 out of scope.
+        watch: called with the step, the head and the loss of its batch.
+    """
+    has_outside = bool((labels == OUT_OF_SCOPE).any())
+    count = classes + has_outside
+    targets = torch.where(labels == OUT_OF_SCOPE, classes, labels)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        head = build_router_head(x.shape[1], count, mlp_size)
+        mean, scale = x.mean(0), x.std(0, correction=0) + 1e-6
+        scaled = (x - mean) / scale
+        weights = class_weights(targets, count) if settings.class_weights else None
+        optimiser = torch.optim.AdamW(
+            head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, settings.learning_rate, total_steps=settings.steps
+        )
+        batches = _batches(len(x), settings)
+        for step in range(settings.steps):
+            rows = next(batches)
+            loss = functional.cross_entropy(
+                head(scaled[rows]), targets[rows], weights, label_smoothing=settings.smoothing
+            )
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+            if watch:
+                watch(step, head, loss.detach())
+    head = _folded(head.eval(), mean, scale)
+    return without_last(head) if has_outside else (head, None)
+
+
+def _batches(n: int, settings: TrainSettings) -> Iterator[Tensor]:
+    """Rows of one batch after the other, every sample once before any comes again."""
+    while True:
+        yield from torch.split(torch.randperm(n), settings.batch_size)
+
+
+def _train_candidate(
+    recipe: FeatureRecipe,
+    mlp_size: int,
+    features: Features,
+    settings: TrainSettings,
+    log: Log | None,
+) -> Candidate:
+    values, labels = features.splits["train"]
+    val, val_labels = features.splits["val"]
+    x, x_val = (select_features(recipe, features.recipe, v) for v in (values, val))
+    inside = val_labels != OUT_OF_SCOPE
+    classes, depths = len(features.labels), "+".join(map(str, recipe.layers))
+    tag = f"layer{depths}-{'+'.join(recipe.poolings)}-mlp{mlp_size}"
+    mean, scale = x.mean(0), x.std(0, correction=0) + 1e-6
+
+    def watch(step: int, head: RouterHead, loss: Tensor) -> None:
+        if log and step % LOGGED == 0:
+            head.eval()
+            with torch.inference_mode():
+                logits = head((x_val[inside] - mean) / scale)[:, :classes]
+            head.train()
+            val_loss = functional.cross_entropy(logits, val_labels[inside])
+            log.add_scalar(f"{tag}/train_loss", float(loss), step)
+            log.add_scalar(f"{tag}/val_loss", float(val_loss), step)
+
+    head, outside = fit_head(x, labels, classes, mlp_size, settings, watch)
+    return score_candidate(recipe, mlp_size, head, outside, features, settings.seed)
+
+
+def _folded(head: RouterHead, mean: Tensor, scale: Tensor) -> RouterHead:
+    """The same head on raw features: (x - mean) / scale is moved into the first layer."""
+    first = head.first
+    with torch.no_grad():
+        weight = first.weight / scale
+        first.bias.copy_(first.bias - (weight.double() @ mean.double()).float())
+        first.weight.copy_(weight)
+    return head
+
+
+def class_weights(labels: Tensor, classes: int) -> Tensor:
+    """Weights (classes,) inverse to the frequency of labels, 1 on average over the samples."""
+    counts = torch.bincount(labels, minlength=classes).float()
+    return counts.sum() / (classes * counts)
+
+
+def _holdout_candidate(
+    candidate: Candidate, features: Features, settings: TrainSettings
+) -> Candidate:
+    """The candidate with the best score where no sample out of scope tells which that is.
+
+    Classes that are left out stand for them: a third at a time is taken away from a head like the
+    candidate's, and the score is taken that tells their validation samples best from the others'.
+    """
+    classes = len(features.labels)
+    sums: dict[Parts, float] = {}
+    for fold in range(LEFT_OUT):
+        kept = torch.arange(classes) % LEFT_OUT != fold
+        number = torch.where(kept, kept.cumsum(0) - 1, OUT_OF_SCOPE)
+        (x, labels), val = (
+            (select_features(candidate.recipe, features.recipe, values[y >= 0]), number[y[y >= 0]])
+            for values, y in (features.splits["train"], features.splits["val"])
+        )
+        x, labels = x[labels >= 0], labels[labels >= 0]
+        head, _ = fit_head(x, labels, int(kept.sum()), candidate.mlp_size, settings)
+        scorer = fit_scorer(head, None, candidate.temperature, (x, labels), val, settings.seed)
+        for parts, auroc in aurocs_of(scorer, head, val).items():
+            sums[parts] = sums.get(parts, 0.0) + auroc
+    parts = max(sums, key=lambda parts: sums[parts])
+    outside = int((features.splits["val"][1] >= 0).sum()) // LEFT_OUT
+    return with_left_out(candidate, parts, sums[parts] / LEFT_OUT, 2 * outside, outside)
+
+
+def _check_split(features: Features, split: str) -> None:
+    values, labels = features.splits.get(split, (torch.empty(0), torch.empty(0).long()))
+    present = set(labels.tolist())
+    if missing := [n for label, n in enumerate(features.labels) if label not in present]:
+        raise SampleError(
+            f"{features.path}: the {split} split has no sample of {missing[0]!r}; "
+            "add some and run `pointsman data generate` and `pointsman preprocess` again"
+        )
+    if not bool(values.isfinite().all()):
+        raise SampleError(f"{features.path}: the {split} features hold NaN or infinite values")
+
+
+def _seal(
+    best: Candidate,
+    why: str,
+    candidates: list[Candidate],
+    features: Features,
+    settings: TrainSettings,
+) -> Router:
+    val, labels = features.splits["val"]
+    x = select_features(best.recipe, features.recipe, val)
+    scorer = best.scorer
+    if best.auroc is None and best.left_out is None:  # too few classes to learn from
+        scorer = scorer.only(DEFAULT)
+    probes = select_features(best.recipe, features.recipe, features.probes)
+    with torch.inference_mode():
+        evidence = scorer(best.head, x)
+        expected = Probes(probes, *scorer(best.head, probes))
+    calibration = calibrate(
+        evidence,
+        labels,
+        settings.coverage,
+        log_prior=_log_prior(features, settings),
+        conformal=settings.conformal,
+    )
+    inside = labels != OUT_OF_SCOPE
+    return Router(
+        labels=features.labels,
+        head=best.head,
+        scorer=scorer,
+        recipe=best.recipe,
+        origin=features.origin,
+        calibration=calibration,
+        probes=expected,
+        best_loss=float(functional.cross_entropy(evidence.logits[inside], labels[inside])),
+        best_acc=best.accuracy,
+        training={
+            "seed": settings.seed,
+            "n_train": len(features.splits["train"][1]),
+            "n_val": len(labels),
+            "settings": asdict(settings),
+            "candidates": [candidate.to_json() for candidate in candidates],
+            "chosen": candidates.index(best),
+            "why": why,
+            "auroc": best.auroc,
+        },
+    )
+
+
+def _log_prior(features: Features, settings: TrainSettings) -> tuple[float, ...]:
+    """By how much logits are to be shifted for the stated prior; empty if none is stated.
+
+    The head believes in the prior that it was trained with, which is uniform with class weights.
+    """
+    if not settings.prior:
+        return ()
+    names, stated = list(features.labels), dict(settings.prior)
+    for name in stated:
+        features.labels.label(name)  # raises, naming what there is
+    rest = 1 - sum(stated.values())
+    others = len(names) - len(stated)
+    if not (rest > 1e-9 if others else abs(rest) <= 1e-9):
+        raise ConfigError(
+            f"--prior: {sum(stated.values()):g} in all leaves {rest:g} to {others} other adapters; "
+            "give shares that add up to 1, or leave some to the others"
+        )
+    labels = features.splits["train"][1]
+    counts = torch.bincount(labels[labels != OUT_OF_SCOPE], minlength=len(names)).double()
+    trained = (
+        torch.full_like(counts, 1 / len(names)) if settings.class_weights else counts / counts.sum()
+    )
+    wanted = [stated.get(name, rest / max(1, others)) for name in names]
+    return tuple((torch.tensor(wanted).double() / trained).log().tolist())

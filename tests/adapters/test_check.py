@@ -1,0 +1,424 @@
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pointsman.adapters.check.check import check_adapter, fix_adapter
+from pointsman.adapters.check.vllm import CODES
+from pointsman.adapters.files import CONFIG, NOTE, WEIGHTS
+from pointsman.adapters.load import attach
+from pointsman.adapters.train import AdapterSettings, train_adapter
+from pointsman.data.dataset import Dataset
+from pointsman.errors import ArtefactError, ConfigError, MismatchError
+from pointsman.findings import Report
+from pointsman.models.base import Base, load_base, load_skeleton
+from support.adapter_faults import (
+    FAULTS,
+    FULL_PATHS,
+    LAYOUTS,
+    OLD,
+    UNDER_LLM,
+    VLLM,
+    configure,
+    copied,
+    filled,
+    make_layout,
+    outside,
+    plant,
+    rename,
+    without,
+)
+from support.canary import Canary
+from support.commands import refused, run, succeeds
+from support.tiny import make_adapter, make_base
+
+# PEFT's own remarks while the fixtures are made.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*tie_word_embeddings.*"),
+]
+
+
+@pytest.fixture(scope="module")
+def named_base(tiny_base: Base) -> Base:
+    """The tiny base under the name of a checkpoint on the Hub."""
+    return replace(tiny_base, id="Qwen/Qwen3-VL-8B-Instruct")
+
+
+@pytest.fixture(scope="module")
+def skeleton(tiny_base_folder: Path) -> Base:
+    return load_skeleton(str(tiny_base_folder))
+
+
+@pytest.fixture
+def adapter(tiny_adapters: dict[str, str], tmp_path: Path) -> Path:
+    return copied(Path(tiny_adapters["calendar"]), tmp_path / "adapter")
+
+
+def codes(report: Report) -> set[str]:
+    return {finding.kind for finding in report.errors}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_caught(
+    fault: str, tiny_base_folder: Path, named_base: Base, tmp_path: Path
+) -> None:
+    report = check_adapter(plant(fault, tiny_base_folder, tmp_path / "adapter"), named_base)
+    assert codes(report) == {FAULTS[fault][0]}
+    for finding in report.findings:
+        assert "\n" not in str(finding)
+        assert "; " in str(finding), "no mend"
+
+
+@pytest.mark.parametrize("trainer", LAYOUTS)
+def test_a_trainers_layout_has_no_errors(
+    trainer: str, tiny_base_folder: Path, tiny_base: Base, tmp_path: Path
+) -> None:
+    report = check_adapter(make_layout(tiny_base_folder, tmp_path / "a", trainer), tiny_base)
+    assert not report.errors
+    assert report.counts["largest_change"] > 0.1
+    expected = {"unsloth": {"peft-only"}, "outside": {"outside-weights"}}
+    assert {finding.kind for finding in report.warnings} == expected.get(trainer, set())
+
+
+def test_trained_here(
+    tiny_base_folder: Path, tiny_data: Dataset, skeleton: Base, tmp_path: Path
+) -> None:
+    base = load_base(str(tiny_base_folder))
+    samples = [s for s in tiny_data.splits["train"] if s.adapter == "calendar"][:2]
+    out = tmp_path / "out"
+    settings = AdapterSettings(rank=4, activated=True, epochs=3, batch_size=1)
+    train_adapter("calendar", samples, base, out, settings)
+    assert check_adapter(out, base).findings == []
+    assert check_adapter(out, skeleton).findings == []
+    other = load_base(str(make_base(tmp_path / "other", seed=9)))
+    assert codes(check_adapter(out, other)) == {"other-base"}
+
+
+def test_the_base_is_left_as_it_was(
+    tiny_base_folder: Path, tiny_base: Base, tmp_path: Path
+) -> None:
+    before = {key: tensor.clone() for key, tensor in tiny_base.model.state_dict().items()}
+    for number, options in enumerate(
+        ({"bias": "all"}, {"modules_to_save": ["norm"]}, {"target_modules": ["q_proj", "qkv"]})
+    ):
+        folder = make_adapter(tiny_base_folder, tmp_path / str(number), 1, **options)
+        assert not check_adapter(folder, tiny_base).errors
+    after = tiny_base.model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[key], tensor) for key, tensor in before.items())
+
+
+def test_a_skeleton_reads_no_weights(tiny_base_folder: Path, adapter: Path, tmp_path: Path) -> None:
+    folder = copied(tiny_base_folder, tmp_path / "base")
+    (folder / "model.safetensors").unlink()
+    base = load_skeleton(str(folder))
+    assert {parameter.device.type for parameter in base.model.parameters()} == {"meta"}
+    report = check_adapter(adapter, base)
+    assert report.findings == []
+    assert report.counts == {"tensors": 56, "modules": 28}
+
+
+def test_static_faults_need_no_weights(
+    tiny_base_folder: Path, skeleton: Base, tmp_path: Path
+) -> None:
+    probed = {"too small to change a logit", "infinite logits", "the base's own weights"}
+    named = replace(skeleton, id="Qwen/Qwen3-VL-8B-Instruct")
+    for number, fault in enumerate(FAULTS):
+        report = check_adapter(plant(fault, tiny_base_folder, tmp_path / str(number)), named)
+        assert codes(report) == (set() if fault in probed else {FAULTS[fault][0]})
+
+
+def test_all_faults_at_once(adapter: Path, named_base: Base) -> None:
+    without(adapter, ".layers.3.")
+    without(adapter, "layers.0.mlp.up_proj.lora_B")
+    filled(adapter, "layers.1.mlp.up_proj.lora_A", torch.nan)
+    rename(adapter, OLD)
+    configure(adapter, base_model_name_or_path="Qwen/Qwen3-8B", lora_alpha=0)
+    outside(adapter)
+    assert codes(check_adapter(adapter, named_base)) == {
+        *("missing-keys", "half-loaded", "nan", "old-layout", "other-base", "alpha"),
+        "outside-weights",
+    }
+
+
+@pytest.mark.parametrize("lint", VLLM)
+def test_vllm(lint: str, tiny_base_folder: Path, skeleton: Base, tmp_path: Path) -> None:
+    code, options = VLLM[lint]
+    folder = make_adapter(tiny_base_folder, tmp_path / "a", 1, **options)
+    assert code in CODES
+    assert code in codes(check_adapter(folder, skeleton, target="vllm"))
+    assert code not in codes(check_adapter(folder, skeleton))
+
+
+def test_vllm_takes_a_plain_adapter(adapter: Path, skeleton: Base) -> None:
+    assert check_adapter(adapter, skeleton, target="vllm").findings == []
+    report = check_adapter(adapter, skeleton, target="vllm", max_lora_rank=2)
+    assert "rank 4 is above --max-lora-rank 2" in report.errors[0].message
+    with pytest.raises(ConfigError, match="'tgi' is not known"):
+        check_adapter(adapter, skeleton, target="tgi")
+
+
+OLD_LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
+    "earlier transformers and text models": (OLD,),
+    "the decoder inside": (("model.language_model.", "language_model.model."),),
+    "without the head": (("base_model.model.model.", "base_model.model."),),
+    "no prefix": (("base_model.model.", ""),),
+    "the adapter's name": ((".weight", ".default.weight"),),
+    "wrapped by a trainer": (("base_model.", "module.base_model."),),
+    "compiled": (("base_model.model.", "base_model.model._orig_mod."),),
+}
+
+
+@pytest.mark.parametrize("layout", OLD_LAYOUTS)
+def test_an_old_layout_is_fixed(
+    layout: str, adapter: Path, tiny_base: Base, tmp_path: Path
+) -> None:
+    original = load_file(adapter / WEIGHTS)
+    rename(adapter, *OLD_LAYOUTS[layout])
+    report = check_adapter(adapter, tiny_base)
+    assert codes(report) == {"old-layout"}
+    assert " -> " in report.errors[0].message
+    out = tmp_path / "fixed"
+    assert fix_adapter(adapter, tiny_base, out).findings == []
+    fixed = load_file(out / WEIGHTS)
+    assert set(fixed) == set(original)
+    assert all(torch.equal(fixed[key], tensor) for key, tensor in original.items())
+    attach(load_base(str(tiny_base.folder)), "calendar", out)
+
+
+@pytest.mark.parametrize("targets", [FULL_PATHS, UNDER_LLM], ids=["paths", "regex"])
+def test_the_configuration_is_fixed_too(
+    targets: list[str] | str, tiny_base_folder: Path, tiny_base: Base, tmp_path: Path
+) -> None:
+    """Of an old layout with the tower, its targets by full path or regular expression."""
+    folder = make_adapter(
+        tiny_base_folder,
+        tmp_path / "a",
+        1,
+        target_modules=BOTH if isinstance(targets, str) else [*FULL_PATHS, TOWER],
+        rank_pattern={"model.language_model.layers.1.mlp.up_proj": 2},
+    )
+    rename(folder, OLD, ("model.model.visual", "model.visual"))
+    old = json.loads(json.dumps(BOTH if isinstance(targets, str) else [*FULL_PATHS, TOWER]))
+    old = (
+        old.replace(r"model\.language_model", "model").replace(r"model\.visual", "visual")
+        if isinstance(old, str)
+        else [path.replace(*OLD).replace("model.visual", "visual") for path in old]
+    )
+    configure(folder, target_modules=old, rank_pattern={"model.layers.1.mlp.up_proj": 2})
+    assert codes(check_adapter(folder, tiny_base)) == {"old-layout"}
+    out = tmp_path / "fixed"
+    assert not fix_adapter(folder, tiny_base, out).errors
+    config = json.loads((out / CONFIG).read_text())
+    assert set(config["target_modules"]) == {*FULL_PATHS, TOWER}
+    assert config["rank_pattern"] == {"model.language_model.layers.1.mlp.up_proj": 2}
+
+
+TOWER = "model.visual.blocks.0.attn.qkv"
+BOTH = rf"{UNDER_LLM}|^model\.visual\.blocks\.0\.attn\.qkv$"
+
+
+def test_fix_refuses_what_names_do_not_mend(adapter: Path, tiny_base: Base, tmp_path: Path) -> None:
+    out = tmp_path / "fixed"
+    with pytest.raises(ConfigError, match="nothing to fix"):
+        fix_adapter(adapter, tiny_base, out)
+    rename(adapter, OLD)
+    without(adapter, ".layers.3.")
+    with pytest.raises(ArtefactError, match=r"not written; names alone .*missing-keys"):
+        fix_adapter(adapter, tiny_base, out)
+    assert not out.exists()
+
+
+def test_fix_destroys_nothing(adapter: Path, tiny_base: Base, tmp_path: Path) -> None:
+    rename(adapter, OLD)
+    before = {path.name: path.read_bytes() for path in adapter.iterdir()}
+    with pytest.raises(ArtefactError, match="holds an adapter already"):
+        fix_adapter(adapter, tiny_base, adapter)
+    with pytest.raises(ArtefactError, match="holds a base, not an adapter"):
+        fix_adapter(adapter, tiny_base, Path(tiny_base.folder))
+    assert {path.name: path.read_bytes() for path in adapter.iterdir()} == before
+    assert not (Path(tiny_base.folder) / CONFIG).exists()
+
+
+def test_fix_keeps_the_note(adapter: Path, skeleton: Base, tmp_path: Path) -> None:
+    note = {"fingerprint": vars(skeleton.fingerprint) | {"weights": "0" * 64}}
+    (adapter / NOTE).write_text(json.dumps(note))
+    rename(adapter, OLD)
+    fix_adapter(adapter, skeleton, tmp_path / "fixed")
+    assert (tmp_path / "fixed" / NOTE).read_bytes() == (adapter / NOTE).read_bytes()
+
+
+def test_names_of_bases(adapter: Path, named_base: Base, skeleton: Base) -> None:
+    named_skeleton = replace(skeleton, id=named_base.id)
+    for name, level in {
+        "Qwen/Qwen3-VL-8B-Instruct": None,
+        "unsloth/Qwen3-VL-8B-Instruct-unsloth-bnb-4bit": "warning",
+        "Qwen/Qwen3-VL-8B-Instruct-FP8": "warning",
+        "/models/Qwen3-VL-8B-Instruct": None,
+        "/models/Qwen3-VL-8B-Thinking": "warning",
+        "/models/tuned": None,
+        "someone/Qwen3-VL-8B-Instruct": "error",
+        "Qwen/Qwen3-VL-4B-Instruct": "error",
+    }.items():
+        configure(adapter, base_model_name_or_path=name)
+        found = [f.level for f in check_adapter(adapter, named_skeleton).findings]
+        assert found == ([level] if level else []), name
+
+
+def test_the_engine_refuses_what_changes_the_base(
+    tiny_base_folder: Path, adapter: Path, tmp_path: Path
+) -> None:
+    base = load_base(str(tiny_base_folder))
+    before = base.model.state_dict()["model.language_model.norm.weight"].clone()
+    configure(adapter, init_lora_weights="pissa")
+    with pytest.raises(ArtefactError, match="changes the base's own weights"):
+        attach(base, "calendar", adapter)
+    own = plant("the base's own weights", tiny_base_folder, tmp_path / "own")
+    with pytest.raises(ArtefactError, match=r"norm\.weight would replace the base's own"):
+        attach(base, "calendar", own)
+    assert torch.equal(base.model.state_dict()["model.language_model.norm.weight"], before)
+
+
+def test_the_engine_takes_a_quantised_copys_adapter(tiny_base_folder: Path, adapter: Path) -> None:
+    base = replace(load_base(str(tiny_base_folder)), id="Qwen/Qwen3-VL-8B-Instruct")
+    configure(adapter, base_model_name_or_path="unsloth/Qwen3-VL-8B-Instruct-bnb-4bit")
+    attach(base, "calendar", adapter)
+    configure(adapter, base_model_name_or_path="unsloth/Qwen3-VL-4B-Instruct-bnb-4bit")
+    with pytest.raises(MismatchError, match="was made for unsloth"):
+        attach(base, "other", adapter)
+
+
+def test_nothing_is_unpickled(adapter: Path, tiny_base: Base, tmp_path: Path) -> None:
+    for name in ("adapter_model.bin", "non_lora_state_dict.bin"):
+        torch.save(Canary(tmp_path / "hatched"), adapter / name)
+    assert {f.kind for f in check_adapter(adapter, tiny_base).findings} == {
+        "pickle",
+        "outside-weights",
+    }
+    (adapter / WEIGHTS).unlink()
+    assert codes(check_adapter(adapter, tiny_base)) == {"pickle"}
+    assert not (tmp_path / "hatched").exists()
+
+
+def test_without_a_base(adapter: Path) -> None:
+    assert check_adapter(adapter, None).findings == []
+    filled(adapter, "lora_B", 0)
+    assert codes(check_adapter(adapter, None)) == {"zero-effect"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rank_pattern": [1]}, "rank_pattern is [1], not an object"),
+        ({"target_modules": 3}, "target_modules is 3, not names"),
+        ({"alora_invocation_tokens": "a"}, "alora_invocation_tokens is 'a'"),
+        ({"base_model_name_or_path": {}}, "base_model_name_or_path is {}"),
+        ({"peft_type": "NEWER"}, "NEWER"),
+        ({"target_modules": "("}, "PEFT cannot place it"),
+        ({"rank_pattern": {"(": 2}}, "rank_pattern names (, which is none of its modules"),
+        ({"rank_pattern": {"c_attn": 2}}, "rank_pattern names c_attn, which is none"),
+        ({"lora_alpha": "16"}, "lora_alpha is '16'"),
+        ({"r": None}, "r is None"),
+        ({"r": 4, "lora_alpha": 400}, "scale it by 100"),
+        ({"target_modules": ["q_proj", "c_attn"]}, "c_attn"),
+        ({"use_dora": True}, "half"),
+    ],
+)
+def test_values_of_the_configuration(
+    change: dict[str, object], message: str, adapter: Path, tiny_base: Base
+) -> None:
+    configure(adapter, **change)
+    for target in (None, "vllm"):
+        found = [str(f) for f in check_adapter(adapter, tiny_base, target=target).findings]
+        assert any(message in line for line in found), found
+        assert not any("\n" in line for line in found)
+
+
+# The command line
+
+
+def test_command(adapter: Path, tiny_base_folder: Path) -> None:
+    done = succeeds("adapters", "check", adapter, "--base", tiny_base_folder)
+    assert done.out == f"{adapter}: 0 errors, 0 warnings\n"
+    result = json.loads(
+        succeeds("adapters", "check", adapter, "--base", tiny_base_folder, "--json").out
+    )
+    assert result["errors"] == 0
+    assert result["counts"]["largest_change"] > 0.1
+    configure(adapter, lora_alpha=0)
+    done = run("adapters", "check", adapter, "--base", tiny_base_folder, "--json")
+    assert done.code == 1
+    (finding,) = json.loads(done.out)["findings"]
+    assert finding["kind"] == "alpha"
+    assert finding["level"] == "error"
+    assert finding["mend"]
+
+
+def test_command_needs_no_weights_without_a_probe(
+    adapter: Path, tiny_base_folder: Path, tmp_path: Path
+) -> None:
+    folder = copied(tiny_base_folder, tmp_path / "base")
+    (folder / "model.safetensors").unlink()
+    succeeds("adapters", "check", adapter, "--base", folder, "--no-probe")
+    assert "no *.safetensors" in refused("adapters", "check", adapter, "--base", folder)
+
+
+def test_command_fixes(adapter: Path, tiny_base_folder: Path, tmp_path: Path) -> None:
+    rename(adapter, OLD)
+    options = ("--base", tiny_base_folder, "--json")
+    done = run("adapters", "check", adapter, *options)
+    assert done.code == 1
+    assert "--fix OUT" in json.loads(done.out)["findings"][0]["mend"]
+    done = succeeds("adapters", "check", adapter, *options, "--fix", tmp_path / "fixed")
+    assert json.loads(done.out)["path"] == str(tmp_path / "fixed")
+    succeeds("adapters", "check", tmp_path / "fixed", *options)
+    assert "give --base" in refused("adapters", "check", adapter, "--fix", tmp_path / "other")
+
+
+def test_command_for_vllm(adapter: Path, tiny_base_folder: Path) -> None:
+    options = ("--base", tiny_base_folder, "--target", "vllm", "--json")
+    succeeds("adapters", "check", adapter, *options)
+    done = run("adapters", "check", adapter, *options, "--max-lora-rank", 2)
+    assert done.code == 1
+    result = json.loads(done.out)
+    assert [finding["kind"] for finding in result["findings"]] == ["vllm-rank"]
+    assert result["counts"]["largest_change"] > 0.1, "it is probed all the same"
+
+
+BAD = [fault for fault, (code, *_) in FAULTS.items() if code in ("config", "weights", "pickle")]
+
+
+@pytest.mark.parametrize("fault", [*BAD, "missing folder", "a file"])
+def test_bad_input_is_one_line(fault: str, tiny_base_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    if fault in FAULTS:
+        plant(fault, tiny_base_folder, folder)
+    elif fault == "a file":
+        folder.write_text("x")
+    done = run("adapters", "check", folder, "--base", tiny_base_folder)
+    assert done.code == 1
+    assert done.err == ""
+    lines = done.out.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(f"error: {folder}: [")
+    assert lines[1] == f"{folder}: 1 errors, 0 warnings"
+
+
+def test_a_bad_base_is_refused(adapter: Path, tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base/config.json").write_text('{"model_type": "llama"}')
+    line = refused("adapters", "check", adapter, "--base", tmp_path / "base")
+    assert "a checkpoint of type 'llama'" in line
+
+
+def test_a_folder_of_checkpoints(adapter: Path, tmp_path: Path) -> None:
+    shutil.move(adapter, tmp_path / "run" / "checkpoint-50")
+    report = check_adapter(tmp_path / "run", None)
+    assert str(tmp_path / "run" / "checkpoint-50") in str(report.errors[0])
+    assert os.fspath(report.path) == str(tmp_path / "run")

@@ -1,0 +1,204 @@
+"""A forward's compiled steps; what it computes is tested against PEFT in ``test_engine``."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+import torch
+from torch import Tensor
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from pointsman.adapters.load import load_base_with_loras
+from pointsman.adapters.weights import Lora, lora_of
+from pointsman.conversation import Prompt, make_prompt
+from pointsman.engine.forward import Compiler, Forward, Routing, Shape
+from pointsman.engine.lora_stack import LoraStack
+from pointsman.models.encoding import ON_HOST, Encoded
+from pointsman.models.features import pool
+from pointsman.models.vision import ImageCache
+from pointsman.project import Project
+from pointsman.routing.fit_scores import fit_scorer
+from pointsman.routing.router import Router
+from support.tiny import make_image
+
+COUNTS = (3, 3, 2, 3, 1)
+"""Requests at work in each step"""
+
+
+@pytest.fixture
+def run(tiny_project: Project, tmp_path: Path) -> Callable[[Compiler | None], Sequence[Tensor]]:
+    prompts = [make_prompt(make_image(tmp_path / f"{i}.png", i), f"Pick {i}") for i in range(3)]
+    return lambda compiler: logits_of(tiny_project, prompts, compiler)
+
+
+def make_forward(
+    project: Project, compiler: Compiler | None, shapes: Sequence[Shape] = ()
+) -> Forward:
+    base = load_base_with_loras(project.base, project.adapters)
+    loras = [lora_of(base.model, name) for name in project.labels]
+    base = replace(base, model=base.model.unload())
+    stack = LoraStack(base, [lora for lora in loras if isinstance(lora, Lora)])
+    return Forward(base, stack, 4, compiler, shapes)
+
+
+def logits_of(
+    project: Project, prompts: Sequence[Prompt], compiler: Compiler | None
+) -> list[Tensor]:
+    forward = make_forward(project, compiler)
+    base, encoded = forward.base, forward.base.encode(prompts)
+    rows = torch.tensor([0, 1, forward.stack.zero])
+    features = base.image_features(encoded)
+    found = [forward.prefill(encoded, features, [0, 1, 2], rows)]
+    for step, count in enumerate(COUNTS):
+        with torch.inference_mode():
+            forward.tokens[: len(found[-1])] = found[-1].argmax(-1)
+        found.append(forward.step(count, encoded["input_ids"].shape[1] + step))
+    return found
+
+
+def test_one_compiled_layer_serves_all_layers_and_batches(
+    run: Callable[[Compiler | None], Sequence[Tensor]],
+) -> None:
+    """Traced whole, with nothing left to Python; once, and once more for batches of any size."""
+    counter = CompileCounterWithBackend("eager")
+    compiled = run(compiler_of(counter))
+    # A single request is a case of its own, and so is the first block of the tower.
+    assert counter.frame_count <= 3 + 2
+    for mine, theirs in zip(compiled, run(None), strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-4)
+
+
+def compiler_of(counter: CompileCounterWithBackend) -> Compiler:
+    return lambda layer, **options: torch.compile(layer, backend=counter, fullgraph=True, **options)
+
+
+def read(forward: Forward, prompts: Sequence[Prompt], rows: Sequence[int] | None) -> list[Tensor]:
+    """Logits of a prefill, as rows say or routed to them, and of two steps after it."""
+    encoded = forward.base.encode(prompts)
+    features = forward.base.image_features(encoded)
+    count, known = len(prompts), None if rows is None else torch.tensor(rows)
+
+    def decide(reads: Sequence[Tensor], batch: Encoded) -> Tensor:
+        assert [states.shape[:2] for states in reads] == [batch["input_ids"].shape] * 2
+        return torch.arange(count)
+
+    routing = Routing((1, 2), decide, again=True) if known is None else None
+    found = [forward.prefill(encoded, features, range(count), known, routing)]
+    longest = encoded["input_ids"].shape[1]
+    for step in range(2):
+        with torch.inference_mode():
+            forward.tokens[:count] = found[-1].argmax(-1)
+        found.append(forward.step(count, longest + step))
+    for slot in range(count):
+        forward.release(slot)
+    return found
+
+
+@pytest.mark.parametrize("rows", [None, (0, 1, 3)])
+def test_compiled_prefills_are_padded_and_give_the_same(
+    tiny_project: Project, tmp_path: Path, rows: Sequence[int] | None
+) -> None:
+    prompts = [
+        make_prompt(make_image(tmp_path / f"{i}.png", i), "Pick " + "9 " * i) for i in range(3)
+    ]
+    stock = make_forward(tiny_project, None)
+    counter = CompileCounterWithBackend("eager")
+    length = stock.base.encode(prompts)["input_ids"].shape[1]
+    shapes = [(3, length), (2, length + 9)]
+    ours = make_forward(tiny_project, compiler_of(counter), shapes)
+    for count in (3, 2):  # the one is of its very shape, the other is padded
+        chosen = rows and rows[:count]
+        theirs = read(stock, prompts[:count], chosen)
+        read(ours, prompts[:count], chosen)
+        made = counter.frame_count
+        mine = read(ours, prompts[:count], chosen)
+        assert counter.frame_count == made  # the second time, nothing is compiled
+        for one, other in zip(mine, theirs, strict=True):
+            assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_slots_that_grow_and_other_shapes_compile_nothing(
+    tiny_project: Project, tmp_path: Path
+) -> None:
+    prompt = make_prompt(make_image(tmp_path / "0.png", 0), "Pick 1")
+    counter = CompileCounterWithBackend("eager")
+    forward = make_forward(tiny_project, compiler_of(counter), [(2, 40)])
+
+    def prefill(prompts: Sequence[Prompt]) -> Tensor:
+        encoded = forward.base.encode(prompts)
+        features = forward.base.image_features(encoded)
+        rows = torch.arange(len(prompts))
+        return forward.prefill(encoded, features, range(len(prompts)), rows)
+
+    before = prefill([prompt, prompt])
+    made = counter.frame_count
+    prefill([prompt])
+    prefill([make_prompt(None, "Go"), make_prompt(None, "Stay")])  # less than half of the shape
+    with torch.inference_mode():  # as in an engine
+        forward.slots.reserve(3000)
+    assert torch.equal(prefill([prompt, prompt]), before)
+    assert counter.frame_count == made
+
+
+def every_part(router: Router) -> Router:
+    """A router with whatever may have to run on the device."""
+    x, labels = torch.randn(30, router.head.hidden_size), torch.arange(30) % 3
+    outside = (torch.randn(1, router.head[-1].in_features), torch.zeros(1))  # type: ignore[arg-type]
+    scorer = fit_scorer(router.head, outside, 1.0, (x, labels), (x, labels))
+    calibration = replace(router.calibration, log_prior=(0.1, 0.2, -0.3))
+    return replace(router, scorer=scorer, calibration=calibration, fallback="calendar")
+
+
+def test_nothing_of_a_routed_prefill_is_read_back(tiny_project: Project, tmp_path: Path) -> None:
+    """On the device ``meta`` nothing can be read: whatever would wait for a device raises."""
+    base = load_base_with_loras(tiny_project.base, tiny_project.adapters)
+    loras = [lora_of(base.model, name) for name in tiny_project.labels]
+    prompts = [make_prompt(make_image(tmp_path / f"{i}.png", i), "Pick" * i) for i in range(3)]
+    encoded = base.encode(prompts)
+    base = replace(base, model=base.model.unload().to("meta"), images=ImageCache())
+    there = {k: v.to(base.device) for k, v in encoded.items() if k not in ON_HOST}
+    moved = cast(Encoded, {**encoded, **there})
+    stack = LoraStack(base, [lora for lora in loras if isinstance(lora, Lora)])
+    forward = Forward(base, stack, 4)
+
+    router = every_part(Router.load(Path(str(tiny_project.router)))).to(base.device)
+
+    def decide(reads: Sequence[Tensor], batch: Encoded) -> Tensor:
+        features = torch.stack([pool(states, batch, "last") for states in reads], 1)
+        return stack.rows_of(router.answering(router.labels_of(router.read(features))))
+
+    routing = Routing(router.recipe.layers, decide, again=False)
+    features = base.image_features(moved)
+    logits = forward.prefill(moved, features, [0, 1, 2], None, routing)
+    assert logits.device.type == "meta"
+    assert logits.shape[0] == 3
+
+
+def test_steps_are_captured_anew_when_an_adapter_changes_other_layers(
+    tiny_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CUDA graph, for which a double stands here, knows only the tables that there were."""
+    captured: list[Tensor] = []
+
+    def capture(step: Callable[[], Tensor], moving: Sequence[Tensor]) -> Callable[[], Tensor]:
+        captured.append(step())
+        return lambda: captured[-1]
+
+    monkeypatch.setattr("pointsman.engine.forward.Graph", capture)
+    base = load_base_with_loras(tiny_project.base, tiny_project.adapters)
+    found = [lora_of(base.model, name) for name in tiny_project.labels]
+    low, high = (lora for lora in found[:2] if isinstance(lora, Lora))
+    high = replace(high, weights={k: v for k, v in high.weights.items() if k[0] > 1})
+    assert low.lowest_layer < high.lowest_layer
+    base = replace(base, model=base.model.unload())
+    stack = LoraStack(base, [high], resident=2, max_rank=low.rank)
+    forward = Forward(base, stack, 2)
+    monkeypatch.setattr(forward, "_is_cuda", True)
+    for _ in range(2):
+        forward.step(1, 5)
+    assert len(captured) == 1
+    stack.add(low)
+    forward.step(1, 5)
+    assert len(captured) == 2

@@ -1,0 +1,115 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pointsman.adapters.load import load_base_with_loras
+from pointsman.engine.engine import Engine
+from pointsman.engine.sampling import Sampling
+from pointsman.errors import ConfigError
+from pointsman.models.base import Base
+from support.engines import MIXED, make_engine, peft_text
+
+HOT = {"temperature": 3.0, "top_p": 0.95, "top_k": 40}
+
+
+@pytest.fixture(scope="module")
+def engine(
+    tiny_base_folder: Path, tiny_adapters: dict[str, str], tiny_router: Path
+) -> Iterator[Engine]:
+    with make_engine(tiny_base_folder, tiny_adapters, tiny_router, resident=2) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_base_folder: Path, tiny_adapters: dict[str, str]) -> Base:
+    return load_base_with_loras(str(tiny_base_folder), tiny_adapters)
+
+
+@pytest.mark.parametrize("penalty", [1.3, 0.7, 5.0])
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_greedy_with_a_penalty_is_transformers_own(
+    engine: Engine, reference: Base, index: int, penalty: float
+) -> None:
+    prompt, sampling = MIXED[index], Sampling(repetition_penalty=penalty)
+    plain = engine.submit(MIXED[0], adapter="calendar", max_new_tokens=14)
+    stream = engine.submit(prompt, adapter="claim-window", max_new_tokens=14, sampling=sampling)
+    expected = peft_text(reference, prompt, "claim-window", 14, repetition_penalty=penalty)
+    assert stream.result(20).text == expected
+    assert plain.result(20).text == peft_text(reference, MIXED[0], "calendar", 14)
+
+
+@pytest.mark.parametrize("routed", [False, True])
+def test_a_seed_draws_the_same_whatever_else_is_in_the_batch(engine: Engine, routed: bool) -> None:
+    """Routed too, where the decided adapter may not be on the device at first."""
+    sampling = Sampling(**HOT, repetition_penalty=1.2, seed=7)
+
+    def draw(index: int) -> str:
+        name = None if routed else "provider-select"
+        stream = engine.submit(MIXED[index], adapter=name, max_new_tokens=16, sampling=sampling)
+        return stream.result(30).text
+
+    alone = [draw(index) for index in range(4)]
+    others = [
+        engine.submit(
+            MIXED[n % 5],
+            adapter="calendar" if n % 2 else "claim-window",
+            max_new_tokens=40,
+            sampling=Sampling(temperature=2.0) if n % 3 else None,
+        )
+        for n in range(6)
+    ]
+    assert [draw(index) for index in range(4)] == alone
+    for other in others:
+        other.result(30)
+
+
+def test_other_seeds_draw_others_and_none_draws_anew(engine: Engine) -> None:
+    def draw(seed: int | None) -> str:
+        sampling = Sampling(**HOT, seed=seed)
+        [answer] = engine.generate_batch(
+            [MIXED[0]], adapters=["calendar"], max_new_tokens=16, sampling=sampling
+        )
+        return answer.text
+
+    assert len({draw(seed) for seed in range(5)}) == 5
+    assert len({draw(None) for _ in range(5)}) == 5
+
+
+@pytest.mark.parametrize("only", [{"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-45}])
+def test_only_the_likeliest_is_greedy(
+    engine: Engine, reference: Base, only: dict[str, float]
+) -> None:
+    sampling = Sampling(**{"temperature": 4.0} | only)  # type: ignore[arg-type]
+    [answer] = engine.generate_batch(
+        [MIXED[0]], adapters=["calendar"], max_new_tokens=10, sampling=sampling
+    )
+    assert answer.text == peft_text(reference, MIXED[0], "calendar", 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", -0.1),
+        ("temperature", float("inf")),
+        ("temperature", float("nan")),
+        ("top_p", 0.0),
+        ("top_p", 1.1),
+        ("top_p", float("nan")),
+        ("top_k", -1),
+        ("top_k", 2.5),
+        ("repetition_penalty", 0.0),
+        ("repetition_penalty", float("nan")),
+        ("seed", 2**64),
+        ("seed", 1.5),
+    ],
+)
+def test_what_is_out_of_range_is_named(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"^{name} is {value}, out of range"):
+        Sampling(**{name: value})  # type: ignore[arg-type]
+
+
+def test_the_default_is_greedy() -> None:
+    assert Sampling().is_plain
+    assert not Sampling(temperature=1).is_plain
+    assert not Sampling(repetition_penalty=1.1).is_plain

@@ -1,0 +1,89 @@
+"""Patches, pixel values and the cache of image features."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pointsman.conversation import Prompt, user_turn
+from pointsman.models.base import Base, load_base
+from pointsman.models.vision import (
+    ImageCache,
+    ImageFeatures,
+    digest_of,
+    patches_of,
+    pixel_values,
+    places_of,
+)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("mean", [[0.5, 0.5, 0.5], [0.48145466, 0.4578275, 0.40821073]])
+def test_pixels_are_bit_for_bit_those_of_the_image_processor(
+    tiny_base_folder: Path, dtype: torch.dtype, mean: list[float]
+) -> None:
+    base = load_base(str(tiny_base_folder))
+    processor = base.image_processor
+    processor.image_mean, processor.image_std = mean, [0.26, 0.27, 0.28]
+    noise = np.random.default_rng(0).integers(0, 256, (5, 700, 500, 3), dtype=np.uint8)
+    sizes = [(64, 96), (61, 47), (500, 700), (8, 200), (320, 8)]
+    images = tuple(Image.fromarray(n[:h, :w]) for n, (w, h) in zip(noise, sizes, strict=True))
+    stock = processor(images=list(images), return_tensors="pt")
+    encoded = base.encode([Prompt((user_turn("Go", len(images)),), images)])
+    assert torch.equal(encoded["image_grid_thw"], stock["image_grid_thw"])
+    ours = pixel_values(encoded["patches"], processor, dtype)
+    assert torch.equal(ours, stock["pixel_values"].to(dtype))
+
+
+@pytest.mark.parametrize("size", [(64, 96), (256, 32), (500, 700)])
+def test_the_tower_finds_the_same_places_by_itself(tiny_base: Base, size: tuple[int, int]) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
+    grid, patches = patches_of(Image.fromarray(noise), tiny_base.image_processor)
+    values = pixel_values(patches, tiny_base.image_processor, tiny_base.dtype)
+    see = tiny_base.core.get_image_features
+    with torch.inference_mode():
+        stock = see(values, grid[None], return_dict=True)
+        ours = see(values, grid[None], return_dict=True, **places_of(grid, tiny_base.core.visual))
+    assert torch.equal(ours.pooler_output[0], stock.pooler_output[0])
+    assert torch.equal(ours.deepstack_features[0][0], stock.deepstack_features[0][0])
+
+
+def test_digests_tell_content_and_shape_apart(tiny_base: Base) -> None:
+    digests = set()
+    plain = np.zeros((64, 96, 3), np.uint8)
+    dotted = plain.copy()
+    dotted[5, 7, 1] = 1
+    for pixels in (plain, dotted, plain.reshape(96, 64, 3), plain.copy()):
+        grid, patches = patches_of(Image.fromarray(pixels), tiny_base.image_processor)
+        digests.add(tuple(digest_of(patches, grid).tolist()))
+    assert len(digests) == 3
+
+
+def features() -> ImageFeatures:
+    return ImageFeatures(torch.zeros(10), (torch.zeros(5), torch.zeros(5)))
+
+
+def test_the_cache_forgets_what_was_used_longest_ago() -> None:
+    cache = ImageCache(limit=2 * features().bytes)
+    made: list[int] = []
+
+    def ask(key: int) -> None:
+        def make() -> ImageFeatures:
+            made.append(key)
+            return features()
+
+        cache.get((key,), make)
+
+    for key in (1, 2, 1, 3, 1, 2):
+        ask(key)
+    assert made == [1, 2, 3, 2]
+
+
+def test_a_cache_without_room_still_answers() -> None:
+    cache = ImageCache(limit=0)
+    kept = features()
+    assert cache.get((1,), lambda: kept) is kept
+    other = features()
+    assert cache.get((1,), lambda: other) is other

@@ -1,0 +1,1 @@
+"""What the tests share: tiny real models, training sets, engines, the command line."""
