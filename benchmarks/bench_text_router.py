@@ -31,6 +31,7 @@ from pointsman.models.features import FeatureRecipe
 from pointsman.models.text_encoder import TextEncoder, load_encoder
 from pointsman.routing.feature_store import preprocess
 from pointsman.routing.router import Router
+from pointsman.routing.text_router import TextRouter
 from pointsman.routing.train import train_router
 
 TEXTS = ROOT.parent / "shared" / "data" / "clinc150" / "data_full.json"
@@ -77,7 +78,9 @@ def main() -> None:
                     progress=shown,
                 )
             router = train_router(features)
-            measured = evaluate((encoder, router), dataset.splits["test"], batch_size=TOGETHER)
+            measured = evaluate(
+                TextRouter(encoder, router), dataset.splits["test"], batch_size=TOGETHER
+            )
             result[f"layer {layer} of {encoder.depth}"] = {
                 "accuracy of the top label": round(measured.in_scope.accuracy, 4),
                 "ms a text": timed(encoder, router, stock, prompts),

@@ -6,13 +6,13 @@ import torch
 
 from pointsman.conversation import Prompt
 from pointsman.engine.engine import Engine
-from pointsman.engine.sessions import Sessions, check_session
 from pointsman.errors import ConfigError
 from pointsman.models.base import Base
 from pointsman.routing.calibration import Calibration
 from pointsman.routing.route import Held, Route
 from pointsman.routing.router import Router
 from pointsman.routing.scores import Evidence
+from pointsman.routing.sessions import Sessions, check_session
 from support.engines import ask, go_on, make_adapters_for, make_engine
 from support.tiny import ADAPTERS
 

@@ -21,6 +21,7 @@ from pointsman.evaluation.plots import confusion_png
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
 from pointsman.models.base import load_base
 from pointsman.routing.model_selection import select_features
+from pointsman.routing.request_router import ReaderRouter
 from pointsman.routing.route import Route
 from pointsman.routing.router import Router
 from pointsman.sample import RoutingSample, load_prompt
@@ -321,7 +322,9 @@ def test_a_base_and_a_router_are_enough_to_route(
     evaluated, tiny_base_folder, tiny_router, samples, tmp_path
 ):
     router = Router.load(tiny_router)
-    result = evaluate((load_base(str(tiny_base_folder)), router), samples, by=["stratum"])
+    result = evaluate(
+        ReaderRouter(load_base(str(tiny_base_folder)), router), samples, by=["stratum"]
+    )
     assert result.task is None
     assert result.seconds is not None
     assert result.seconds.task is None
@@ -330,7 +333,9 @@ def test_a_base_and_a_router_are_enough_to_route(
         value: group.accuracy for value, group in evaluated.by["stratum"].items()
     }
     with pytest.raises(MismatchError, match="base"):
-        evaluate((load_base(str(make_base(tmp_path / "base", seed=1))), router), samples)
+        evaluate(
+            ReaderRouter(load_base(str(make_base(tmp_path / "base", seed=1))), router), samples
+        )
 
 
 def test_task_can_be_left_out(tiny_engine, samples):

@@ -25,6 +25,7 @@ from pointsman.models.features import FeatureRecipe, extract
 from pointsman.models.text_encoder import TextEncoder, load_encoder
 from pointsman.routing.feature_store import Features, preprocess
 from pointsman.routing.router import Router
+from pointsman.routing.text_router import TextRouter
 from pointsman.routing.train import train_router
 from support.encoders import as_sentence_transformer, make_encoder, write_texts, write_tokenizer
 from support.tiny import ADAPTERS
@@ -268,7 +269,7 @@ def test_a_router_of_text_alone(
     assert router.origin.is_encoder
     assert router.origin.base_model_id == encoder.id
     router.check_base(encoder)
-    result = evaluate((encoder, router), texts.splits["test"], batch_size=7)
+    result = evaluate(TextRouter(encoder, router), texts.splits["test"], batch_size=7)
     assert result.in_scope is not None
     # Of a random causal model the last token tells little of the words before it.
     assert result.in_scope.accuracy > (0.7 if encoder.is_causal else 0.95)
@@ -338,7 +339,7 @@ def test_images_of_the_dataset_are_not_read(tiny_dataset: Path, bert: Path, tmp_
     dataset, encoder = read_dataset(copied), load_encoder(str(bert))
     router = train_router(preprocess(dataset, encoder, tmp_path / "features"))
     assert list(router.labels) == list(ADAPTERS)
-    result = evaluate((encoder, router), dataset.splits["test"])
+    result = evaluate(TextRouter(encoder, router), dataset.splits["test"])
     assert len(result.predictions) == len(dataset.splits["test"])
 
 

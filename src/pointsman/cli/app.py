@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from pointsman.findings import Report
     from pointsman.models.base import Base as LoadedBase
     from pointsman.models.features import Reader
-    from pointsman.models.text_encoder import TextEncoder
+    from pointsman.routing.request_router import RequestRouter
     from pointsman.routing.route import Route
-    from pointsman.routing.router import Router
+    from pointsman.routing.text_router import TextRouter
 
 app = typer.Typer(
     help="Pick the right LoRA for a request.",
@@ -104,8 +104,6 @@ def route(
     as_json: Json = False,
 ) -> None:
     """Show which adapter a request goes to; a router that reads text alone needs no base."""
-    from pointsman.conversation import make_prompt
-
     image, text = _image_and_text(request)
     alone = _text_router(config, router, encoder, device)
     if alone is None:
@@ -114,7 +112,7 @@ def route(
     else:
         if image is not None:
             console.note(f"the router reads text alone: {image} is not looked at")
-        [decision] = alone[1].route(alone[0], [make_prompt(None, text)])
+        decision = alone.route(None, text)
     if as_json:
         console.show_json(asdict(decision))
         return
@@ -369,10 +367,10 @@ def evaluate(
         alone = None
         if not answers and multitask is None:  # else an engine loads the reader
             alone = _text_router(config, router, encoder, device)
-        by_whom: Engine | tuple[TextEncoder, Router]
+        by_whom: RequestRouter
         beside = None
         if alone is None:
-            by_whom = stack.enter_context(
+            by_whom = engine = stack.enter_context(
                 _engine(
                     config,
                     router=router,
@@ -382,11 +380,10 @@ def evaluate(
                     multitask=multitask,
                 )
             )
-            used = by_whom.router
-            beside = None if multitask is None else by_whom.adapters[-1]
+            beside = None if multitask is None else engine.adapters[-1]
         else:
-            by_whom, used = alone, alone[1]
-        samples = read_samples_of(data, used.labels)
+            by_whom = alone
+        samples = read_samples_of(data, by_whom.labels)
         with console.progress("evaluating") as report:
             result = evaluate(
                 by_whom,
@@ -399,7 +396,7 @@ def evaluate(
                 progress=report,
             )
     if out is not None:
-        save(result, used, out)
+        save(result, by_whom.router, out)
     if as_json:
         console.show_json(result.to_json())
         return
@@ -708,18 +705,19 @@ def _engine(
 
 def _text_router(
     config: Path | None, router: Path | None, encoder: str | None, device: str | None
-) -> "tuple[TextEncoder, Router] | None":
+) -> "TextRouter | None":
     """A router that reads text alone, with its encoder; None where it reads with the base."""
-    from pointsman.engine.loading import load_router
     from pointsman.errors import ConfigError
     from pointsman.project import load_project
+    from pointsman.routing.load import load_encoder_of, load_router
     from pointsman.routing.router import Router
-    from pointsman.routing.text_router import load_encoder_of
+    from pointsman.routing.text_router import TextRouter
 
     console.quiet_libraries()
+    fallback = "base"
     if config is not None:
         project = load_project(config)
-        encoder = encoder or project.encoder
+        encoder, fallback = encoder or project.encoder, project.fallback
         project = project if router is None else replace(project, router=str(router))
         loaded = load_router(project, str(config))
     elif router is not None:
@@ -729,7 +727,7 @@ def _text_router(
     else:
         return None
     reader = load_encoder_of(loaded, encoder, device=device)
-    return None if reader is None else (reader, loaded)
+    return None if reader is None else TextRouter(reader, loaded, fallback=fallback)
 
 
 def _load_reader(

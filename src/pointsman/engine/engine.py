@@ -24,27 +24,27 @@ from pointsman.adapters.weights import Lora, lora_of
 from pointsman.conversation import Prompt, make_prompt
 from pointsman.engine.answer import Answer, make_answer
 from pointsman.engine.forward import Shape
-from pointsman.engine.loading import load_router
 from pointsman.engine.lora_stack import LoraStack
 from pointsman.engine.peft_backend import PeftBackend
 from pointsman.engine.plan import Plan, choose_plan
 from pointsman.engine.request import Request, failing
 from pointsman.engine.sampling import Sampling
 from pointsman.engine.scheduler import Scheduler
-from pointsman.engine.sessions import HYSTERESIS, Sessions, check_session
 from pointsman.engine.stream import Stream
 from pointsman.errors import ConfigError
 from pointsman.findings import Finding
 from pointsman.images import Source
+from pointsman.labels import LabelMap
 from pointsman.models.base import Base
 from pointsman.models.features import Reader
 from pointsman.models.text_encoder import TextEncoder
 from pointsman.pocket import pocket_folder
 from pointsman.project import FILE_NAME, Project, load_project
+from pointsman.routing.load import load_encoder_of, load_router
 from pointsman.routing.route import Route
 from pointsman.routing.router import Router
 from pointsman.routing.seal import unsealed_note
-from pointsman.routing.text_router import load_encoder_of
+from pointsman.routing.sessions import HYSTERESIS, Sessions, check_session
 
 SLOTS = 32
 KEPT = 4
@@ -172,6 +172,8 @@ class Engine:
         folders = {name: fetch_adapter(name, path) for name, path in project.adapters.items()}
         router.check_adapters(folders)  # before the base is loaded, which may take minutes
         encoder = load_encoder_of(router, project.encoder, device=device)
+        if encoder is not None:
+            router.check_base(encoder)  # before the base is loaded, which may take minutes
         base = load_base_with_loras(
             project.base,
             {name: str(folder) for name, folder in folders.items()},
@@ -189,6 +191,13 @@ class Engine:
         """Loads the embedded pocket model: a tiny base, three adapters and a router."""
         with pocket_folder() as folder:
             return cls.from_config(folder / FILE_NAME, device=device, **options)
+
+    reads_images = True
+
+    @property
+    def labels(self) -> LabelMap:
+        """The router's label map."""
+        return self.router.labels
 
     @property
     def adapters(self) -> tuple[str, ...]:

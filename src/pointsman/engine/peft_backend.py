@@ -17,13 +17,13 @@ from pointsman.adapters.load import adapter_on, attach
 from pointsman.conversation import Prompt
 from pointsman.engine.answer import Answer, make_answer
 from pointsman.engine.request import Request, failing
-from pointsman.engine.sessions import Sessions
 from pointsman.errors import ConfigError
 from pointsman.models.base import Base
 from pointsman.models.encoding import Encoded
 from pointsman.models.features import Reader
 from pointsman.routing.route import Route
 from pointsman.routing.router import Router
+from pointsman.routing.sessions import Sessions
 
 
 def route_and_generate(

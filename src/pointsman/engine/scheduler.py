@@ -23,15 +23,15 @@ from pointsman.engine.plan import Plan
 from pointsman.engine.prefix_cache import PrefixCache
 from pointsman.engine.request import Request, failing
 from pointsman.engine.sampling import Sampler
-from pointsman.engine.sessions import Sessions
 from pointsman.errors import ConfigError, SampleError
 from pointsman.models.base import Base
 from pointsman.models.cpu_kernels import to_device
 from pointsman.models.encoding import Encoded, join
-from pointsman.models.features import Reader, pool
+from pointsman.models.features import Reader
 from pointsman.routing.route import Held
 from pointsman.routing.router import Router
 from pointsman.routing.scores import Evidence
+from pointsman.routing.sessions import Sessions
 
 _PREFILL_TOKENS = {"cpu": 4096, "cuda": 16384}
 """Padded tokens of one prefill; more at once only spill a CPU's caches"""
@@ -207,11 +207,11 @@ class Scheduler:
         named = self._rows(requests)
         held = self._sessions.held([request.session for request in requests], self._base.device)
         decided: list[Evidence] = []
-        poolings = self._router.recipe.poolings
+        recipe, normalise = self._router.recipe, self._reader.normalises
 
         def decide(reads: Sequence[Tensor], batch: Encoded) -> Tensor:
-            features = [pool(states, batch, name) for states in reads for name in poolings]
-            decided.append(self._on_device.read(torch.stack(features, 1)))
+            features = [recipe.pool(states, batch, normalise=normalise) for states in reads]
+            decided.append(self._on_device.read(torch.cat(features, 1)))
             if row is not None:
                 return torch.full_like(named, row)
             labels = self._router.answering(self._router.labels_of(decided[0], held))

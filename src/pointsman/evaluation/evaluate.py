@@ -29,8 +29,8 @@ from pointsman.evaluation.worth import Role
 from pointsman.files import write_bytes, write_json, write_text
 from pointsman.images import image_size
 from pointsman.labels import LabelMap
-from pointsman.models.features import Reader
 from pointsman.progress import Progress
+from pointsman.routing.request_router import RequestRouter
 from pointsman.routing.route import Route
 from pointsman.routing.router import Router
 from pointsman.sample import RoutingSample, load_prompt, to_jsonl
@@ -44,7 +44,7 @@ RouteBatch = Callable[[Sequence[Prompt]], list[Route]]
 
 
 def evaluate(
-    engine: Engine | tuple[Reader, Router],
+    router: RequestRouter,
     samples: Sequence[RoutingSample],
     *,
     by: Sequence[str] = (),
@@ -58,8 +58,8 @@ def evaluate(
     """Routes every sample and has those answered that are in scope and have a bbox.
 
     Args:
-        engine: an engine, or a base without adapters or a text encoder, and a router trained on it.
-            Such a pair can only route, so ``Evaluation.task`` is then None.
+        router: an engine; or what only routes, a ``TextRouter`` or a ``ReaderRouter``, and then
+            ``Evaluation.task`` is None.
         samples: labelled with the router's label map.
         by: fields to break the accuracy down by: ``adapter``, ``label`` or an extra key of the
             samples. In a group an out-of-scope sample is correct if the router abstained.
@@ -80,10 +80,9 @@ def evaluate(
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size {batch_size}: give at least 1")
-    labels, route_batch = _reader(engine)
-    images = isinstance(engine, Engine) or engine[0].reads_images
+    labels = router.labels
     check_samples(samples, labels, by)
-    answerer = engine if task and isinstance(engine, Engine) else None
+    answerer = router if task and isinstance(router, Engine) else None
     asked = [row for row, sample in enumerate(samples) if answerer and _is_clickable(sample)]
     others: dict[Role, str | None] = {}
     if worth or multitask:
@@ -93,9 +92,9 @@ def evaluate(
     roles = len(ROLES) - (len(labels) == 1) + len(others)
     # All but the wrong adapter are timed, which there may not be.
     total = len(samples) + roles * len(asked) + (3 + len(others)) * number
-    run = _Run(samples, batch_size, progress, total, images)
+    run = _Run(samples, batch_size, progress, total, router.reads_images)
     started = time.perf_counter()
-    routes = _routes(run, route_batch)
+    routes = _routes(run, router.route_batch)
     seconds = Seconds(time.perf_counter() - started, None)
     answers: dict[int, dict[Role, Answer]] = {}
     latency: dict[Role, list[float]] = {}
@@ -155,14 +154,6 @@ class _Run:
         self.done += number
         if self.progress:
             self.progress(self.done, self.total)
-
-
-def _reader(engine: Engine | tuple[Reader, Router]) -> tuple[LabelMap, RouteBatch]:
-    if isinstance(engine, Engine):
-        return engine.router.labels, engine.route_batch
-    reader, router = engine
-    router.check_base(reader)
-    return router.labels, lambda prompts: router.route(reader, prompts)
 
 
 def _routes(run: _Run, route_batch: RouteBatch) -> dict[int, Route]:

@@ -142,6 +142,24 @@ class FeatureRecipe:
         """Where features are read, one vector each, in the order in which they are stored."""
         return tuple(Place(layer, name) for layer in self.layers for name in self.poolings)
 
+    def pool(self, states: Tensor, encoded: Mapping[str, Any], *, normalise: bool) -> Tensor:
+        """One layer's states as features, by each of the poolings.
+
+        Args:
+            states: (B, T, hidden), of one of the recipe's layers.
+            encoded: the batch that was read.
+            normalise: whether features are scaled to length 1, as the reader says.
+
+        Returns:
+            Features (B, poolings, hidden); those of all layers, one after the other, are those of
+            the recipe's places.
+
+        Raises:
+            SampleError: ``image-mean`` and a prompt without an image.
+        """
+        features = torch.stack([pool(states, encoded, name) for name in self.poolings], dim=1)
+        return functional.normalize(features, dim=-1) if normalise else features
+
     @classmethod
     def from_json(cls, value: Any, where: str) -> "FeatureRecipe":
         """Reads the form of ``to_json``. Raises ``ConfigError`` naming ``where``."""
@@ -184,15 +202,13 @@ class Origin:
 
 def extract(reader: Reader, encoded: Any, recipe: FeatureRecipe) -> Tensor:
     """Features of a batch (B, places, hidden), stopping at the deepest layer of the recipe."""
-    pooled: dict[Place, Tensor] = {}
+    pooled: dict[int, Tensor] = {}
 
     def keep(depth: int, states: Tensor) -> None:
-        for name in recipe.poolings:
-            pooled[Place(depth, name)] = pool(states, encoded, name)
+        pooled[depth] = recipe.pool(states, encoded, normalise=reader.normalises)
 
     reader.read(encoded, recipe.layers, keep)
-    features = torch.stack([pooled[place] for place in recipe.places], dim=1)
-    return functional.normalize(features, dim=-1) if reader.normalises else features
+    return torch.cat([pooled[depth] for depth in recipe.layers], dim=1)
 
 
 def probe_features(reader: Reader, recipe: FeatureRecipe) -> Tensor:
@@ -207,7 +223,7 @@ def probe_features(reader: Reader, recipe: FeatureRecipe) -> Tensor:
 
 
 def pool(hidden: Tensor, encoded: Mapping[str, Any], pooling: Pooling) -> Tensor:
-    """States (B, T, hidden) of a batch as features (B, hidden)."""
+    """States (B, T, hidden) of a batch as vectors (B, hidden)."""
     mask: Tensor = encoded["attention_mask"]
     if pooling in ("first", "last"):
         positions = torch.arange(mask.shape[1], device=mask.device)

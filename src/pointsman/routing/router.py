@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -107,7 +107,7 @@ class Router:
         """Of the base, or of its encoder; the head reads as much from each place."""
         return self.head.hidden_size // len(self.recipe.places)
 
-    def to(self, device: torch.device) -> "Router":
+    def to(self, device: torch.device) -> Self:
         """The same router, deciding on a device."""
         head, scorer = copy.deepcopy(self.head), copy.deepcopy(self.scorer)
         return replace(self, head=head.to(device), scorer=scorer.to(device))
@@ -239,13 +239,14 @@ class Router:
         for name, folder in folders.items():
             check_adapter_seal(name, folder, self.adapter_digests.get(name, {}))
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Writes the router folder, ``config.json`` last; replaces a router of the same labels.
 
         Raises:
             ArtefactError: the folder holds something else, or cannot be written.
             MismatchError: it holds a router of other labels.
         """
+        path = Path(path)
         check_place(path, self.labels)
         where = path / CONFIG
         new = path / ".new"  # a full disk is met here, while the old router is still whole
@@ -258,13 +259,14 @@ class Router:
             shutil.rmtree(new, ignore_errors=True)
 
     @classmethod
-    def load(cls, path: Path) -> "Router":
+    def load(cls, path: str | Path) -> Self:
         """Reads a router folder.
 
         Raises:
             ArtefactError: missing or truncated files.
             MismatchError: a file or a field that is not the one that was sealed.
         """
+        path = Path(path)
         where = path / CONFIG
         if not where.is_file():
             raise ArtefactError(

@@ -1,31 +1,106 @@
-"""Routers that read text alone: a text encoder in place of the base."""
+"""Text routing: a router that reads with a text encoder, in front of a server with the adapters.
+
+No base is loaded and no image is read.
+"""
+
+from pathlib import Path
+from typing import Self
 
 from pointsman.errors import ConfigError
-from pointsman.models.text_encoder import TextEncoder, load_encoder
+from pointsman.models.checkpoint import Dtype
+from pointsman.project import FILE_NAME, Project, load_project
+from pointsman.routing.load import load_encoder_of, load_router
+from pointsman.routing.request_router import ReaderRouter
 from pointsman.routing.router import Router
+from pointsman.routing.sessions import HYSTERESIS
 
 
-def load_encoder_of(
-    router: Router, encoder: str | None = None, *, device: str | None = None
-) -> TextEncoder | None:
-    """A router's text encoder; None where the router reads with the base.
+class TextRouter(ReaderRouter):
+    """A router with the text encoder that it reads with. Thread-safe; no image is read.
 
-    Args:
-        encoder: Hub id or folder; by default where it was when the router was trained.
-
-    Raises:
-        ConfigError: an encoder for a router that reads with the base.
-        MismatchError: another encoder than the router was trained on.
+    ``TextRouter.load("router").route(None, "Click December 3").adapter`` names an adapter. See
+    ``ReaderRouter`` for its arguments and methods.
     """
-    origin = router.origin
-    if origin.is_encoder:
-        revision = None if encoder else origin.base_revision
-        loaded = load_encoder(encoder or origin.base_model_id, revision=revision, device=device)
-        router.check_base(loaded)
-        return loaded
-    if encoder is not None:
-        raise ConfigError(
-            f"encoder {encoder!r}: the router reads with its base, {origin.base_model_id}; "
-            "leave the encoder out, or preprocess with it and train a router"
-        )
-    return None
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        encoder: str | Path | None = None,
+        device: str | None = None,
+        dtype: Dtype | None = None,
+        fallback: str = "base",
+        hysteresis: float = HYSTERESIS,
+    ) -> Self:
+        """Loads a router folder and its text encoder.
+
+        Args:
+            path: the router folder.
+            encoder: Hub id or folder; by default where it was when the router was trained.
+            device: ``cuda``, ``cuda:1``, ``mps`` or ``cpu``; by default the best there is.
+            dtype: by default bfloat16 on an accelerator and float32 on the CPU.
+            fallback, hysteresis: as for ``ReaderRouter``.
+
+        Raises:
+            ArtefactError: no complete router folder, or no such encoder.
+            ConfigError: the router reads with its base, or an option is out of its range.
+            LabelError: a fallback that is none of the router's adapters.
+            MismatchError: a file that is not as it was sealed, or another encoder than the router
+                was trained on.
+        """
+        router = Router.load(path)
+        return cls._of(router, str(path), encoder, device, dtype, fallback, hysteresis)
+
+    @classmethod
+    def from_config(
+        cls,
+        path: str | Path = FILE_NAME,
+        *,
+        device: str | None = None,
+        dtype: Dtype | None = None,
+    ) -> Self:
+        """Loads the router and the text encoder that a project file names.
+
+        Raises:
+            PointsmanError: as ``load``, and whatever is missing or wrong in the project file.
+        """
+        return cls.from_project(load_project(Path(path)), str(path), device=device, dtype=dtype)
+
+    @classmethod
+    def from_project(
+        cls,
+        project: Project,
+        where: str,
+        *,
+        device: str | None = None,
+        dtype: Dtype | None = None,
+    ) -> Self:
+        """Loads the router and the text encoder of a project; ``where`` is its name in errors.
+
+        Raises:
+            PointsmanError: as ``load``, and a project without a router or of another label order.
+        """
+        hysteresis = HYSTERESIS if project.hysteresis is None else project.hysteresis
+        router = load_router(project, where)
+        return cls._of(router, where, project.encoder, device, dtype, project.fallback, hysteresis)
+
+    @classmethod
+    def _of(
+        cls,
+        router: Router,
+        where: str,
+        encoder: str | Path | None,
+        device: str | None,
+        dtype: Dtype | None,
+        fallback: str,
+        hysteresis: float,
+    ) -> Self:
+        named = None if encoder is None else str(encoder)
+        reader = load_encoder_of(router, named, device=device, dtype=dtype)
+        if reader is None:
+            raise ConfigError(
+                f"{where}: the router reads with its base, {router.origin.base_model_id}; "
+                "give it to an Engine"
+            )
+        return cls(reader, router, fallback=fallback, hysteresis=hysteresis)

@@ -1,0 +1,60 @@
+"""Loads the router that a project names, and the text encoder that a router reads with."""
+
+from pointsman.errors import ConfigError
+from pointsman.models.checkpoint import Dtype
+from pointsman.models.text_encoder import TextEncoder, load_encoder
+from pointsman.project import Project
+from pointsman.routing.router import Router
+
+
+def load_router(project: Project, where: str) -> Router:
+    """The router that a project names; ``where`` is the project's name in errors.
+
+    Raises:
+        ArtefactError: no complete router folder.
+        ConfigError: the project names none.
+        MismatchError: the router's label map is another one, or a file is not as it was sealed.
+    """
+    if project.router is None:
+        raise ConfigError(f'{where}: needs router = "folder"; train one: `pointsman train`')
+    router = Router.load(project.router)
+    project.labels.check_same(
+        router.labels,
+        where,
+        f"the router {project.router}",
+        "list [adapters] in the router's order, or train a router on this order",
+    )
+    return router
+
+
+def load_encoder_of(
+    router: Router,
+    encoder: str | None = None,
+    *,
+    device: str | None = None,
+    dtype: Dtype | None = None,
+) -> TextEncoder | None:
+    """A router's text encoder; None where the router reads with the base.
+
+    ``Router.check_base`` tells whether it is the one that the router was trained on.
+
+    Args:
+        encoder: Hub id or folder; by default where it was when the router was trained.
+        device, dtype: as for ``load_encoder``.
+
+    Raises:
+        ArtefactError: no such checkpoint.
+        ConfigError: an encoder for a router that reads with the base.
+    """
+    origin = router.origin
+    if origin.is_encoder:
+        revision = None if encoder else origin.base_revision
+        return load_encoder(
+            encoder or origin.base_model_id, revision=revision, device=device, dtype=dtype
+        )
+    if encoder is not None:
+        raise ConfigError(
+            f"encoder {encoder!r}: the router reads with its base, {origin.base_model_id}; "
+            "leave the encoder out, or preprocess with it and train a router"
+        )
+    return None
