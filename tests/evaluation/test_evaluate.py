@@ -399,7 +399,9 @@ def test_worth_needs_answers(tiny_engine, tiny_base_folder, tiny_router, samples
         lambda: evaluate(tiny_engine, samples, worth=True, task=False),
         lambda: evaluate(tiny_engine, samples[9:], worth=True),
         lambda: evaluate(
-            (load_base(str(tiny_base_folder)), Router.load(tiny_router)), samples, worth=True
+            ReaderRouter(load_base(str(tiny_base_folder)), Router.load(tiny_router)),
+            samples,
+            worth=True,
         ),
     ):
         with pytest.raises(ConfigError, match="what routing is worth shows in answers"):

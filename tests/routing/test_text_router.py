@@ -1,14 +1,23 @@
-"""The command line with a router that reads text alone."""
+"""Routers that read text alone, in Python and on the command line."""
 
 import json
 import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from pointsman.conversation import make_prompt
+from pointsman.data.dataset import Dataset
 from pointsman.engine.engine import Engine
+from pointsman.errors import ConfigError, LabelError, MismatchError
+from pointsman.models.base import Base
 from pointsman.project import load_project
+from pointsman.routing.request_router import ReaderRouter, RequestRouter
 from pointsman.routing.router import Router
+from pointsman.routing.text_router import TextRouter
 from support.commands import refused, run, succeeds
 from support.encoders import make_encoder, write_texts
 from support.tiny import ADAPTERS
@@ -29,7 +38,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = json.loads(made.out)
     assert result["layers"] == [2, 3, 4]
     assert (result["poolings"], result["history"]) == (["mean"], "last-user")
-    succeeds("train", folder / "features", "--out", folder / "router", "--coverage", 1)
+    settings = ("--coverage", 1, "--layers", 3)
+    succeeds("train", folder / "features", "--out", folder / "router", *settings)
     return folder
 
 
@@ -57,6 +67,88 @@ def test_route_needs_no_base(folder: Path, router_only: Path) -> None:
     by_project = succeeds("route", TEXT, "--config", router_only, "--json")
     assert json.loads(by_router.out) == json.loads(by_project.out)
     assert json.loads(by_router.out)["adapter"] == "calendar"
+
+
+def test_a_text_router_answers_like_the_command(folder: Path, router_only: Path) -> None:
+    expected = json.loads(succeeds("route", TEXT, "--router", folder / "router", "--json").out)
+    for router in (TextRouter.load(str(folder / "router")), TextRouter.from_config(router_only)):
+        routes = [router.route("nowhere.png", TEXT), *router.route_batch([make_prompt(None, TEXT)])]
+        for decision in routes:
+            assert decision.adapter == expected["adapter"]
+            assert decision.probabilities == pytest.approx(expected["probabilities"])
+        assert router.labels == router.router.labels
+        assert not router.reads_images
+        assert router.route_batch([]) == []
+
+
+def test_engine_and_text_router_answer_to_one_protocol(
+    folder: Path, tiny_engine: Engine, tiny_router: Path
+) -> None:
+    deciders: list[RequestRouter] = [TextRouter.load(folder / "router"), tiny_engine]
+    for decider in deciders:
+        assert decider.labels == decider.router.labels
+        prompts = [make_prompt(None, text) for text in (TEXT, "claim a5")]
+        alone = [decider.route(None, text) for text in (TEXT, "claim a5")]
+        for one, other in zip(decider.route_batch(prompts), alone, strict=True):
+            assert one.label == other.label
+            assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)
+
+
+def test_a_text_router_is_shared_by_threads(folder: Path) -> None:
+    router = TextRouter.load(folder / "router")
+    texts = [f"pick date c{number}" * (1 + number % 5) for number in range(40)]
+    expected = [router.route(None, text).probabilities for text in texts]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda text: router.route(None, text).probabilities, texts))
+    assert found == expected
+
+
+def test_a_session_of_a_text_router_keeps_its_adapter(folder: Path) -> None:
+    loaded = TextRouter.load(folder / "router", hysteresis=1.0)
+    first = loaded.route(None, TEXT, session="a")
+    texts = ("open claim b3", "select provider p4", "claim a5", "provider b2", "pick date c3")
+    other = next(text for text in texts if loaded.route(None, text).label != first.label)
+    kept = loaded.route(None, other, session="a")
+    assert (kept.adapter, kept.held) == (first.adapter, True)
+    assert loaded.route(None, other, session="b").adapter != first.adapter
+    with pytest.raises(ConfigError, match="session"):
+        loaded.route(None, TEXT, session="")
+
+
+def test_what_a_text_router_refuses(folder: Path, tiny_router: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"reads with its base.*give it to an Engine"):
+        TextRouter.load(tiny_router)
+    with pytest.raises(ConfigError, match="leave the encoder out"):
+        TextRouter.load(tiny_router, encoder=folder / "encoder")
+    with pytest.raises(LabelError, match="unknown adapter 'nobody'"):
+        TextRouter.load(folder / "router", fallback="nobody")
+    with pytest.raises(ConfigError, match="hysteresis is 2"):
+        TextRouter.load(folder / "router", hysteresis=2)
+    with pytest.raises(MismatchError, match="differ in their weights"):
+        TextRouter.load(folder / "router", encoder=make_encoder(tmp_path / "other", seed=8))
+
+
+def test_a_base_and_its_router_route_without_adapters(
+    tiny_base: Base, tiny_router: Path, tiny_engine: Engine, tiny_data: Dataset
+) -> None:
+    pair = ReaderRouter(tiny_base, Router.load(tiny_router))
+    assert pair.reads_images
+    for sample in tiny_data.splits["test"][::4]:
+        image, text = sample.images[0], sample.instruction
+        decision, expected = pair.route(image, text), tiny_engine.route(image, text)
+        assert decision.label == expected.label
+        assert decision.probabilities == pytest.approx(expected.probabilities, abs=1e-4)
+
+
+def test_routing_loads_no_library_of_training() -> None:
+    code = (
+        "import sys, pointsman.engine.engine, pointsman.routing.text_router\n"
+        "print(*{'sklearn', 'matplotlib', 'torchvision', 'pandas'} & set(sys.modules))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert found.split() == []
 
 
 def test_an_image_is_left_aside_with_a_note(folder: Path) -> None:
