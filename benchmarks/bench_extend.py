@@ -33,7 +33,7 @@ from lab.screens.scene import draw_scene
 from lab.screens.screen import make_screen
 from lab.screens.write import record_of
 from pointsman.cli.console import quiet_libraries
-from pointsman.data.generate import generate
+from pointsman.data.generate import generate_dataset
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
 from pointsman.models.base import Base, load_base
 from pointsman.pocket import pocket_folder
@@ -88,9 +88,9 @@ def features_of(work: Path, base: Base, router: Router) -> dict[str, Features]:
         if name == "old":
             sources = {n: [str(work / "old" / f"{n}.jsonl")] for n in router.labels}
             outside = [str(work / "old" / "out-of-scope.jsonl")]
-            data = generate(sources, dataset, out_of_scope=outside, val=0.25, test=0.25)
+            data = generate_dataset(sources, dataset, out_of_scope=outside, val=0.25, test=0.25)
         else:
-            data = generate(
+            data = generate_dataset(
                 {name: [str(work / name / f"{name}.jsonl")]}, dataset, val=0.0, test=0.5
             )
         made[name] = preprocess(data, base, work / f"f_{name}", router.recipe)

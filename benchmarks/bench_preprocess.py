@@ -16,7 +16,7 @@ from common import report
 from lab.screens import write_screens
 from pointsman.cli.console import quiet_libraries
 from pointsman.data.dataset import Dataset, read_dataset
-from pointsman.data.generate import generate
+from pointsman.data.generate import generate_dataset
 from pointsman.models.base import Base, load_base
 from pointsman.models.features import FeatureRecipe
 from pointsman.models.vision import ImageCache
@@ -45,7 +45,7 @@ def main() -> None:
         write_screens(folder / "screens", SAMPLES, seed=5, out_of_scope=0, sizes=[(640, 448)])
         names = ("calendar", "claim-window", "provider-select")
         sources = {name: [str(folder / "screens" / f"{name}.jsonl")] for name in names}
-        generate(sources, folder / "dataset", val=0.2, test=0.2)
+        generate_dataset(sources, folder / "dataset", val=0.2, test=0.2)
         dataset, base = read_dataset(folder / "dataset"), load_base(str(pocket / "base"))
         recipe = FeatureRecipe.default(base)
         seconds: dict[str, list[float]] = {"naive": [], "preprocess": []}

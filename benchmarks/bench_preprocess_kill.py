@@ -16,7 +16,7 @@ from pathlib import Path
 from common import report
 
 from lab.screens import write_screens
-from pointsman.data.generate import generate
+from pointsman.data.generate import generate_dataset
 
 KILLS, SAMPLES = 20, 320
 
@@ -32,7 +32,7 @@ def main() -> None:
         write_screens(folder / "screens", SAMPLES, seed=5, out_of_scope=0, sizes=[(320, 256)])
         names = ("calendar", "claim-window", "provider-select")
         sources = {name: [str(folder / "screens" / f"{name}.jsonl")] for name in names}
-        generate(sources, folder / "dataset", val=0.2, test=0.2)
+        generate_dataset(sources, folder / "dataset", val=0.2, test=0.2)
 
         def start(out: str) -> subprocess.Popen[bytes]:
             command = [sys.executable, "-m", "pointsman", "preprocess"]

@@ -25,7 +25,7 @@ from transformers import AutoModel, AutoTokenizer
 from pointsman.cli.console import progress, quiet_libraries
 from pointsman.conversation import Prompt, make_prompt
 from pointsman.data.dataset import read_dataset
-from pointsman.data.generate import generate
+from pointsman.data.generate import generate_dataset
 from pointsman.evaluation.evaluate import evaluate
 from pointsman.models.features import FeatureRecipe
 from pointsman.models.text_encoder import TextEncoder, load_encoder
@@ -100,7 +100,7 @@ def write_dataset(folder: Path) -> list[Prompt]:
         turns = [{"messages": [{"role": "user", "content": text}]} for text in texts]
         (folder / f"{intent}.jsonl").write_text("\n".join(map(json.dumps, turns)))
         sources[intent] = [str(folder / f"{intent}.jsonl")]
-    generate(sources, folder / "dataset", val=0.1, test=0.2)
+    generate_dataset(sources, folder / "dataset", val=0.1, test=0.2)
     asked = [text for text, intent in data["test"] if intent in intents]
     return [make_prompt(None, text) for text in asked[:ASKED]]
 

@@ -41,7 +41,7 @@ from conftest import ADAPTERS, make_adapter, make_base, make_sources
 from pointsman.adapters.files import NOTE
 from pointsman.adapters.seal import seal_adapters
 from pointsman.cli.console import progress, quiet_libraries
-from pointsman.data.generate import generate
+from pointsman.data.generate import generate_dataset
 from pointsman.engine.engine import Engine
 from pointsman.errors import PointsmanError
 from pointsman.files import write_json
@@ -73,7 +73,9 @@ def make_bundle(folder: Path) -> dict[str, list[Path]]:
         adapter = make_adapter(base_folder, root / "adapters" / name, seed)
         (adapter / "README.md").unlink(missing_ok=True)
         _write_note(adapter, base, name)
-    data = generate(make_sources(folder / "sources"), folder / "dataset", val=0.25, test=0.25)
+    data = generate_dataset(
+        make_sources(folder / "sources"), folder / "dataset", val=0.25, test=0.25
+    )
     features = preprocess(data, base, folder / "features", FeatureRecipe((2,)))
     train_router(features, root / "router", settings=TrainSettings(mlp_sizes=(16,), steps=200))
     lines = ['base = "base"', 'router = "router"', "", "[adapters]"]

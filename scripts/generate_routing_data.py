@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pointsman.data.generate import generate, parse_sources
+from pointsman.data.generate import generate_dataset, parse_sources
 from pointsman.errors import PointsmanError
 from pointsman.project import FILE_NAME, adapter_labels, load_project
 
@@ -27,7 +27,7 @@ def main() -> int:
     try:
         labels = load_project(config).labels if config else None
         sources = parse_sources(options.source)
-        dataset = generate(sources, options.out, labels=labels, seed=options.seed)
+        dataset = generate_dataset(sources, options.out, labels=labels, seed=options.seed)
     except PointsmanError as error:
         print(error, file=sys.stderr)
         return 1

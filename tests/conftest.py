@@ -8,7 +8,7 @@ import torch
 
 from pointsman.adapters.load import load_base_with_loras
 from pointsman.data.dataset import Dataset, read_dataset
-from pointsman.data.generate import generate
+from pointsman.data.generate import generate_dataset
 from pointsman.engine.engine import Engine
 from pointsman.models.base import Base, load_base
 from pointsman.models.features import FeatureRecipe
@@ -54,7 +54,7 @@ def tiny_dataset(
     tiny_sources: dict[str, list[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     out = tmp_path_factory.mktemp("data") / "dataset"
-    generate(tiny_sources, out, val=0.25, test=0.25)
+    generate_dataset(tiny_sources, out, val=0.25, test=0.25)
     return out
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from itertools import islice
+from typing import Literal, Self, TypeVar
 
 from PIL import Image
 
@@ -26,6 +27,11 @@ class Turn:
     def text(self) -> str:
         return "".join(part for part in self.parts if part is not None)
 
+    @property
+    def places(self) -> int:
+        """Places for images."""
+        return self.parts.count(None)
+
 
 def routed_part(
     turns: Sequence[Turn], images: Sequence[Shown], history: History
@@ -42,22 +48,27 @@ def routed_part(
     Raises:
         SampleError: more or fewer images than that, or no user turn.
     """
-    places = sum(part is None for turn in turns for part in turn.parts)
-    if places != len(images):
-        raise SampleError(f"{len(images)} images for {places} places in the turns")
+    check_places(turns, len(images))
     if not any(turn.role == "user" for turn in turns):
         raise SampleError("a conversation without a user turn: there is nothing to route on")
     following = iter(images)
-    shown = [[next(following) for part in turn.parts if part is None] for turn in turns]
-    seen = [at for at, turn in enumerate(turns) if turn.role != "assistant"]
+    pairs = [(turn, tuple(islice(following, turn.places))) for turn in turns]
+    seen = [(turn, shown) for turn, shown in pairs if turn.role != "assistant"]
     if history == "conversation":
-        return tuple(turns[at] for at in seen), tuple(i for at in seen for i in shown[at])
-    last = max(at for at in seen if turns[at].role == "user")
-    before = [image for at in seen if at < last for image in shown[at]]
-    turn, own = turns[last], shown[last]
+        return tuple(turn for turn, _ in seen), tuple(image for _, own in seen for image in own)
+    last = max(at for at, (turn, _) in enumerate(seen) if turn.role == "user")
+    turn, own = seen[last]
+    before = [image for _, shown in seen[:last] for image in shown]
     if own or not before:
-        return (turn,), tuple(own)
+        return (turn,), own
     return (replace(turn, parts=(None, *turn.parts)),), (before[-1],)
+
+
+def check_places(turns: Sequence[Turn], images: int) -> None:
+    """Raises ``SampleError`` unless the turns have a place for each of so many images."""
+    places = sum(turn.places for turn in turns)
+    if places != images:
+        raise SampleError(f"{images} images for {places} places in the turns")
 
 
 def check_text(text: str) -> None:
@@ -82,9 +93,9 @@ class Prompt:
     turns: tuple[Turn, ...]
     images: tuple[Image.Image, ...]
 
-    def routed_part(self, history: History) -> "Prompt":
-        """What a router may see of it, see ``sample.routed_part``."""
-        return Prompt(*routed_part(self.turns, self.images, history))
+    def routed_part(self, history: History) -> Self:
+        """What a router may see of it, see ``routed_part``."""
+        return type(self)(*routed_part(self.turns, self.images, history))
 
 
 def make_prompt(image: Source | None, text: str) -> Prompt:

@@ -7,7 +7,7 @@ file, and then only carried: a name is never sorted, looked up by similarity or 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from pointsman.errors import LabelError, MismatchError
 from pointsman.files import digest_json
@@ -46,7 +46,7 @@ class LabelMap:
             seen[name.lower()] = name
 
     @classmethod
-    def from_json(cls, names: Any, where: str) -> "LabelMap":
+    def from_json(cls, names: Any, where: str) -> Self:
         """Validates a list read from a file. ``where`` names the file in the error."""
         if not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names):
             raise LabelError(f"{where}: the adapter names are {names!r}, not a list of strings")
@@ -81,14 +81,14 @@ class LabelMap:
         """SHA-256 over the names in order."""
         return digest_json(list(self.names))
 
-    def extended(self, names: Sequence[str]) -> "LabelMap":
+    def extended(self, names: Sequence[str]) -> Self:
         """A label map with ``names`` appended; the old labels keep their meaning."""
-        return LabelMap((*self.names, *names))
+        return type(self)((*self.names, *names))
 
-    def check_same(self, other: "LabelMap", mine: str, theirs: str, mend: str) -> None:
+    def check_same(self, other: Self, mine: str, theirs: str, hint: str) -> None:
         """Raises ``MismatchError`` unless both maps have the same names in the same order."""
         if self.names != other.names:
-            raise MismatchError(f"{mine} has the labels {self}, {theirs} has {other}; {mend}")
+            raise MismatchError(f"{mine} has the labels {self}, {theirs} has {other}; {hint}")
 
     def __str__(self) -> str:
         return "[" + ", ".join(f"{label}={name}" for label, name in enumerate(self.names)) + "]"

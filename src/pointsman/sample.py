@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from pointsman.conversation import History, Prompt, Role, Turn, routed_part
 from pointsman.errors import SampleError
@@ -72,7 +72,7 @@ class RoutingSample:
         """What it is about: samples of one picture have it in common."""
         return self.images or id(self)
 
-    def labelled(self, labels: LabelMap, adapter: str | None) -> "RoutingSample":
+    def labelled(self, labels: LabelMap, adapter: str | None) -> Self:
         """The sample with ``adapter`` (None: out of scope) as its answerer."""
         label = OUT_OF_SCOPE if adapter is None else labels.label(adapter)
         return replace(self, label=label, adapter=adapter)
@@ -146,12 +146,13 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
         raise SampleError(f"{path}: cannot be read ({error})") from None
 
 
-def read_samples(path: Path, labels: LabelMap | None) -> list[RoutingSample]:
+def read_samples(path: str | Path, labels: LabelMap | None) -> list[RoutingSample]:
     """Reads a JSONL file of samples; image paths come back joined to its folder.
 
     Raises:
         SampleError: the file is missing, empty or holds a sample that cannot be right.
     """
+    path = Path(path)
     samples = [parse_sample(record, labels, where) for where, record in read_jsonl(path)]
     if not samples:
         raise SampleError(f"{path}: holds no samples")
@@ -223,7 +224,7 @@ def _join(parts: Sequence[str | None]) -> str:
 
 
 def _place_images(turns: list[Turn], images: int, where: str) -> tuple[Turn, ...]:
-    placed = sum(part is None for turn in turns for part in turn.parts)
+    placed = sum(turn.places for turn in turns)
     if placed == images:
         return tuple(turns)
     if placed == 0:  # no placeholder at all: the images stand before the first user turn's text
@@ -275,10 +276,10 @@ def _with_label(
 def load_prompt(
     sample: RoutingSample, history: History = "conversation", *, images: bool = True
 ) -> Prompt:
-    """What the router reads of a sample, see ``sample.routed_part``.
+    """What the router reads of a sample, see ``conversation.routed_part``.
 
     Args:
-        images: False reads no image file, for who reads text alone; the turns show none.
+        images: False reads no image file, for a reader of text alone; the turns show none.
     """
     turns, paths = routed_part(sample.turns, sample.images, history)
     if images:

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from pointsman.data import leaks
-from pointsman.data.check import check
+from pointsman.data.check import check_dataset
 from pointsman.data.dataset import fingerprint_of, read_manifest, seal, write_files
-from pointsman.data.generate import generate
+from pointsman.data.generate import generate_dataset
 from pointsman.findings import Report
 from pointsman.sample import RoutingSample, parse_sample
 from support.sources import make_source, png, record, two_sources, write
@@ -18,7 +18,7 @@ from support.sources import make_source, png, record, two_sources, write
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A dataset of two adapters and nothing wrong with it."""
-    return generate(two_sources(tmp_path, 30), tmp_path / "data").path
+    return generate_dataset(two_sources(tmp_path, 30), tmp_path / "data").path
 
 
 def kinds(report: Report) -> Counter[tuple[str, str]]:
@@ -58,7 +58,7 @@ def ask(text: str, answer: str | None = None) -> Any:
 
 
 def test_a_dataset_as_generated_has_no_errors(folder: Path) -> None:
-    report = check(folder)
+    report = check_dataset(folder)
     assert report.errors == []
     assert report.counts["samples"] == 60
     assert report.counts["images"] == 60
@@ -68,7 +68,7 @@ def test_a_dataset_as_generated_has_no_errors(folder: Path) -> None:
 
 
 def test_the_report_is_json(folder: Path) -> None:
-    report = check(folder)
+    report = check_dataset(folder)
     value = json.loads(json.dumps(report.to_json()))
     assert value["errors"] == 0
     assert value["warnings"] == len(value["findings"]) == 2
@@ -92,7 +92,7 @@ def test_every_fault_is_found_in_one_run(folder: Path) -> None:
     lines[7] = json.dumps({"image": "images/blank.png"})
     lines[8] = json.dumps(json.loads(lines[8]) | {"bbox": [0, 0, 100, 5]})
     file.write_text("\n".join(lines))
-    report = check(folder)
+    report = check_dataset(folder)
     places = {(f.kind, f.where.removeprefix(f"{file}")) for f in report.findings}
     assert places >= {
         ("fingerprint", ""),
@@ -113,17 +113,19 @@ def test_every_fault_is_found_in_one_run(folder: Path) -> None:
 def test_without_images_no_image_is_opened(folder: Path) -> None:
     for file in (folder / "images").iterdir():
         file.unlink()
-    assert check(folder, images=False).errors == []
-    assert kinds(check(folder))["error", "image"] == 60
+    assert check_dataset(folder, images=False).errors == []
+    assert kinds(check_dataset(folder))["error", "image"] == 60
 
 
 def test_an_added_or_swapped_image_is_noticed(folder: Path) -> None:
     (folder / "images/more.png").write_bytes(png(5))
-    assert "1 belong to no sample (images/more.png)" in the(check(folder), "unused-image")
+    assert "1 belong to no sample (images/more.png)" in the(check_dataset(folder), "unused-image")
     (folder / "images/more.png").unlink()
     (folder / "images/plain.png").write_bytes(png(5))
     edit(folder, lambda number, r: r.update(image="images/plain.png") if number == 0 else None)
-    assert "not the images that the dataset was made with" in the(check(folder), "fingerprint")
+    assert "not the images that the dataset was made with" in the(
+        check_dataset(folder), "fingerprint"
+    )
 
 
 def test_a_picture_in_two_splits_is_an_error(folder: Path) -> None:
@@ -131,7 +133,7 @@ def test_a_picture_in_two_splits_is_an_error(folder: Path) -> None:
     copy = Path(image).with_suffix(".bmp")
     Image.open(folder / image).save(folder / copy)  # the same picture in another file
     edit(folder, lambda number, r: r.update(image=str(copy)) if number == 3 else None)
-    message = the(check(folder), "split-leak")
+    message = the(check_dataset(folder), "split-leak")
     assert "train.jsonl:4: the same picture is in test" in message
     assert "test.jsonl:1" in message
 
@@ -152,7 +154,7 @@ def test_repeated_questions_are_found_across_and_within_splits(folder: Path) -> 
 
     edit(folder, again, "val")
     edit(folder, lambda number, r: train[5] if number == 6 else None)
-    found = kinds(check(folder))
+    found = kinds(check_dataset(folder))
     assert found["error", "duplicate"] == 1
     assert found["warning", "duplicate"] == 1
     assert found["error", "contradiction"] == 1
@@ -164,8 +166,8 @@ def test_missing_and_outnumbered_classes_are_reported(tmp_path: Path) -> None:
         "calendar": [make_source(tmp_path, "calendar", range(60))],
         "claim-window": [make_source(tmp_path, "claim", range(100, 102))],
     }
-    generate(sources, tmp_path / "data", val=0.1, test=0)
-    report = check(tmp_path / "data", images=False)
+    generate_dataset(sources, tmp_path / "data", val=0.1, test=0)
+    report = check_dataset(tmp_path / "data", images=False)
     assert kinds(report)["warning", "imbalance"] == 1
     assert "calendar has 54 samples, claim-window 2" in the(report, "imbalance")
     missing = sorted(str(f) for f in report.findings if f.kind == "missing-class")
@@ -178,22 +180,22 @@ def test_missing_and_outnumbered_classes_are_reported(tmp_path: Path) -> None:
         r.update(label=0, adapter="calendar")
 
     edit(tmp_path / "data", relabel)
-    report = check(tmp_path / "data", images=False)
+    report = check_dataset(tmp_path / "data", images=False)
     assert kinds(report)["error", "missing-class"] == 1
 
 
 def test_answers_and_names_in_the_prompt_are_counted(folder: Path) -> None:
     edit(folder, ask("Choose a thing", "ok"))
-    assert kinds(check(folder, images=False))["warning", "answer-leak"] == 0
+    assert kinds(check_dataset(folder, images=False))["warning", "answer-leak"] == 0
     edit(folder, ask("Say: done with 7,", "done with 7"))
-    report = check(folder, images=False)
+    report = check_dataset(folder, images=False)
     assert kinds(report)["warning", "answer-leak"] == 2  # one for each adapter
     assert "24 of 30 samples of calendar hold the answer in the prompt" in str(report.findings)
     edit(folder, ask("Click at (411, 412) now", '{{"coordinate": [411,412]}} {}'))
-    report = check(folder, images=False)
+    report = check_dataset(folder, images=False)
     assert "hold the answer's coordinates" in str(report.findings)
     edit(folder, ask("Close the Claim Window", "ok"))
-    report = check(folder, images=False)
+    report = check_dataset(folder, images=False)
     assert "24 of 30 samples of claim-window name the adapter" in str(report.findings)
 
 
@@ -240,8 +242,8 @@ def trivial(tmp_path: Path, size_of: Any, text_of: Any, kind_of: Any) -> Report:
             file.write_bytes(png(label * 100 + number, size_of(label, number), kind))
             records.append(record(text_of(label, number), file.name))
         sources[name] = [write(tmp_path / f"{name}.jsonl", records)]
-    generate(sources, tmp_path / "data")
-    return check(tmp_path / "data")
+    generate_dataset(sources, tmp_path / "data")
+    return check_dataset(tmp_path / "data")
 
 
 def constant(value: Any) -> Any:
@@ -286,7 +288,7 @@ def test_labels_that_the_system_prompt_gives_away(folder: Path) -> None:
             r["conversations"].insert(0, {"from": "system", "value": prompt})
 
         edit(folder, tell, split)
-    found = [str(finding) for finding in check(folder).findings if finding.kind == "trivia"]
+    found = [str(finding) for finding in check_dataset(folder).findings if finding.kind == "trivia"]
     assert any("the system prompt alone predicts the adapter for 100%" in line for line in found)
 
 
@@ -330,13 +332,13 @@ def test_a_broken_folder_is_reported_and_the_rest_still_checked(
     folder: Path, damage: Any, message: str
 ) -> None:
     damage(folder)
-    report = check(folder)
+    report = check_dataset(folder)
     assert message in "\n".join(map(str, report.errors))
     assert report.counts["samples"] >= 12
 
 
 def test_a_folder_that_is_not_there_is_one_finding(tmp_path: Path) -> None:
-    report = check(tmp_path / "gone")
+    report = check_dataset(tmp_path / "gone")
     assert [str(f) for f in report.findings] == [
         f"error: {tmp_path / 'gone'}: no such folder; give a dataset folder"
     ]
@@ -349,6 +351,6 @@ def test_real_screens_give_nothing_away(screens: Path, tmp_path: Path) -> None:
         sample["image"] = str(screens / sample["image"])
         sources.setdefault(sample["adapter"] or "out_of_scope", []).append(sample)
     files = {name: [write(tmp_path / f"{name}.jsonl", r)] for name, r in sources.items()}
-    report = check(generate(files, tmp_path / "data").path)
+    report = check_dataset(generate_dataset(files, tmp_path / "data").path)
     assert report.errors == []
     assert {finding.kind for finding in report.warnings} == {"adapter-name"}

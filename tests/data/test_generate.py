@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from pointsman.data.dataset import SPLITS, Dataset
-from pointsman.data.generate import generate, parse_sources
+from pointsman.data.generate import generate_dataset, parse_sources
 from pointsman.errors import ArtefactError, ConfigError, LabelError, SampleError
 from pointsman.labels import LabelMap
 from support.sources import make_source, png, record, tree, two_sources, write
@@ -44,15 +44,15 @@ def places(dataset: Dataset) -> dict[bytes, set[str]]:
 
 def refusal(sources: dict[str, list[str]], out: Path, **options: Any) -> list[str]:
     with pytest.raises(SampleError) as raised:
-        generate(sources, out, **options)
+        generate_dataset(sources, out, **options)
     return str(raised.value).split("\n")
 
 
 def test_labels_follow_the_order_given_and_every_sample_says_so(tmp_path: Path) -> None:
     sources = {name: list(reversed(s)) for name, s in reversed(two_sources(tmp_path).items())}
-    dataset = generate(sources, tmp_path / "out")
+    dataset = generate_dataset(sources, tmp_path / "out")
     assert dataset.labels.names == ("claim-window", "calendar")
-    fixed = generate(sources, tmp_path / "fixed", labels=LabelMap(TWO))
+    fixed = generate_dataset(sources, tmp_path / "fixed", labels=LabelMap(TWO))
     assert fixed.labels.names == TWO
     for data in (dataset, fixed):
         for samples in data.splits.values():
@@ -62,7 +62,7 @@ def test_labels_follow_the_order_given_and_every_sample_says_so(tmp_path: Path) 
 
 
 def test_samples_are_split_in_proportion_per_adapter(tmp_path: Path) -> None:
-    dataset = generate(two_sources(tmp_path), tmp_path / "out", val=0.2, test=0.1)
+    dataset = generate_dataset(two_sources(tmp_path), tmp_path / "out", val=0.2, test=0.1)
     assert counts(dataset) == {
         "train": {"calendar": 14, "claim-window": 14},
         "val": {"calendar": 4, "claim-window": 4},
@@ -72,7 +72,7 @@ def test_samples_are_split_in_proportion_per_adapter(tmp_path: Path) -> None:
 
 def test_images_keep_their_bytes_and_are_stored_once(tmp_path: Path) -> None:
     sources = {"calendar": [make_source(tmp_path, "calendar", [1, 2, 1, 2, 3])]}
-    generate(sources, tmp_path / "out")
+    generate_dataset(sources, tmp_path / "out")
     stored = {file.name: file.read_bytes() for file in (tmp_path / "out/images").iterdir()}
     digests = {hashlib.sha256(png(c)).hexdigest()[:16] + ".png": png(c) for c in (1, 2, 3)}
     assert stored == digests
@@ -86,7 +86,7 @@ def test_a_picture_is_in_one_split_whatever_its_encoding(tmp_path: Path) -> None
             file.write_bytes(png(number, kind=form, **options))
             records.append(record(f"do {len(records)}", file.name))
     sources = {"calendar": [write(tmp_path / "a.jsonl", records)]}
-    dataset = generate(sources, tmp_path / "out", val=0.3, test=0.3)
+    dataset = generate_dataset(sources, tmp_path / "out", val=0.3, test=0.3)
     assert len(places(dataset)) == 30
     assert all(len(splits) == 1 for splits in places(dataset).values())
     assert len(list((tmp_path / "out/images").iterdir())) == 90
@@ -97,7 +97,9 @@ def test_pictures_of_equal_pixels_but_another_shape_are_two(tmp_path: Path) -> N
     for name, size in (("wide", (20, 10)), ("tall", (10, 20))):
         Image.new("RGB", size, "white").save(tmp_path / f"{name}.png")
     records = [record("go", "wide.png"), record("go", "tall.png")]
-    dataset = generate({"calendar": [write(tmp_path / "a.jsonl", records)]}, tmp_path / "out")
+    dataset = generate_dataset(
+        {"calendar": [write(tmp_path / "a.jsonl", records)]}, tmp_path / "out"
+    )
     assert sum(len(samples) for samples in dataset.splits.values()) == 2
 
 
@@ -106,7 +108,7 @@ def test_a_screen_of_two_adapters_goes_to_one_split(tmp_path: Path) -> None:
         "calendar": [make_source(tmp_path, "calendar", range(30))],
         "claim-window": [make_source(tmp_path, "claim", range(15, 45))],
     }
-    dataset = generate(sources, tmp_path / "out", val=0.2, test=0.2)
+    dataset = generate_dataset(sources, tmp_path / "out", val=0.2, test=0.2)
     assert all(len(splits) == 1 for splits in places(dataset).values())
     for of_split in counts(dataset).values():
         assert of_split["calendar"] >= 3
@@ -123,7 +125,7 @@ def test_samples_of_several_images_are_kept_together(tmp_path: Path) -> None:
         for n in (*range(9), *range(20, 29), *range(30, 39))
     ]
     sources = {"calendar": [write(tmp_path / "a.jsonl", chain)]}
-    dataset = generate(sources, tmp_path / "out", val=0.33, test=0.33)
+    dataset = generate_dataset(sources, tmp_path / "out", val=0.33, test=0.33)
     assert all(len(splits) == 1 for splits in places(dataset).values())
     assert {name: len(s) for name, s in dataset.splits.items()} == {
         "train": 9,
@@ -138,7 +140,7 @@ def test_every_adapter_is_in_train_and_with_three_pictures_everywhere(tmp_path: 
         sources = two_sources(folder, 25) | {
             "rare": [make_source(folder, "rare", range(300, 300 + n))]
         }
-        found = counts(generate(sources, folder / "out", val=0.05, test=0.05))  # fmt: skip
+        found = counts(generate_dataset(sources, folder / "out", val=0.05, test=0.05))  # fmt: skip
         assert found["train"]["rare"] >= 1
         if n >= 3:
             assert found["val"]["rare"] >= 1
@@ -149,7 +151,7 @@ def test_out_of_scope_samples_have_no_adapter(tmp_path: Path) -> None:
     other = make_source(tmp_path, "other", range(200, 210))
     more = make_source(tmp_path, "more", range(210, 220))
     sources = two_sources(tmp_path) | {"out_of_scope": [other]}
-    dataset = generate(sources, tmp_path / "out", out_of_scope=[more])
+    dataset = generate_dataset(sources, tmp_path / "out", out_of_scope=[more])
     found = counts(dataset)
     assert sum(of_split[None] for of_split in found.values()) == 20
     assert found["test"][None] >= 1
@@ -163,8 +165,8 @@ def test_the_result_is_the_same_to_the_byte_whatever_the_order_of_the_input(
     # The same question with another answer: which one is kept must not depend on the order either.
     lines = Path(sources["calendar"][0]).read_text().replace("answer", "reply").splitlines()
     sources["calendar"].append(write(tmp_path / "replies.jsonl", lines))
-    generate(sources, tmp_path / "first", seed=3)
-    generate(sources, tmp_path / "again", seed=3)
+    generate_dataset(sources, tmp_path / "first", seed=3)
+    generate_dataset(sources, tmp_path / "again", seed=3)
     assert tree(tmp_path / "again") == tree(tmp_path / "first")
 
     lines += Path(sources["calendar"][0]).read_text().splitlines()
@@ -172,13 +174,13 @@ def test_the_result_is_the_same_to_the_byte_whatever_the_order_of_the_input(
     shuffled = [write(tmp_path / "b.jsonl", lines[:5]), write(tmp_path / "a.jsonl", lines[5:])]
     labels = LabelMap(TWO)
     turned = {"claim-window": sources["claim-window"], "calendar": shuffled}
-    generate(turned, tmp_path / "turned", seed=3, labels=labels)
+    generate_dataset(turned, tmp_path / "turned", seed=3, labels=labels)
     assert tree(tmp_path / "turned") == tree(tmp_path / "first")
 
 
 def test_the_seed_decides_which_samples_go_where(tmp_path: Path) -> None:
     sources = two_sources(tmp_path)
-    one, other = (generate(sources, tmp_path / str(seed), seed=seed) for seed in (0, 1))
+    one, other = (generate_dataset(sources, tmp_path / str(seed), seed=seed) for seed in (0, 1))
     assert one.splits["test"] != other.splits["test"]
     assert one.fingerprint != other.fingerprint
 
@@ -195,7 +197,7 @@ def test_cap_and_balance_cut_the_larger_adapters(tmp_path: Path) -> None:
         ({"balance": "downsample", "cap": 5}, {"calendar": 5, "claim-window": 5, None: 5}),
     ):
         out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
-        dataset = generate(sources, out, out_of_scope=other, **options)  # type: ignore[arg-type]
+        dataset = generate_dataset(sources, out, out_of_scope=other, **options)  # type: ignore[arg-type]
         assert sum(counts(dataset).values(), Counter()) == expected
         dropped = json.loads((out / "dataset.json").read_text())["dropped"]
         assert dropped["surplus"] == 67 - sum(expected.values())
@@ -210,7 +212,7 @@ def test_a_repeated_sample_is_kept_once_and_counted(tmp_path: Path) -> None:
     (tmp_path / "shots/0.bmp").write_bytes(png(0, kind="bmp"))
     again.append(json.dumps(record("calendar 0", "shots/0.bmp")))
     sources["calendar"].append(write(tmp_path / "again.jsonl", again))
-    dataset = generate(sources, tmp_path / "out")
+    dataset = generate_dataset(sources, tmp_path / "out")
     assert sum(len(s) for s in dataset.splits.values()) == 40
     assert json.loads((tmp_path / "out/dataset.json").read_text())["dropped"]["duplicates"] == 21
 
@@ -224,7 +226,7 @@ def test_one_question_under_two_adapters_is_refused_naming_both(tmp_path: Path) 
         f"{stray}:1: the same instruction and image as {sources['calendar'][0]}:2, here under "
         "claim-window, there under calendar; keep one of them"
     )
-    dataset = generate(sources, tmp_path / "out", skip_bad=True)
+    dataset = generate_dataset(sources, tmp_path / "out", skip_bad=True)
     assert sum(len(s) for s in dataset.splits.values()) == 5
     assert json.loads((tmp_path / "out/dataset.json").read_text())["dropped"]["bad"] == 2
 
@@ -283,7 +285,7 @@ def test_bad_samples_can_be_skipped_and_are_counted(tmp_path: Path) -> None:
     sources = two_sources(tmp_path, 4)
     faulty = [record(f"bad {name}", f"bad/{name}") for name in bad_images(tmp_path / "bad")]
     sources["calendar"].append(write(tmp_path / "bad.jsonl", [*faulty, "{"]))
-    generate(sources, tmp_path / "out", skip_bad=True)
+    generate_dataset(sources, tmp_path / "out", skip_bad=True)
     assert json.loads((tmp_path / "out/dataset.json").read_text())["dropped"]["bad"] == 8
     sources["claim-window"] = [write(tmp_path / "worse.jsonl", ["{"])]
     assert refusal(sources, tmp_path / "other", skip_bad=True) == [
@@ -318,7 +320,7 @@ def test_sources_must_be_those_of_the_label_map(
     tmp_path: Path, sources: Any, labels: Any, message: str
 ) -> None:
     with pytest.raises(LabelError, match=message):
-        generate(sources, tmp_path / "out", labels=labels and LabelMap(labels))
+        generate_dataset(sources, tmp_path / "out", labels=labels and LabelMap(labels))
 
 
 @pytest.mark.parametrize(
@@ -333,7 +335,7 @@ def test_sources_must_be_those_of_the_label_map(
 )
 def test_impossible_options_are_refused(tmp_path: Path, options: Any) -> None:
     with pytest.raises(ConfigError):
-        generate({"calendar": ["a.jsonl"]}, tmp_path / "out", **options)
+        generate_dataset({"calendar": ["a.jsonl"]}, tmp_path / "out", **options)
 
 
 def test_pairs_on_the_command_line_are_taken_apart_at_the_first_sign() -> None:
@@ -345,41 +347,41 @@ def test_pairs_on_the_command_line_are_taken_apart_at_the_first_sign() -> None:
 
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
     sources, out = two_sources(tmp_path, 4), tmp_path / "out"
-    generate(sources, out)
+    generate_dataset(sources, out)
     before = tree(out)
     with pytest.raises(ArtefactError, match="already holds another dataset; choose another --out"):
-        generate(sources, out, seed=1)
+        generate_dataset(sources, out, seed=1)
     sources["calendar"].append(make_source(tmp_path, "new", [50], start=9))
     with pytest.raises(ArtefactError, match="already holds another dataset"):
-        generate(sources, out)
+        generate_dataset(sources, out)
     assert tree(out) == before
     mine = make_source(tmp_path / "mine", "train", range(4))
     Path(mine).rename(tmp_path / "mine/train.jsonl")
     sources = {"calendar": [str(tmp_path / "mine/train.jsonl")]}
     with pytest.raises(ArtefactError, match="not of an interrupted run"):
-        generate(sources, tmp_path / "mine")
+        generate_dataset(sources, tmp_path / "mine")
 
 
 def test_the_same_request_again_mends_what_was_damaged(tmp_path: Path) -> None:
     sources, out = two_sources(tmp_path, 4), tmp_path / "out"
-    generate(sources, out)
+    generate_dataset(sources, out)
     before = tree(out)
     image = next((out / "images").iterdir())
     image.write_bytes(b"damaged")
     (out / "val.jsonl").write_text("damaged")
-    generate(sources, out)
+    generate_dataset(sources, out)
     assert tree(out) == before
 
 
 _STUCK = """
 import time
 from pathlib import Path
-from pointsman.data.generate import generate
+from pointsman.data.generate import generate_dataset
 def stop(what, done):
     if (what, done) == ("images", 20):
         print("now", flush=True)
         time.sleep(600)
-generate({sources}, Path({out!r}), progress=stop)
+generate_dataset({sources}, Path({out!r}), progress=stop)
 """
 
 
@@ -387,7 +389,7 @@ def test_a_killed_run_is_finished_by_the_next_and_keeps_its_images(tmp_path: Pat
     sources, out = two_sources(tmp_path), tmp_path / "out"
     # Interrupted with other options first: nothing of that run may stay.
     for cap in (None, 5):
-        generate(sources, tmp_path / f"clean{cap}", cap=cap)
+        generate_dataset(sources, tmp_path / f"clean{cap}", cap=cap)
     code = _STUCK.format(sources=sources, out=str(out))
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None
@@ -396,14 +398,14 @@ def test_a_killed_run_is_finished_by_the_next_and_keeps_its_images(tmp_path: Pat
     assert not (out / "dataset.json").exists()
     kept = {file.name: file.stat().st_mtime_ns for file in (out / "images").glob("[0-9a-f]*")}
     assert len(kept) >= 20
-    generate(sources, out)
+    generate_dataset(sources, out)
     assert tree(out) == tree(tmp_path / "cleanNone")
     assert all((out / "images" / name).stat().st_mtime_ns == at for name, at in kept.items())
 
     for name in ("dataset.json", "test.jsonl"):
         (out / name).unlink()
     (out / ".unfinished").touch()
-    generate(sources, out, cap=5)
+    generate_dataset(sources, out, cap=5)
     assert tree(out) == tree(tmp_path / "clean5")
 
 
@@ -416,13 +418,13 @@ def test_an_image_that_changes_under_the_run_is_noticed(tmp_path: Path) -> None:
             changed.write_bytes(png(77))
 
     with pytest.raises(SampleError, match="changed while it was being read"):
-        generate(sources, tmp_path / "out", progress=change)
+        generate_dataset(sources, tmp_path / "out", progress=change)
     assert not (tmp_path / "out/dataset.json").exists()
 
 
 def test_text_without_an_image_is_a_sample_too(tmp_path: Path) -> None:
     records = [record(f"say {n}", None) for n in range(10)]
-    dataset = generate({"chat": [write(tmp_path / "a.jsonl", records)]}, tmp_path / "out")
+    dataset = generate_dataset({"chat": [write(tmp_path / "a.jsonl", records)]}, tmp_path / "out")
     assert [len(s) for s in dataset.splits.values()] == [8, 1, 1]
 
 
@@ -459,7 +461,7 @@ def test_real_screens_become_a_dataset(screens: Path, tmp_path: Path) -> None:
         sources.setdefault(sample["adapter"] or "out_of_scope", []).append(sample)
     files = {name: [write(tmp_path / f"{name}.jsonl", r)] for name, r in sources.items()}
     start = time.monotonic()
-    dataset = generate(files, tmp_path / "out")
+    dataset = generate_dataset(files, tmp_path / "out")
     assert time.monotonic() - start < 20
     assert sum(counts(dataset)["test"].values()) == 16
     assert all(len(splits) == 1 for splits in places(dataset).values())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pointsman.data.generate import generate
+from pointsman.data.generate import generate_dataset
 from pointsman.data.readers import read_source
 from pointsman.errors import MissingDependency, SampleError
 from support.sources import make_source, tree, write
@@ -17,7 +17,7 @@ def test_every_form_of_a_source_gives_the_same_dataset(
     tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jsonl = make_source(tmp_path, "calendar", range(12))
-    expected = generate({"calendar": [jsonl]}, tmp_path / "expected")
+    expected = generate_dataset({"calendar": [jsonl]}, tmp_path / "expected")
     records = [json.loads(line) for line in Path(jsonl).read_text().splitlines()]
     source = str(tmp_path / form)
     if form == "jsonl":
@@ -44,7 +44,7 @@ def test_every_form_of_a_source_gives_the_same_dataset(
             named = [r | {"file_name": r.pop("image")} for r in records]
             write(tmp_path / "hub/metadata.jsonl", named)
             (tmp_path / "shots").rename(tmp_path / "hub/shots")
-    dataset = generate({"calendar": [source]}, tmp_path / "out")
+    dataset = generate_dataset({"calendar": [source]}, tmp_path / "out")
     assert dataset.fingerprint == expected.fingerprint
     assert tree(tmp_path / "out") == tree(tmp_path / "expected")
 

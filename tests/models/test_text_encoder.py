@@ -17,7 +17,7 @@ from transformers import (
 
 from pointsman.conversation import Prompt, Turn, make_prompt, user_turn
 from pointsman.data.dataset import Dataset, read_dataset
-from pointsman.data.generate import generate
+from pointsman.data.generate import generate_dataset
 from pointsman.errors import ArtefactError, ConfigError, MismatchError, PointsmanError, SampleError
 from pointsman.evaluation.evaluate import evaluate
 from pointsman.models.base import Base
@@ -47,7 +47,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     out = tmp_path_factory.mktemp("texts")
-    generate(write_texts(out / "sources"), out / "dataset", val=0.25, test=0.25)
+    generate_dataset(write_texts(out / "sources"), out / "dataset", val=0.25, test=0.25)
     return read_dataset(out / "dataset")
 
 
@@ -338,7 +338,8 @@ def test_images_of_the_dataset_are_not_read(tiny_dataset: Path, bert: Path, tmp_
     copied = Path(shutil.copytree(tiny_dataset, tmp_path / "dataset"))
     shutil.rmtree(copied / "images")
     dataset, encoder = read_dataset(copied), load_encoder(str(bert))
-    router = train_router(preprocess(dataset, encoder, tmp_path / "features"))
+    settings = TrainSettings(mlp_sizes=(0,), steps=150)
+    router = train_router(preprocess(dataset, encoder, tmp_path / "features"), settings=settings)
     assert list(router.labels) == list(ADAPTERS)
     result = evaluate(TextRouter(encoder, router), dataset.splits["test"])
     assert len(result.predictions) == len(dataset.splits["test"])

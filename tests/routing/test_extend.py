@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pointsman.adapters.seal import seal_adapters
-from pointsman.data.generate import generate
+from pointsman.data.generate import generate_dataset
 from pointsman.engine.engine import Engine
 from pointsman.errors import ConfigError, LabelError, MismatchError, PointsmanError, SampleError
 from pointsman.labels import LabelMap
@@ -232,7 +232,9 @@ def notes(tiny_base: Base, tmp_path_factory: pytest.TempPathFactory) -> Features
         ]
         lines.append(json.dumps({"conversations": turns, "image": f"images/{number}.png"}))
     (folder / "notes.jsonl").write_text("\n".join(lines))
-    data = generate({"notes": [str(folder / "notes.jsonl")]}, folder / "dataset", val=0.0, test=0.0)
+    data = generate_dataset(
+        {"notes": [str(folder / "notes.jsonl")]}, folder / "dataset", val=0.0, test=0.0
+    )
     return preprocess(data, tiny_base, folder / "features", FeatureRecipe((1, 2, 3)))
 
 

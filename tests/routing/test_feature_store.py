@@ -13,7 +13,7 @@ from PIL import Image
 
 from pointsman.conversation import Prompt, Turn, user_turn
 from pointsman.data.dataset import Dataset, read_dataset
-from pointsman.data.generate import generate
+from pointsman.data.generate import generate_dataset
 from pointsman.errors import ArtefactError, ConfigError, ImageError, MismatchError, SampleError
 from pointsman.models.base import Base, load_base
 from pointsman.models.features import FeatureRecipe, Pooling, extract, probe_features
@@ -206,7 +206,7 @@ def test_probes_tell_bases_apart(tiny_base: Base, tmp_path: Path) -> None:
 def test_an_image_that_went_missing_is_named(
     tiny_sources: dict[str, list[str]], tiny_base: Base, tmp_path: Path
 ) -> None:
-    dataset = generate(tiny_sources, tmp_path / "data", val=0.2, test=0.2)
+    dataset = generate_dataset(tiny_sources, tmp_path / "data", val=0.2, test=0.2)
     victim = Path(dataset.splits["train"][0].images[0])
     victim.unlink()
     with pytest.raises(ImageError, match=f"{victim.name}: no such image"):
@@ -227,7 +227,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
             lines.append(json.dumps({"conversations": turns, "image": name}))
         (folder / f"{adapter}.jsonl").write_text("\n".join(lines))
         sources[adapter] = [str(folder / f"{adapter}.jsonl")]
-    generate(sources, folder / "dataset", val=0.2, test=0.2)
+    generate_dataset(sources, folder / "dataset", val=0.2, test=0.2)
     return folder / "dataset"
 
 

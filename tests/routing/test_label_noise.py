@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pointsman.data.dataset import Dataset, read_dataset
-from pointsman.data.generate import generate
+from pointsman.data.generate import generate_dataset
 from pointsman.errors import SampleError
 from pointsman.models.base import Base
 from pointsman.models.features import FeatureRecipe
@@ -38,7 +38,7 @@ def noisy(
     nowhere.write_text("\n".join(json.dumps({"conversations": turn}) for turn in turns))
     for name, [path] in sources.items():
         Path(path).write_text("\n".join(lines[name]))
-    generate(sources, folder / "data", out_of_scope=[str(nowhere)], val=0.2, test=0.2)
+    generate_dataset(sources, folder / "data", out_of_scope=[str(nowhere)], val=0.2, test=0.2)
     dataset = read_dataset(folder / "data")
     features = preprocess(dataset, tiny_base, folder / "features", FeatureRecipe((1, 2, 3)))
     return dataset, features, planted
@@ -130,7 +130,7 @@ def test_a_class_of_one_picture_cannot_be_held_out(tiny_base: Base, tmp_path: Pa
         (tmp_path / f"{name}.jsonl").write_text("\n".join(records))
         sources[name] = [str(tmp_path / f"{name}.jsonl")]
         make_image(tmp_path / "x.png", 99)
-    dataset = generate(sources, tmp_path / "data", val=0, test=0)
+    dataset = generate_dataset(sources, tmp_path / "data", val=0, test=0)
     features = preprocess(dataset, tiny_base, tmp_path / "features", FeatureRecipe((1,)))
     with pytest.raises(SampleError, match="a class has a single picture"):
         find_suspects(dataset, features)

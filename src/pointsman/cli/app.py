@@ -506,12 +506,12 @@ def data_generate(
     as_json: Json = False,
 ) -> None:
     """Merge per-adapter training sets into one labelled dataset."""
-    from pointsman.data.generate import generate, parse_sources
+    from pointsman.data.generate import generate_dataset, parse_sources
     from pointsman.files import read_object
     from pointsman.project import load_project
 
     with console.counting("generating") as report:
-        dataset = generate(
+        dataset = generate_dataset(
             parse_sources(source),
             out,
             labels=None if config is None else load_project(config).labels,
@@ -541,10 +541,10 @@ def data_check(
     as_json: Json = False,
 ) -> None:
     """Look for leaks, broken images, contradictions and imbalance; status 1 if there are errors."""
-    from pointsman.data.check import check
+    from pointsman.data.check import check_dataset
 
     with console.counting("checking") as step:
-        report = check(dataset, images=images, progress=step)
+        report = check_dataset(dataset, images=images, progress=step)
         if features is not None:
             from pointsman.routing.label_noise import check_labels
 

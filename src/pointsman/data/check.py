@@ -57,7 +57,9 @@ class _Check:
         self.findings.append(Finding("warning", kind, where, message))
 
 
-def check(path: Path, *, images: bool = True, progress: CountProgress | None = None) -> Report:
+def check_dataset(
+    path: str | Path, *, images: bool = True, progress: CountProgress | None = None
+) -> Report:
     """Looks for everything that is wrong with a dataset folder; never stops at a fault.
 
     Args:
@@ -65,6 +67,7 @@ def check(path: Path, *, images: bool = True, progress: CountProgress | None = N
         images: decode every image; without it only the text is looked at.
         progress: called as ``progress(split, samples done)``.
     """
+    path = Path(path)
     run = _Check(path, progress or (lambda what, done: None))
     if not path.is_dir():
         run.error("dataset", str(path), "no such folder; give a dataset folder")

@@ -33,7 +33,7 @@ class Dataset:
     """SHA-256 over label order, samples and images."""
 
 
-def read_dataset(path: Path) -> Dataset:
+def read_dataset(path: str | Path) -> Dataset:
     """Reads a dataset folder that is fit to train on.
 
     Raises:
@@ -42,7 +42,7 @@ def read_dataset(path: Path) -> Dataset:
         SampleError: a sample that cannot be right, or an adapter without a sample in ``train``.
         LabelError: adapter names that cannot be a label map.
     """
-    dataset = _read(path)
+    dataset = _read(Path(path))
     present = {sample.adapter for sample in dataset.splits["train"]}
     if missing := [name for name in dataset.labels if name not in present]:
         raise SampleError(
@@ -52,7 +52,7 @@ def read_dataset(path: Path) -> Dataset:
     return dataset
 
 
-def read_samples_of(path: Path, labels: LabelMap) -> list[RoutingSample]:
+def read_samples_of(path: str | Path, labels: LabelMap) -> list[RoutingSample]:
     """Reads samples to evaluate on: a dataset folder's test split (else val), or one JSONL file.
 
     Args:
@@ -63,6 +63,7 @@ def read_samples_of(path: Path, labels: LabelMap) -> list[RoutingSample]:
         MismatchError: the folder was made for another label map.
         ArtefactError, SampleError, LabelError: as ``read_dataset``, but ``train`` is not looked at.
     """
+    path = Path(path)
     if not path.is_dir():
         return read_samples(path, labels)
     dataset = _read(path)

@@ -63,12 +63,12 @@ class Options:
         return {name: share for name, share in shares.items() if share > 0}
 
 
-def generate(
-    sources: Mapping[str, Sequence[str]],
-    out: Path,
+def generate_dataset(
+    sources: Mapping[str, Sequence[str | Path]],
+    out: str | Path,
     *,
     labels: LabelMap | None = None,
-    out_of_scope: Sequence[str] = (),
+    out_of_scope: Sequence[str | Path] = (),
     val: float = 0.1,
     test: float = 0.1,
     balance: Balance = "none",
@@ -81,7 +81,7 @@ def generate(
 
     The order of records and files plays no part. Samples that share a picture, in whatever
     encoding, go to one split. Run again after an interruption, it goes on with the images that it
-    has; run again on its own finished result, it checks and mends that.
+    has; run again on its own finished result, it checks and repairs that.
 
     Args:
         sources: adapter name to what ``read_source`` reads; ``out_of_scope`` is a reserved name.
@@ -104,6 +104,7 @@ def generate(
         ArtefactError: ``out`` holds something else, or cannot be written.
         MissingDependency: a source needs an optional package.
     """
+    out = Path(out)
     options = Options(seed, val, test, balance, cap, skip_bad)
     labels = labels or LabelMap(tuple(name for name in sources if name != OUT_OF_SCOPE_SOURCE))
     wanted = _sources(sources, out_of_scope, labels)
@@ -150,7 +151,9 @@ def parse_sources(pairs: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _sources(
-    sources: Mapping[str, Sequence[str]], out_of_scope: Sequence[str], labels: LabelMap
+    sources: Mapping[str, Sequence[str | Path]],
+    out_of_scope: Sequence[str | Path],
+    labels: LabelMap,
 ) -> list[Source]:
     """All sources in label order. Raises ``LabelError`` unless each adapter has one."""
     if OUT_OF_SCOPE_SOURCE in labels.names:
@@ -245,7 +248,7 @@ def _refuse_other(out: Path, mine: Mapping[str, Any] | bytes) -> None:
         out: the folder to write to.
         mine: the whole ``dataset.json`` to be written, or the keys of it that are known so far.
     """
-    mend = "choose another --out or delete it"
+    hint = "choose another --out or delete it"
     manifest = out / MANIFEST
     if manifest.is_file():
         if isinstance(mine, bytes):
@@ -254,12 +257,12 @@ def _refuse_other(out: Path, mine: Mapping[str, Any] | bytes) -> None:
             there = read_object(manifest)
             same = all(there.get(key) == value for key, value in mine.items())
         if not same:
-            raise ArtefactError(f"{out}: already holds another dataset; {mend}")
+            raise ArtefactError(f"{out}: already holds another dataset; {hint}")
     elif not (out / UNFINISHED).exists():
         for name in SPLITS:
             if (out / f"{name}.jsonl").exists():
                 raise ArtefactError(
-                    f"{out}: {name}.jsonl in it is not of an interrupted run; {mend}"
+                    f"{out}: {name}.jsonl in it is not of an interrupted run; {hint}"
                 )
 
 

@@ -86,8 +86,9 @@ class DemoResult:
         ]
 
 
-def run_demo(out: Path, progress: Progress | None = None) -> DemoResult:
+def run_demo(out: str | Path, progress: Progress | None = None) -> DemoResult:
     """Answers the shipped screenshots and writes overlays and ``index.html`` to ``out``."""
+    out = Path(out)
     entries = []
     with demo_samples() as samples, Engine.pocket() as engine:
         for number, sample in enumerate(samples, 1):

@@ -110,7 +110,7 @@ def evaluate(
     return measure(labels, predictions, by=by, seconds=seconds, latency=latency)
 
 
-def save(evaluation: Evaluation, router: Router, out: Path) -> None:
+def save(evaluation: Evaluation, router: Router, out: str | Path) -> None:
     """Writes ``predictions.jsonl``, ``confusion.png``, ``report.html`` and ``evaluation.json``.
 
     The last of them is written last.
@@ -118,6 +118,7 @@ def save(evaluation: Evaluation, router: Router, out: Path) -> None:
     Raises:
         ArtefactError: ``out`` cannot be written.
     """
+    out = Path(out)
     lines = to_jsonl(_line(prediction) for prediction in evaluation.predictions)
     picture = confusion_png(evaluation.confusion, evaluation.labels.names, _title(evaluation))
     write_text(out / "predictions.jsonl", lines)

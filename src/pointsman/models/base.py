@@ -19,7 +19,7 @@ import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from pointsman.conversation import Prompt, Turn, check_text, user_turn
+from pointsman.conversation import Prompt, Turn, check_places, check_text, user_turn
 from pointsman.errors import ConfigError, SampleError
 from pointsman.files import digest_json
 from pointsman.models.checkpoint import (
@@ -355,9 +355,7 @@ class Base:
     def _images(self, prompts: Sequence[Prompt]) -> tuple[list[list[Tensor]], list[Tensor]]:
         """Each prompt's image grids (3,), and each image's patches (P, 3, patch area)."""
         for prompt in prompts:
-            places = sum(part is None for turn in prompt.turns for part in turn.parts)
-            if places != len(prompt.images):
-                raise SampleError(f"{len(prompt.images)} images for {places} places in the turns")
+            check_places(prompt.turns, len(prompt.images))
         cuts: dict[int, tuple[Tensor, Tensor]] = {}
         for image in (image for prompt in prompts for image in prompt.images):
             if id(image) not in cuts:

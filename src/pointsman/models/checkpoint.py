@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from huggingface_hub import snapshot_download
@@ -56,13 +56,13 @@ class Fingerprint:
         if not all(isinstance(digest, str) for digest in vars(self).values()):
             raise TypeError(f"{self} is not made of digests")
 
-    def check_same(self, other: "Fingerprint", mine: str, theirs: str, mend: str) -> None:
+    def check_same(self, other: Self, mine: str, theirs: str, hint: str) -> None:
         """Raises ``MismatchError`` naming the first part that differs."""
         for part, digest in vars(self).items():
             if digest != getattr(other, part):
                 raise MismatchError(
                     f"{mine} and {theirs} differ in their {part.replace('_', ' ')} "
-                    f"({digest[:12]} against {getattr(other, part)[:12]}); {mend}"
+                    f"({digest[:12]} against {getattr(other, part)[:12]}); {hint}"
                 )
 
 

@@ -9,7 +9,7 @@ read the images and all of the text.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol, Self, get_args
 
 import numpy as np
 import torch
@@ -58,7 +58,7 @@ class Reader(Protocol):
     @property
     def default_layers(self) -> tuple[int, ...]: ...
     @property
-    def default_pooling(self) -> "Pooling": ...
+    def default_pooling(self) -> Pooling: ...
 
     def estimated_tokens(self, characters: int, sizes: Sequence[tuple[int, int]]) -> int:
         """About how many tokens a text and images of these sizes (width, height) will be."""
@@ -115,7 +115,7 @@ class FeatureRecipe:
             raise ConfigError(f"unknown history {self.history!r}; known are {known}")
 
     @classmethod
-    def default(cls, reader: Reader) -> "FeatureRecipe":
+    def default(cls, reader: Reader) -> Self:
         """The depths and the pooling that suit a reader."""
         return cls(reader.default_layers, (reader.default_pooling,))
 
@@ -161,7 +161,7 @@ class FeatureRecipe:
         return functional.normalize(features, dim=-1) if normalise else features
 
     @classmethod
-    def from_json(cls, value: Any, where: str) -> "FeatureRecipe":
+    def from_json(cls, value: Any, where: str) -> Self:
         """Reads the form of ``to_json``. Raises ``ConfigError`` naming ``where``."""
         try:
             layers, poolings = tuple(map(int, value["layers"])), tuple(value["poolings"])
@@ -192,7 +192,7 @@ class Origin:
         return bool(self.fingerprint.reading)
 
     @classmethod
-    def from_json(cls, value: Any, where: str) -> "Origin":
+    def from_json(cls, value: Any, where: str) -> Self:
         try:
             fingerprint = Fingerprint(**value["fingerprint"])
             return cls(value["base_model_id"], value["base_revision"], fingerprint)

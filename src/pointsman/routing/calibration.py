@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor
 from torch.nn import functional
@@ -39,7 +39,7 @@ class Calibration:
             )
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Calibration":
+    def from_json(cls, value: dict[str, Any]) -> Self:
         """Reads the form of ``asdict`` as JSON has it."""
         return cls(**value | {"log_prior": tuple(value["log_prior"])})
 

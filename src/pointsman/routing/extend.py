@@ -8,7 +8,7 @@ on old validation samples and sealed with the router.
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from pointsman.errors import ConfigError, MismatchError, SampleError
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
-from pointsman.routing.feature_store import Features, read_features
+from pointsman.routing.feature_store import Features, check_finite, read_features
 from pointsman.routing.fit_calibration import calibrate
 from pointsman.routing.fit_scores import fit_scorer
 from pointsman.routing.head import RouterHead, build_router_head
@@ -39,11 +39,11 @@ class Samples(NamedTuple):
     features: Tensor
     labels: Tensor
 
-    def where(self, rows: Tensor) -> "Samples":
-        return Samples(self.features[rows], self.labels[rows])
+    def where(self, rows: Tensor) -> Self:
+        return type(self)(self.features[rows], self.labels[rows])
 
-    def joined(self, other: "Samples") -> "Samples":
-        return Samples(*(torch.cat(pair) for pair in zip(self, other, strict=True)))
+    def joined(self, other: Self) -> Self:
+        return type(self)(*(torch.cat(pair) for pair in zip(self, other, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -61,18 +61,18 @@ class Change:
 
 
 def extend_router(
-    router: Path | Router,
-    features: Path | Features,
-    out: Path | None = None,
+    router: str | Path | Router,
+    features: str | Path | Features,
+    out: str | Path | None = None,
     *,
-    replay: Path | Features | None = None,
+    replay: str | Path | Features | None = None,
     coverage: float | None = None,
 ) -> Router:
     """Appends one or more adapters to a router, from as few as 10 samples of each.
 
     A new row is a logistic regression on the features and on the head's own hidden states, with the
     old logits as they are. Old samples of the replay stand against it. The score by which the
-    router abstains is fitted anew. All samples of the new adapters in ``features`` but
+    router abstains is refitted. All samples of the new adapters in ``features`` but
     those of the test split are fitted on; what calibration sees of them is cross-validated.
 
     Args:
@@ -95,15 +95,16 @@ def extend_router(
         ConfigError: no replay where one is needed, one where none is, or an impossible coverage.
         SampleError: a new adapter with fewer than 2 samples, or an old one with none.
     """
-    router = Router.load(router) if isinstance(router, Path) else router
-    features = read_features(features) if isinstance(features, Path) else features
-    replay = read_features(replay) if isinstance(replay, Path) else replay
+    router = router if isinstance(router, Router) else Router.load(router)
+    features = features if isinstance(features, Features) else read_features(features)
+    if replay is not None and not isinstance(replay, Features):
+        replay = read_features(replay)
     if coverage is None:
         coverage = router.calibration.coverage
     TrainSettings(coverage=coverage)  # refuses one that cannot be
     labels = _extended(router.labels, features.labels, features.path)
     if out is not None:
-        check_place(out, labels)
+        check_place(Path(out), labels)
     new, train, val = _gathered(router, labels, features, replay)
     grown = _grown(router, labels, train, new, val)
     judged = val.joined(new)
@@ -208,8 +209,7 @@ def _samples(features: Features, split: str, router: Router, shift: int) -> Samp
         none = torch.empty(0, router.head.hidden_size)
         return Samples(none, torch.empty(0, dtype=torch.long))
     values = select_features(router.recipe, features.recipe, values)
-    if not bool(values.isfinite().all()):
-        raise SampleError(f"{features.path}: the {split} features hold NaN or infinite values")
+    check_finite(values, features.path, split)
     return Samples(values, torch.where(labels == OUT_OF_SCOPE, labels, labels + shift))
 
 

@@ -54,7 +54,7 @@ class Features:
 def preprocess(
     dataset: Dataset,
     reader: Reader,
-    out: Path,
+    out: str | Path,
     recipe: FeatureRecipe | None = None,
     *,
     batch_tokens: int | None = None,
@@ -65,8 +65,10 @@ def preprocess(
     Args:
         reader: the base, or a text encoder, which leaves images unread.
         recipe: by default ``FeatureRecipe.default``.
+        out: the features folder to write.
         batch_tokens: padded tokens of one batch; by default 16,384, and 1,024 on a CPU, where
             larger batches only spill its caches.
+        progress: called with (samples done, samples in all).
 
     Raises:
         ArtefactError: ``out`` holds something else or cannot be written.
@@ -74,6 +76,7 @@ def preprocess(
         ConfigError: a layer or a pooling that the reader has not.
         SampleError: a sample or an image that cannot be used.
     """
+    out = Path(out)
     recipe = recipe or FeatureRecipe.default(reader)
     recipe.check_reader(reader)
     batch_tokens = batch_tokens or (1024 if reader.device.type == "cpu" else 16384)
@@ -107,12 +110,19 @@ def preprocess(
     return read_features(out)
 
 
-def read_features(path: Path) -> Features:
+def check_finite(values: Tensor, path: Path, split: str) -> None:
+    """Raises ``SampleError`` on features of a split that hold NaN or infinite values."""
+    if not bool(values.isfinite().all()):
+        raise SampleError(f"{path}: the {split} features hold NaN or infinite values")
+
+
+def read_features(path: str | Path) -> Features:
     """Reads a complete features folder.
 
     Raises:
         ArtefactError: incomplete (``preprocess`` was interrupted), truncated or altered.
     """
+    path = Path(path)
     where = path / "metadata.json"
     if not where.is_file():
         raise ArtefactError(

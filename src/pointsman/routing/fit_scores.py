@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from pointsman.labels import OUT_OF_SCOPE
 from pointsman.routing.head import RouterHead
-from pointsman.routing.scores import AXES, TENSORS, Scorer
+from pointsman.routing.scores import AXES, TENSORS, Scorer, mean_and_scale
 
 
 def fit_scorer(
@@ -36,14 +36,16 @@ def fit_scorer(
     scorer = Scorer(tuple(parts), tensors)
     with torch.inference_mode():
         values = scorer.values(head, val[0][val[1] != OUT_OF_SCOPE])[1].clone()
-    scorer.register_buffer("shift", values.mean(0))
-    scorer.register_buffer("scale", 1 / (values.std(0, correction=0) + 1e-6))
+    shift, scale = mean_and_scale(values)
+    scorer.register_buffer("shift", shift)
+    scorer.register_buffer("scale", 1 / scale)
     return scorer
 
 
 def _statistics(x: Tensor, labels: Tensor, seed: int) -> dict[str, Tensor]:
     """Of features (n, features) with labels (n,) from 0."""
-    centre, spread = x.mean(0), 1 / (x.std(0, correction=0) + 1e-6)
+    centre, scale = mean_and_scale(x)
+    spread = 1 / scale
     x = (x - centre) * spread
     classes = int(labels.max()) + 1
     counts = torch.bincount(labels, minlength=classes)

@@ -52,13 +52,14 @@ class Suspect(Finding):
 
 
 def check_labels(
-    path: Path, features_path: Path, progress: CountProgress | None = None
+    path: str | Path, features_path: str | Path, progress: CountProgress | None = None
 ) -> list[Finding]:
     """Suspects of a dataset folder, by features made of it; what stops the search is a finding.
 
     Args:
         progress: called as ``progress(what, places of the features done)``.
     """
+    path, features_path = Path(path), Path(features_path)
     try:
         dataset, features = read_dataset(path), read_features(features_path)
         made_of = read_object(features_path / "metadata.json").get("dataset_fingerprint")

@@ -14,7 +14,7 @@ it is a few products with small matrices on the device of the features: nothing 
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,11 @@ OUTSIDE: tuple[Parts, ...] = (
 """What is compared too where samples out of scope were trained on"""
 AXES = 64
 """Directions in which the covariance within classes is kept; in all others it is one variance"""
+
+
+def mean_and_scale(values: Tensor) -> tuple[Tensor, Tensor]:
+    """By which values (n, ...) are standardised: (x - mean) / scale."""
+    return values.mean(0), values.std(0, correction=0) + 1e-6
 
 
 class Evidence(NamedTuple):
@@ -122,12 +127,12 @@ class Scorer(nn.Module):
             found["mahalanobis"] = between.square().sum(-1) - whole - nearest
         return found
 
-    def only(self, parts: Parts) -> "Scorer":
+    def only(self, parts: Parts) -> Self:
         """The same score of fewer parts, with no tensor that they do not need."""
         at = [self.parts.index(name) for name in parts]
         kept = {"shift": self.get_buffer("shift")[at], "scale": self.get_buffer("scale")[at]}
         needed = {name for part in parts for name in TENSORS[part]}
-        return Scorer(parts, kept | {name: self.get_buffer(name) for name in sorted(needed)})
+        return type(self)(parts, kept | {name: self.get_buffer(name) for name in sorted(needed)})
 
 
 _DISTANCE = ("centre", "spread", "between", "between_means", "between_weights")

@@ -30,19 +30,28 @@ def check_seal(folder: Path, config: dict[str, Any], files: Sequence[str]) -> No
         ArtefactError: not a router's config, of another format, or a file that cannot be read.
         MismatchError: a file or a field that is not the one that was sealed.
     """
-    where, digests = folder / CONFIG, config.get("digests")
+    _check_format(folder, config)
+    for name in files:
+        if digest_file(folder / name) != config["digests"].get(name):
+            raise MismatchError(
+                f"{folder / name} is not the file that was sealed; restore it or train again"
+            )
+    _check_fields(folder / CONFIG, config, config["digests"])
+
+
+def _check_format(folder: Path, config: Mapping[str, Any]) -> None:
     if not {"adapters", "format_version"} & set(config):
         raise ArtefactError(f"{folder}: its {CONFIG} is not a router's; give a router folder")
-    if config.get("format_version") != FORMAT_VERSION or not isinstance(digests, dict):
+    if config.get("format_version") != FORMAT_VERSION or not isinstance(
+        config.get("digests"), dict
+    ):
         raise ArtefactError(
             f"{folder}: a router of format {config.get('format_version')!r}; this version reads "
             f"{FORMAT_VERSION}"
         )
-    for name in files:
-        if digest_file(folder / name) != digests.get(name):
-            raise MismatchError(
-                f"{folder / name} is not the file that was sealed; restore it or train again"
-            )
+
+
+def _check_fields(where: Path, config: dict[str, Any], digests: Mapping[str, Any]) -> None:
     labels = LabelMap.from_json(config.get("adapters"), f"{where}: adapters")
     fields = digests.get("fields")
     known = fields if isinstance(fields, dict) else {}
@@ -51,17 +60,22 @@ def check_seal(folder: Path, config: dict[str, Any], files: Sequence[str]) -> No
             f"{where}: adapters {labels} are not the label map that was sealed; "
             "names are never reordered or renamed: restore the file or train a new router"
         )
-    for name in [name for name in {**config, **known} if name != "digests"]:
-        there = name in config
-        if not there or digest_json(config[name]) != known.get(name):
-            raise MismatchError(
-                f"{where}: {name!r} was {'changed' if there else 'deleted'} after it was sealed; "
-                "restore it or train again"
-            )
+    for name in {**config, **known}:
+        if name != "digests":
+            _check_field(where, name, config, known.get(name))
     inner = {name: digest for name, digest in digests.items() if name != "config"}
     if digest_json(config | {"digests": inner}) != digests.get("config"):
         raise MismatchError(
             f"{where}: 'digests' was changed after it was sealed; restore it or train again"
+        )
+
+
+def _check_field(where: Path, name: str, config: Mapping[str, Any], digest: Any) -> None:
+    there = name in config
+    if not there or digest_json(config[name]) != digest:
+        raise MismatchError(
+            f"{where}: {name!r} was {'changed' if there else 'deleted'} after it was sealed; "
+            "restore it or train again"
         )
 
 

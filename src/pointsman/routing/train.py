@@ -14,7 +14,7 @@ from pointsman.labels import OUT_OF_SCOPE, LabelMap
 from pointsman.models.features import FeatureRecipe
 from pointsman.progress import Log, Progress, logging_to
 from pointsman.routing.depth_plot import depth_png
-from pointsman.routing.feature_store import Features, read_features
+from pointsman.routing.feature_store import Features, check_finite, read_features
 from pointsman.routing.fit_calibration import calibrate
 from pointsman.routing.fit_scores import fit_scorer
 from pointsman.routing.head import RouterHead, build_router_head, without_last
@@ -29,7 +29,7 @@ from pointsman.routing.model_selection import (
     with_left_out,
 )
 from pointsman.routing.router import Probes, Router, check_place
-from pointsman.routing.scores import DEFAULT, Parts
+from pointsman.routing.scores import DEFAULT, Parts, mean_and_scale
 
 DEPTHS = "depths.png"
 """In the router's folder: accuracy over depth"""
@@ -90,15 +90,15 @@ class TrainSettings:
 
 
 def train_router(
-    features: Path | Features,
-    out: Path | None = None,
+    features: str | Path | Features,
+    out: str | Path | None = None,
     *,
     adapter_names: Sequence[str] | None = None,
     settings: TrainSettings | None = None,
-    log_dir: Path | None = None,
+    log_dir: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Router:
-    """Trains heads on what the features hold, and keeps one by the rule of ``sweep``.
+    """Trains heads on what the features hold, and keeps one by the rule of one standard error.
 
     Samples out of scope (-1) are a class of their own to the head; what it says of that class is a
     part of the score by which the router abstains, see ``scores``.
@@ -107,18 +107,38 @@ def train_router(
         features: a features folder, or one already read.
         out: where to write the router folder; None writes nothing.
         adapter_names: must agree with the features' label map, which is what counts.
+        settings: what is tried and how heads are trained; by default ``TrainSettings()``.
         log_dir: where to write TensorBoard curves.
         progress: called with (heads trained, heads in all).
 
     Raises:
-        ArtefactError: ``out`` holds something else, or cannot be written.
+        ArtefactError: no complete features, or ``out`` holds something else or cannot be written.
+        ConfigError: a layer that the features do not hold, or a prior that cannot be.
         MismatchError: ``adapter_names`` contradict the features, or the labels of a router in
             ``out``.
         SampleError: a class without training samples, or an empty split.
     """
     settings = settings or TrainSettings()
-    if isinstance(features, Path):
-        features = read_features(features)
+    features = features if isinstance(features, Features) else read_features(features)
+    _check_names(features, adapter_names)
+    if out is not None:
+        check_place(Path(out), features.labels)
+    for split in ("train", "val"):
+        _check_split(features, split)
+    recipes = recipes_of(features.recipe, _layers(features, settings))
+    _log_prior(features, settings)  # refuses a prior before anything is trained
+    with logging_to(None if log_dir is None else Path(log_dir)) as log:
+        candidates = _candidates(recipes, features, settings, log, progress)
+    best, why = choose(candidates)
+    router = _seal(best, why, candidates, features, settings)
+    if out is not None:
+        router.save(out)
+        tried = router.training
+        write_bytes(Path(out) / DEPTHS, depth_png(tried["candidates"], tried["chosen"]))
+    return router
+
+
+def _check_names(features: Features, adapter_names: Sequence[str] | None) -> None:
     if adapter_names is not None:
         LabelMap(tuple(adapter_names)).check_same(
             features.labels,
@@ -126,37 +146,35 @@ def train_router(
             str(features.path),
             "leave the option out: the names are read from the features",
         )
-    if out is not None:
-        check_place(out, features.labels)
-    for split in ("train", "val"):
-        _check_split(features, split)
-    layers = settings.layers or features.recipe.layers
-    if missing := [layer for layer in layers if layer not in features.recipe.layers]:
-        raise ConfigError(
-            f"layer {missing[0]} is not among the features' {list(features.recipe.layers)}"
-        )
-    _log_prior(features, settings)  # refuses a prior before anything is trained
-    recipes = recipes_of(features.recipe, layers)
+
+
+def _layers(features: Features, settings: TrainSettings) -> tuple[int, ...]:
+    """Depths to choose from. Raises ``ConfigError`` on one that the features do not hold."""
+    stored = features.recipe.layers
+    layers = settings.layers or stored
+    if missing := [layer for layer in layers if layer not in stored]:
+        raise ConfigError(f"layer {missing[0]} is not among the features' {list(stored)}")
+    return layers
+
+
+def _candidates(
+    recipes: Sequence[FeatureRecipe],
+    features: Features,
+    settings: TrainSettings,
+    log: Log | None,
+    progress: Progress | None,
+) -> list[Candidate]:
+    """A trained head for each recipe and shape, with what it is worth on validation."""
     shapes = [(recipe, size) for recipe in recipes for size in settings.mlp_sizes]
-    candidates = []
-    with logging_to(log_dir) as log:
-        for number, (recipe, mlp_size) in enumerate(shapes, 1):
-            candidates.append(_train_candidate(recipe, mlp_size, features, settings, log))
-            if progress:
-                progress(number, len(shapes))
-        if candidates[0].auroc is None and len(features.labels) >= LEFT_OUT:
-            left = accurate(candidates)
-            candidates = [
-                _holdout_candidate(c, features, settings) if c in left else c for c in candidates
-            ]
-    best, why = choose(candidates)
-    router = _seal(best, why, candidates, features, settings)
-    if out is not None:
-        router.save(out)
-        write_bytes(
-            out / DEPTHS, depth_png(router.training["candidates"], router.training["chosen"])
-        )
-    return router
+    found: list[Candidate] = []
+    for number, (recipe, mlp_size) in enumerate(shapes, 1):
+        found.append(_train_candidate(recipe, mlp_size, features, settings, log))
+        if progress:
+            progress(number, len(shapes))
+    if found[0].auroc is not None or len(features.labels) < LEFT_OUT:
+        return found
+    left = accurate(found)
+    return [_holdout_candidate(c, features, settings) if c in left else c for c in found]
 
 
 def fit_head(
@@ -181,7 +199,7 @@ def fit_head(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         head = build_router_head(x.shape[1], count, mlp_size)
-        mean, scale = x.mean(0), x.std(0, correction=0) + 1e-6
+        mean, scale = mean_and_scale(x)
         scaled = (x - mean) / scale
         weights = class_weights(targets, count) if settings.class_weights else None
         optimiser = torch.optim.AdamW(
@@ -225,7 +243,7 @@ def _train_candidate(
     inside = val_labels != OUT_OF_SCOPE
     classes, depths = len(features.labels), "+".join(map(str, recipe.layers))
     tag = f"layer{depths}-{'+'.join(recipe.poolings)}-mlp{mlp_size}"
-    mean, scale = x.mean(0), x.std(0, correction=0) + 1e-6
+    mean, scale = mean_and_scale(x)
 
     def watch(step: int, head: RouterHead, loss: Tensor) -> None:
         if log and step % LOGGED == 0:
@@ -292,8 +310,7 @@ def _check_split(features: Features, split: str) -> None:
             f"{features.path}: the {split} split has no sample of {missing[0]!r}; "
             "add some and run `pointsman data generate` and `pointsman preprocess` again"
         )
-    if not bool(values.isfinite().all()):
-        raise SampleError(f"{features.path}: the {split} features hold NaN or infinite values")
+    check_finite(values, features.path, split)
 
 
 def _seal(
