@@ -9,9 +9,10 @@ from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from pointsman.adapters.weights import Lora
-from pointsman.models.base import Base
+from pointsman.models.base import Base, disable_cudnn_attention
 from pointsman.models.checkpoint import Fingerprint
 from pointsman.models.encoding import Encoded
+from pointsman.models.prompt_encoder import PromptEncoder
 from pointsman.models.vision import ImageCache, use_onednn
 
 RANK = 16
@@ -153,15 +154,21 @@ def make_base(shape: Shape, device: torch.device, dtype: torch.dtype) -> Base:
     model.generation_config.eos_token_id = None
     use_onednn(model)
     if device.type == "cuda":
-        torch.backends.cuda.enable_cudnn_sdp(False)  # as load_base does
+        disable_cudnn_attention()  # as load_base does
     return Base(
         id="random",
         revision=None,
         folder=Path(),
         model=model.requires_grad_(False).eval(),
-        tokenizer=None,
-        image_processor=Qwen2VLImageProcessorPil(patch_size=16),
-        template="",
+        prompts=PromptEncoder(
+            id="random",
+            tokenizer=None,
+            image_processor=Qwen2VLImageProcessorPil(patch_size=16),
+            template="",
+            image_token_id=IMAGE_TOKEN,
+            longest=int(model.config.text_config.max_position_embeddings),
+            positions=model.model.get_rope_index,
+        ),
         fingerprint=Fingerprint("", "", "", "", ""),
         images=ImageCache(limit=0),
     )

@@ -12,7 +12,7 @@ from pointsman.conversation import make_prompt
 from pointsman.engine.engine import Engine
 from pointsman.evaluation.demo import demo_samples
 from pointsman.evaluation.evaluate import evaluate
-from pointsman.models.base import fingerprint_of
+from pointsman.models.qwen3_vl import fingerprint_of
 from pointsman.pocket import pocket_folder
 from pointsman.project import load_project
 from pointsman.routing.router import Router

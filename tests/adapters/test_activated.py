@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def test_a_template_without_a_mark_is_refused(tiny_base: Base, before: str) -> N
     ours = "<|im_start|>assistant\n{% endif %}"
     template = tiny_base.template.replace(ours, before + "{% endif %}")
     assert template != tiny_base.template
-    other = Base(**(vars(tiny_base) | {"template": template}))
+    other = replace(tiny_base, prompts=replace(tiny_base.prompts, template=template))
     with pytest.raises(ConfigError, match="train without `activated`"):
         invocation_tokens(other)
 

@@ -11,8 +11,9 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
 
 from pointsman.conversation import Prompt, Turn, user_turn
 from pointsman.errors import ArtefactError, ConfigError, MismatchError, SampleError
-from pointsman.models.base import Base, fingerprint_of, load_base
+from pointsman.models.base import Base, load_base
 from pointsman.models.encoding import IGNORED
+from pointsman.models.qwen3_vl import fingerprint_of
 
 
 def prompt(text: str, *sizes: tuple[int, int]) -> Prompt:
@@ -142,7 +143,7 @@ def test_user_text_cannot_add_special_tokens(tiny_base: Base) -> None:
 
 def test_ordinary_text_is_untouched(tiny_base: Base) -> None:
     text = "Click <b>3</b> | <image> <tool_call> ünïcode"
-    assert tiny_base.neutralised(text) == text
+    assert tiny_base.prompts.neutralised(text) == text
 
 
 def test_only_answers_are_trained_on(tiny_base: Base) -> None:

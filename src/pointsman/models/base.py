@@ -1,12 +1,10 @@
 """The base: one Qwen3-VL checkpoint with its tokenizer and image processor.
 
 Every checkpoint, from Hub or folder, real or pocket, comes in through ``load_base``, and every
-prompt through ``Base.encode``: training and serving cannot build it differently.
+prompt through its ``PromptEncoder``: training and serving cannot build it differently.
 """
 
 import copy
-import inspect
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,50 +13,39 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
 import torch
-import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from pointsman.conversation import Prompt, Turn, check_places, check_text, user_turn
-from pointsman.errors import ConfigError, SampleError
-from pointsman.files import digest_json
+from pointsman.conversation import Prompt, Turn, user_turn
+from pointsman.errors import ConfigError
 from pointsman.models.checkpoint import (
     Dtype,
     Fingerprint,
     PaddingSide,
-    checked_config,
-    digest_config,
-    digest_tokenizer,
-    digest_weights,
     fetch,
     load_model,
     loading,
-    pad,
     pick_device,
     pick_dtype,
 )
 from pointsman.models.cpu_kernels import to_device
 from pointsman.models.encoding import (
-    IGNORED,
     ON_HOST,
     Encoded,
     as_encoder_output,
     different_images,
     without_images,
 )
-from pointsman.models.processor import load_processor, processor_settings
+from pointsman.models.processor import load_processor
+from pointsman.models.prompt_encoder import PromptEncoder
+from pointsman.models.qwen3_vl import check_library, fingerprint, qwen_config
 from pointsman.models.vision import (
     ImageCache,
     ImageFeatures,
-    digest_of,
-    patches_of,
     pixel_values,
     places_of,
     use_onednn,
 )
-
-MODEL_TYPE = "qwen3_vl"
-_ZERO_WIDTH = "\u200b"
 
 
 @dataclass(frozen=True)
@@ -71,9 +58,7 @@ class Base:
     folder: Path
     model: Any
     """Qwen3VLForConditionalGeneration, perhaps inside a PeftModel"""
-    tokenizer: Any
-    image_processor: Any
-    template: str
+    prompts: PromptEncoder
     fingerprint: Fingerprint
     adapters: Mapping[str, Path] = field(default_factory=dict)
     """Folder of each adapter that was attached, by its name"""
@@ -113,6 +98,19 @@ class Base:
         dtype: torch.dtype = next(self.model.parameters()).dtype
         return dtype
 
+    @property
+    def tokenizer(self) -> Any:
+        return self.prompts.tokenizer
+
+    @property
+    def image_processor(self) -> Any:
+        return self.prompts.image_processor
+
+    @property
+    def template(self) -> str:
+        """The chat template."""
+        return self.prompts.template
+
     reads_images = True
     is_causal = True
     normalises = False
@@ -122,12 +120,6 @@ class Base:
     def default_layers(self) -> tuple[int, ...]:
         """A quarter, half and three quarters of the depth: middle layers often route best."""
         return tuple(sorted({max(1, self.depth * n // 4) for n in (1, 2, 3)}))
-
-    def estimated_tokens(self, characters: int, sizes: Sequence[tuple[int, int]]) -> int:
-        """About how many tokens a text and images of these sizes (width, height) will be."""
-        merge = int(self.image_processor.merge_size) ** 2
-        patches = [self.image_processor.get_number_of_image_patches(h, w) for w, h in sizes]
-        return int(sum(patches)) // merge + characters // 4 + 16
 
     @contextmanager
     def without_adapters(self) -> Iterator[None]:
@@ -177,18 +169,22 @@ class Base:
         trunk.language_model = language
         return trunk
 
+    def estimated_tokens(self, characters: int, sizes: Sequence[tuple[int, int]]) -> int:
+        """About how many tokens a text and images of these sizes (width, height) will be."""
+        return self.prompts.estimated_tokens(characters, sizes)
+
+    def render(self, turns: Sequence[Turn], answer_next: bool = True) -> str:
+        """The chat template's text for ``turns``, see ``PromptEncoder.render``."""
+        return self.prompts.render(turns, answer_next)
+
     def encode(self, prompts: Sequence[Prompt], padding_side: PaddingSide = "right") -> Encoded:
         """Prompts as one padded batch on the base's device, ready for the answer's first token.
 
         Raises:
             SampleError: a prompt whose images and image places differ in number.
         """
-        texts = [self.render(prompt.turns) for prompt in prompts]
-        grids, patches = self._images(prompts)
-        rows = [self._tokens(text, grid) for text, grid in zip(texts, grids, strict=True)]
-        batch = self._batch(rows, grids, patches, padding_side)
-        tensors = cast(dict[str, Tensor], batch)
-        moved = {k: v if k in ON_HOST else to_device(v, self.device) for k, v in tensors.items()}
+        batch = cast(dict[str, Tensor], self.prompts.encode(prompts, padding_side))
+        moved = {k: v if k in ON_HOST else to_device(v, self.device) for k, v in batch.items()}
         return cast(Encoded, moved)
 
     def encode_answers(self, prompts: Sequence[Prompt]) -> tuple[Encoded, Tensor]:
@@ -199,53 +195,11 @@ class Base:
         Raises:
             SampleError: a conversation without an assistant turn.
         """
-        grids, patches = self._images(prompts)
-        rows, labels = [], []
-        for prompt, grid in zip(prompts, grids, strict=True):
-            tokens: list[int] = []
-            targets: list[int] = []
-            remaining = iter(grid)
-            for text, is_answer in self._segments(prompt.turns):
-                places = text.count(self._image_token)
-                ids = self._tokens(text, [next(remaining) for _ in range(places)])
-                tokens += ids
-                targets += self._targets(ids) if is_answer else [IGNORED] * len(ids)
-            rows.append(tokens)
-            labels.append(targets)
-        encoded = self._batch(rows, grids, patches, "right")
-        return encoded, pad(labels, IGNORED, "right")
-
-    def render(self, turns: Sequence[Turn], answer_next: bool = True) -> str:
-        """The chat template's text for ``turns``; user text cannot add special tokens to it."""
-        messages = [
-            {"role": turn.role, "content": [self._content(part) for part in turn.parts]}
-            if None in turn.parts
-            else {"role": turn.role, "content": self.neutralised(turn.text)}
-            for turn in turns
-        ]
-        text = self.tokenizer.apply_chat_template(
-            messages,
-            chat_template=self.template,
-            tokenize=False,
-            add_generation_prompt=answer_next,
-        )
-        return str(text)
-
-    def neutralised(self, text: str) -> str:
-        """``text`` with every special token in it split by a zero-width space.
-
-        Text such as ``<|image_pad|>`` would otherwise become the real special token.
-        """
-        check_text(text)
-        pattern = self._special_tokens
-        while match := pattern.search(text):
-            place = match.start() + 1
-            text = text[:place] + _ZERO_WIDTH + text[place:]
-        return text
+        return self.prompts.encode_answers(prompts)
 
     def decode(self, tokens: Tensor) -> str:
         """Tokens of one answer (T,) as text, special tokens left out."""
-        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+        return self.prompts.decode(tokens)
 
     def model_inputs(
         self, encoded: Mapping[str, Any], image_features: dict[str, Any] | None = None
@@ -312,110 +266,6 @@ class Base:
             output.pooler_output[0], tuple(f[0] for f in output.deepstack_features)
         )
 
-    def _content(self, part: str | None) -> dict[str, str]:
-        if part is None:
-            return {"type": "image"}
-        return {"type": "text", "text": self.neutralised(part)}
-
-    @property
-    def _special_tokens(self) -> re.Pattern[str]:
-        tokens = (t.content for t in self.tokenizer.added_tokens_decoder.values() if t.special)
-        # An empty alternation would match everywhere; (?!) matches nowhere.
-        return re.compile("|".join(map(re.escape, tokens)) or "(?!)")
-
-    @property
-    def _image_token(self) -> str:
-        return str(self.tokenizer.convert_ids_to_tokens(self.config.image_token_id))
-
-    def _segments(self, turns: Sequence[Turn]) -> Iterator[tuple[str, bool]]:
-        """The rendered conversation, cut around its assistant turns."""
-        done = ""
-        for index, turn in enumerate(turns):
-            if turn.role != "assistant":
-                continue
-            question = self.render(turns[:index])
-            answered = self.render(turns[: index + 1], answer_next=False)
-            if not (question.startswith(done) and answered.startswith(question)):
-                raise ConfigError(
-                    f"{self.id}: its chat template rewrites earlier turns, so this conversation "
-                    "cannot be trained on whole; give one answer per sample"
-                )
-            yield question[len(done) :], False
-            yield answered[len(question) :], True
-            done = answered
-        if not done:
-            raise SampleError("a sample has no assistant turn, so there is no answer to train on")
-
-    def _targets(self, ids: list[int]) -> list[int]:
-        """An answer's tokens up to the one that ends it; what the template adds is never said."""
-        end = self.tokenizer.eos_token_id
-        last = len(ids) - ids[::-1].index(end) if end in ids else len(ids)
-        return ids[:last] + [IGNORED] * (len(ids) - last)
-
-    def _images(self, prompts: Sequence[Prompt]) -> tuple[list[list[Tensor]], list[Tensor]]:
-        """Each prompt's image grids (3,), and each image's patches (P, 3, patch area)."""
-        for prompt in prompts:
-            check_places(prompt.turns, len(prompt.images))
-        cuts: dict[int, tuple[Tensor, Tensor]] = {}
-        for image in (image for prompt in prompts for image in prompt.images):
-            if id(image) not in cuts:
-                cuts[id(image)] = patches_of(image, self.image_processor)
-        cut = [[cuts[id(image)] for image in prompt.images] for prompt in prompts]
-        grids = [[grid for grid, _ in images] for images in cut]
-        return grids, [patches for images in cut for _, patches in images]
-
-    def _tokens(self, text: str, grids: Sequence[Tensor]) -> list[int]:
-        """Token ids of ``text``, its image places widened to one token per merged patch."""
-        pieces = text.split(self._image_token)
-        if len(pieces) != len(grids) + 1:
-            raise ConfigError(
-                f"{self.id}: its chat template shows {len(pieces) - 1} of {len(grids)} images; "
-                "use the template of a Qwen3-VL checkpoint"
-            )
-        merge = self.image_processor.merge_size**2
-        widths = [int(grid.prod()) // merge for grid in grids]
-        wide = pieces[0] + "".join(
-            self._image_token * width + piece
-            for width, piece in zip(widths, pieces[1:], strict=True)
-        )
-        return list(self.tokenizer(wide, add_special_tokens=False)["input_ids"])
-
-    def _batch(
-        self,
-        rows: list[list[int]],
-        grids: list[list[Tensor]],
-        patches: Sequence[Tensor],
-        padding_side: PaddingSide,
-    ) -> Encoded:
-        longest, most = max(map(len, rows)), int(self.config.text_config.max_position_embeddings)
-        if longest > most:
-            raise SampleError(
-                f"a prompt has {longest} tokens and the base reads at most {most}; "
-                "shorten the text or set max_pixels for smaller images"
-            )
-        filler = self.tokenizer.pad_token_id
-        ids = pad(rows, 0 if filler is None else filler, padding_side)
-        mask = pad([[1] * len(row) for row in rows], 0, padding_side)
-        kinds = ((ids == self.config.image_token_id) & mask.bool()).long()
-        flat = [grid for row in grids for grid in row]
-        grid_thw = torch.stack(flat) if flat else None
-        # On the CPU: it reads grid sizes one by one, each a device synchronisation elsewhere.
-        positions, _ = self.core.get_rope_index(
-            ids, mm_token_type_ids=kinds, image_grid_thw=grid_thw, attention_mask=mask
-        )
-        batch = Encoded(
-            input_ids=ids, attention_mask=mask, mm_token_type_ids=kinds, position_ids=positions
-        )
-        if grid_thw is not None:
-            different = {id(cut): (cut, grid) for cut, grid in zip(patches, flat, strict=True)}
-            places = {key: place for place, key in enumerate(different)}
-            index = torch.tensor([places[id(cut)] for cut in patches])
-            digests = torch.stack([digest_of(cut, grid) for cut, grid in different.values()])
-            batch["patches"] = torch.cat([cut for cut, _ in different.values()])
-            batch["image_grid_thw"] = grid_thw
-            batch["image_index"], batch["image_digests"] = index, digests[index]
-        return batch
-
 
 def load_base(
     base_model_id: str,
@@ -426,6 +276,8 @@ def load_base(
     max_pixels: int | None = None,
 ) -> Base:
     """Loads any Qwen3-VL checkpoint, frozen and in evaluation mode.
+
+    On CUDA it also turns cuDNN's attention off for the process, see ``disable_cudnn_attention``.
 
     Args:
         base_model_id: Hub id or folder, weights as safetensors.
@@ -439,33 +291,20 @@ def load_base(
         ConfigError: not a Qwen3-VL checkpoint, no such device, or a transformers that is too old.
     """
     folder, commit = fetch(base_model_id, revision)
-    config = _config(folder, base_model_id)
+    config = qwen_config(folder, base_model_id)
     where = pick_device(device)
     torch_dtype = pick_dtype(dtype, where)
-    image_processor, tokenizer, template = load_processor(folder)
+    processor = load_processor(folder)
     if max_pixels is not None:
-        smallest = image_processor.size["shortest_edge"]
-        if max_pixels < smallest:
-            raise ConfigError(f"max_pixels {max_pixels} is less than the least size, {smallest}")
-        image_processor.size["longest_edge"] = max_pixels
+        _limit_pixels(processor[0], max_pixels)
     model = loading(
         folder, lambda path: load_model(path, AutoModelForImageTextToText, torch_dtype)
     ).to(where)
-    _check_library(model.model)
+    check_library(model.model)
     use_onednn(model)
     if where.type == "cuda":
-        # It makes a plan for each new shape, up to half a second each, and screens have any size.
-        torch.backends.cuda.enable_cudnn_sdp(False)
-    base = Base(
-        id=base_model_id,
-        revision=commit,
-        folder=folder,
-        model=model.requires_grad_(False).eval(),
-        tokenizer=tokenizer,
-        image_processor=image_processor,
-        template=template,
-        fingerprint=_fingerprint(folder, config, template, image_processor),
-    )
+        disable_cudnn_attention()
+    base = _base(base_model_id, commit, folder, model, processor, config)
     loading(folder, lambda _: base.render([user_turn("", 1)]))  # refuses a broken template
     return base
 
@@ -480,8 +319,8 @@ def load_skeleton(base_model_id: str, *, revision: str | None = None) -> Base:
         ConfigError: not a Qwen3-VL checkpoint.
     """
     folder, commit = fetch(base_model_id, revision, weights=False)
-    config = _config(folder, base_model_id)
-    image_processor, tokenizer, template = load_processor(folder)
+    config = qwen_config(folder, base_model_id)
+    processor = load_processor(folder)
     with torch.device("meta"):
         model = loading(
             folder,
@@ -489,36 +328,51 @@ def load_skeleton(base_model_id: str, *, revision: str | None = None) -> Base:
                 AutoConfig.from_pretrained(path)
             ),
         )
-    fingerprint = _fingerprint(folder, config, template, image_processor, weights=False)
+    return _base(base_model_id, commit, folder, model, processor, config, weights=False)
+
+
+def disable_cudnn_attention() -> None:
+    """Turns cuDNN's attention off, for the whole process: PyTorch has no narrower switch.
+
+    It makes a plan for each new shape, up to half a second each, and screens have any size.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def _base(
+    base_model_id: str,
+    commit: str | None,
+    folder: Path,
+    model: Any,
+    processor: tuple[Any, Any, str],
+    config: dict[str, Any],
+    *,
+    weights: bool = True,
+) -> Base:
+    image_processor, tokenizer, template = processor
     return Base(
         id=base_model_id,
         revision=commit,
         folder=folder,
         model=model.requires_grad_(False).eval(),
-        tokenizer=tokenizer,
-        image_processor=image_processor,
-        template=template,
-        fingerprint=fingerprint,
+        prompts=PromptEncoder(
+            id=base_model_id,
+            tokenizer=tokenizer,
+            image_processor=image_processor,
+            template=template,
+            image_token_id=model.config.image_token_id,
+            longest=int(model.config.text_config.max_position_embeddings),
+            positions=model.model.get_rope_index,
+        ),
+        fingerprint=fingerprint(folder, config, template, image_processor, weights=weights),
     )
 
 
-def fingerprint_of(base_model_id: str, revision: str | None = None) -> Fingerprint:
-    """A checkpoint's fingerprint without loading its weights into a model."""
-    folder, _ = fetch(base_model_id, revision)
-    processor, _, template = load_processor(folder)
-    return _fingerprint(folder, checked_config(folder), template, processor)
-
-
-def _check_library(core: Any) -> None:
-    """Refuses a transformers whose model passes over ``mm_encoder_outputs`` without a word.
-
-    It would answer without having seen the images.
-    """
-    if "mm_encoder_outputs" not in inspect.signature(type(core).forward).parameters:
-        raise ConfigError(
-            f"transformers {transformers.__version__} does not take the features of images; "
-            "install 5.23 or newer"
-        )
+def _limit_pixels(image_processor: Any, max_pixels: int) -> None:
+    smallest = image_processor.size["shortest_edge"]
+    if max_pixels < smallest:
+        raise ConfigError(f"max_pixels {max_pixels} is less than the least size, {smallest}")
+    image_processor.size["longest_edge"] = max_pixels
 
 
 def _unwrapped(model: Any) -> Any:
@@ -530,31 +384,3 @@ def _shallow(module: nn.Module) -> Any:
     twin = copy.copy(module)
     twin._modules = dict(module._modules)
     return twin
-
-
-def _config(folder: Path, base_model_id: str) -> dict[str, Any]:
-    """A checkpoint's ``config.json``. Raises ``ConfigError`` if it is not of Qwen3-VL."""
-    config = checked_config(folder)
-    if config.get("model_type") != MODEL_TYPE:
-        raise ConfigError(
-            f"{base_model_id}: a checkpoint of type {config.get('model_type')!r}; "
-            f"give one of type {MODEL_TYPE!r} (Qwen3-VL)"
-        )
-    return config
-
-
-def _fingerprint(
-    folder: Path,
-    config: dict[str, Any],
-    template: str,
-    image_processor: Any,
-    *,
-    weights: bool = True,
-) -> Fingerprint:
-    return Fingerprint(
-        weights=digest_weights(folder) if weights else "",
-        config=digest_config(config),
-        tokenizer=digest_tokenizer(folder),
-        template=digest_json(template),
-        image_processor=digest_json(processor_settings(image_processor)),
-    )

@@ -1,0 +1,69 @@
+"""What is particular to a Qwen3-VL checkpoint: its config, its fingerprint and its library."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+from pointsman.errors import ConfigError
+from pointsman.files import digest_json
+from pointsman.models.checkpoint import (
+    Fingerprint,
+    checked_config,
+    digest_config,
+    digest_tokenizer,
+    digest_weights,
+    fetch,
+)
+from pointsman.models.processor import load_processor, processor_settings
+
+MODEL_TYPE = "qwen3_vl"
+
+
+def qwen_config(folder: Path, base_model_id: str) -> dict[str, Any]:
+    """A checkpoint's ``config.json``. Raises ``ConfigError`` if it is not of Qwen3-VL."""
+    config = checked_config(folder)
+    if config.get("model_type") != MODEL_TYPE:
+        raise ConfigError(
+            f"{base_model_id}: a checkpoint of type {config.get('model_type')!r}; "
+            f"give one of type {MODEL_TYPE!r} (Qwen3-VL)"
+        )
+    return config
+
+
+def fingerprint_of(base_model_id: str, revision: str | None = None) -> Fingerprint:
+    """A checkpoint's fingerprint without loading its weights into a model."""
+    folder, _ = fetch(base_model_id, revision)
+    processor, _, template = load_processor(folder)
+    return fingerprint(folder, checked_config(folder), template, processor)
+
+
+def fingerprint(
+    folder: Path,
+    config: dict[str, Any],
+    template: str,
+    image_processor: Any,
+    *,
+    weights: bool = True,
+) -> Fingerprint:
+    """A checkpoint's fingerprint; ``weights=False`` reads no weights and leaves theirs empty."""
+    return Fingerprint(
+        weights=digest_weights(folder) if weights else "",
+        config=digest_config(config),
+        tokenizer=digest_tokenizer(folder),
+        template=digest_json(template),
+        image_processor=digest_json(processor_settings(image_processor)),
+    )
+
+
+def check_library(core: Any) -> None:
+    """Refuses a transformers whose model passes over ``mm_encoder_outputs`` without a word.
+
+    It would answer without having seen the images.
+    """
+    if "mm_encoder_outputs" not in inspect.signature(type(core).forward).parameters:
+        raise ConfigError(
+            f"transformers {transformers.__version__} does not take the features of images; "
+            "install 5.23 or newer"
+        )
