@@ -14,6 +14,9 @@ from pointsman.routing.model_selection import select_features
 from pointsman.routing.router import Router
 from pointsman.routing.train import TrainSettings, train_router
 
+SHORT = TrainSettings(steps=100)
+"""Enough steps for classes that are as far apart as these"""
+
 
 def made(features: Features, signal_at: int, *, seed: int = 0, out_of_scope: int = 0) -> Features:
     """Features of the tiny base's shape in which one layer alone tells the classes apart."""
@@ -31,13 +34,13 @@ def made(features: Features, signal_at: int, *, seed: int = 0, out_of_scope: int
 
 
 def test_names_come_from_the_features(tiny_features: Features, tmp_path: Path) -> None:
-    router = train_router(tiny_features, tmp_path / "router")
+    router = train_router(tiny_features, tmp_path / "router", settings=SHORT)
     assert router.labels == tiny_features.labels
     assert Router.load(tmp_path / "router").labels == tiny_features.labels
 
 
 def test_names_that_agree_are_accepted(tiny_features: Features) -> None:
-    train_router(tiny_features, adapter_names=list(tiny_features.labels))
+    train_router(tiny_features, adapter_names=list(tiny_features.labels), settings=SHORT)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +58,7 @@ def test_names_that_contradict_are_refused(tiny_features: Features, names: list[
 
 @pytest.mark.parametrize("signal_at", [0, 2])
 def test_picks_the_layer_that_tells(tiny_features: Features, signal_at: int) -> None:
-    router = train_router(made(tiny_features, signal_at))
+    router = train_router(made(tiny_features, signal_at), settings=SHORT)
     assert router.layer == tiny_features.recipe.layers[signal_at]
     assert router.best_acc > 0.95
     tried = [(tuple(c["reads"]), c["mlp_size"]) for c in router.training["candidates"]]
@@ -68,7 +71,7 @@ def test_picks_the_layer_that_tells(tiny_features: Features, signal_at: int) -> 
 
 def test_the_head_reads_raw_features(tiny_features: Features) -> None:
     features = made(tiny_features, 1)
-    router = train_router(features)
+    router = train_router(features, settings=SHORT)
     values, labels = features.splits["test"]
     predicted = router.head(values[:, 1]).argmax(-1)
     assert float((predicted == labels).float().mean()) > 0.9
@@ -76,7 +79,7 @@ def test_the_head_reads_raw_features(tiny_features: Features) -> None:
 
 def test_best_loss_and_accuracy_are_those_of_the_kept_head(tiny_features: Features) -> None:
     features = made(tiny_features, 1)
-    router = train_router(features)
+    router = train_router(features, settings=SHORT)
     values, labels = features.splits["val"]
     logits = router.head(select_features(router.recipe, features.recipe, values))
     assert router.best_acc == pytest.approx(float((logits.argmax(-1) == labels).float().mean()))
@@ -86,7 +89,7 @@ def test_best_loss_and_accuracy_are_those_of_the_kept_head(tiny_features: Featur
 
 def test_same_seed_same_bytes(tiny_features: Features, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        train_router(tiny_features, tmp_path / name, settings=TrainSettings(seed=5))
+        train_router(tiny_features, tmp_path / name, settings=replace(SHORT, seed=5))
     files = {path.name for path in (tmp_path / "a").iterdir()}
     tensors = {f"{name}.safetensors" for name in ("router", "probes", "score")}
     assert files == tensors | {"config.json", "README.md", "depths.png"}
