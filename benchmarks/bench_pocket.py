@@ -156,7 +156,7 @@ def known_adapter(
         batch = inside[start : start + 8]
         prompts = [load_prompt(sample) for sample in batch]
         routes = engine.route_batch(prompts)
-        answers = engine.generate_batch(prompts, adapters=[s.adapter for s in batch])
+        answers = engine.generate_batch(prompts, adapter=[s.adapter or "base" for s in batch])
         for sample, route, answer in zip(batch, routes, answers, strict=True):
             pair = is_hit(answer, sample), Prediction(sample, route).correct
             for key in ("all", *(f"{field}: {sample.extra[field]}" for field in fields)):

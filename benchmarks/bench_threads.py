@@ -66,7 +66,7 @@ def main() -> None:
 
         def ours(prompt: Prompt, adapter: str) -> str:
             [answer] = engine.generate_batch(
-                [prompt], adapters=[adapter], max_new_tokens=NEW_TOKENS
+                [prompt], adapter=[adapter or "base"], max_new_tokens=NEW_TOKENS
             )
             return answer.text
 

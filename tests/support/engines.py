@@ -14,6 +14,7 @@ from pointsman.adapters.activated import invocation_tokens
 from pointsman.adapters.load import load_base_with_loras
 from pointsman.conversation import Prompt, Turn, user_turn
 from pointsman.engine.engine import Engine
+from pointsman.engine.options import EngineOptions
 from pointsman.engine.scheduler import Scheduler
 from pointsman.models.base import Base
 from pointsman.models.features import FeatureRecipe, extract, probe_features
@@ -47,7 +48,10 @@ def make_adapters_for(plan: str, base: Base, folder: Path) -> dict[str, str]:
 
 
 def make_engine(base: Path, adapters: Mapping[str, str], router: Path, **options: Any) -> Engine:
-    return Engine(load_base_with_loras(str(base), adapters), Router.load(router), **options)
+    """An engine; ``options`` are those of ``EngineOptions``, and ``encoder``."""
+    encoder = options.pop("encoder", None)
+    loaded = load_base_with_loras(str(base), adapters)
+    return Engine(loaded, Router.load(router), encoder=encoder, options=EngineOptions(**options))
 
 
 def make_router(base: Base, like: Router, recipe: FeatureRecipe) -> Router:
@@ -145,5 +149,5 @@ def counted(engine: Engine) -> Iterator[tuple[list[tuple[int, int]], list[int]]]
 
 def batch_of(engine: Engine) -> Scheduler:
     """What answers an engine's requests, where it is not PEFT."""
-    assert isinstance(engine._way, Scheduler)
-    return engine._way
+    assert isinstance(engine._backend, Scheduler)
+    return engine._backend

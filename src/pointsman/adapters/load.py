@@ -9,14 +9,15 @@ from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel, PeftModelForCausalLM
-from torch import Tensor
+from torch import Tensor, nn
 
 from pointsman.adapters.files import CONFIG, NOTE, WEIGHTS, fetch_adapter
+from pointsman.adapters.weights import Lora, lora_of
 from pointsman.errors import ArtefactError, MismatchError
 from pointsman.files import read_object, read_tensors
 from pointsman.labels import LabelMap, check_name
 from pointsman.models.base import Base, load_base
-from pointsman.models.checkpoint import Fingerprint
+from pointsman.models.checkpoint import Dtype, Fingerprint
 
 # LoraConfig has no default targets for Qwen3-VL, and "all-linear" also hits the vision tower.
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -28,6 +29,7 @@ def load_base_with_loras(
     *,
     revision: str | None = None,
     device: str | None = None,
+    dtype: Dtype | None = None,
     max_pixels: int | None = None,
 ) -> Base:
     """Loads a base and all its adapters, frozen.
@@ -49,7 +51,9 @@ def load_base_with_loras(
     labels = LabelMap(tuple(lora_paths))
     # Every folder is looked at before the base is loaded, which may take minutes.
     folders = {name: fetch_adapter(name, lora_paths[name]) for name in labels}
-    base = load_base(base_model_id, revision=revision, device=device, max_pixels=max_pixels)
+    base = load_base(
+        base_model_id, revision=revision, device=device, dtype=dtype, max_pixels=max_pixels
+    )
     for name, folder in folders.items():
         base = attach(base, name, folder)
     return base
@@ -204,3 +208,15 @@ def adapter_on(base: Base, name: str | None) -> Iterator[None]:
     # Without inference_mode PEFT would turn gradients on.
     base.model.set_adapter(name, inference_mode=True)
     yield
+
+
+def read_lora(base: Base, name: str, folder: Path) -> Lora | str:
+    """An adapter's weights, read by PEFT onto a skeleton of the base, which has no weights."""
+    with torch.device("meta"):
+        skeleton = type(base.model)(base.model.config)
+    for module in skeleton.modules():
+        for kind, tensor in list(module.named_parameters(recurse=False)):
+            # Not on meta: PEFT moves an adapter to where its base is.
+            setattr(module, kind, nn.Parameter(torch.zeros(()).expand(tensor.shape), False))
+    loaded = attach(replace(base, model=skeleton), name, folder, onto_nothing=True)
+    return lora_of(loaded.model, name)

@@ -124,9 +124,11 @@ def generate(
     request: Words,
     config: Config = None,
     adapter: Annotated[
-        str | None, typer.Option(help="Skip routing: an adapter's name, or 'base'.")
+        str, typer.Option(help="auto: the router decides; an adapter's name; or base.")
+    ] = "auto",
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of the answer at most.")
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 256,
     temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.0,
     top_p: Annotated[float, typer.Option(help="Only tokens of this probability together.")] = 1.0,
     top_k: Annotated[int, typer.Option(help="Only so many tokens; 0: all.")] = 0,
@@ -144,8 +146,7 @@ def generate(
     with _engine(config, device=device, plan=plan) as engine:
         answer = engine.submit(
             make_prompt(image, text),
-            adapter=None if adapter == "base" else adapter,
-            routed=adapter is None,
+            adapter=adapter,
             max_new_tokens=max_new_tokens,
             sampling=sampling,
         ).result()
@@ -682,6 +683,7 @@ def _engine(
 ) -> "Engine":
     """The project's engine, else the pocket's; perhaps with one more adapter, its last."""
     from pointsman.engine.engine import Engine
+    from pointsman.engine.options import EngineOptions
     from pointsman.pocket import pocket_folder
     from pointsman.project import FILE_NAME, load_project
 
@@ -700,7 +702,7 @@ def _engine(
         from pointsman.evaluation.multitask import engine_beside
 
         return engine_beside(project, where, multitask, device=device, plan=plan)
-    return Engine.from_project(project, where, device=device, plan=plan)
+    return Engine.from_project(project, where, device=device, options=EngineOptions(plan=plan))
 
 
 def _text_router(

@@ -6,7 +6,6 @@ reading stops at the router's layer.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,9 +14,10 @@ from torch import Tensor
 
 from pointsman.adapters.load import adapter_on, attach
 from pointsman.conversation import Prompt
-from pointsman.engine.answer import Answer, make_answer
+from pointsman.engine.answer import Answer, FinishReason, make_answer
+from pointsman.engine.options import EngineOptions
 from pointsman.engine.request import Request, failing
-from pointsman.errors import ConfigError
+from pointsman.errors import RequestError
 from pointsman.models.base import Base
 from pointsman.models.encoding import Encoded
 from pointsman.models.features import Reader
@@ -32,7 +32,7 @@ def route_and_generate(
     prompts: Sequence[Prompt],
     *,
     adapters: Sequence[str | None] | None = None,
-    max_new_tokens: int = 256,
+    max_new_tokens: int = EngineOptions.max_new_tokens,
 ) -> list[Answer]:
     """Routes a batch and answers each request greedily with its adapter (abstained: the base).
 
@@ -51,7 +51,7 @@ def route_and_generate(
         names = [decision.adapter for decision in routes]
     else:
         if len(adapters) != len(prompts):
-            raise ConfigError(f"{len(adapters)} adapters for {len(prompts)} prompts; give as many")
+            raise RequestError(f"{len(adapters)} adapters for {len(prompts)} prompts; give as many")
         decided, names = [None] * len(prompts), list(adapters)
     with torch.inference_mode(), base.without_adapters():
         encoded = base.encode(prompts, padding_side="left")
@@ -75,14 +75,24 @@ def route_and_generate(
                 top_p=None,
                 top_k=None,
             )
-        new = tokens[:, batch["input_ids"].shape[1] :]
-        for row, answer in zip(rows, new, strict=True):
-            answers[row] = make_answer(base.decode(answer), name, prompts[row], decided[row])
+        new = tokens[:, batch["input_ids"].shape[1] :].tolist()
+        lengths = batch["attention_mask"].sum(1).tolist()
+        for row, said, length in zip(rows, new, lengths, strict=True):
+            said, reason = _whole(said, base.ends)
+            answers[row] = make_answer(
+                base.decode(torch.tensor(said)),
+                name,
+                prompts[row],
+                decided[row],
+                finish_reason=reason,
+                prompt_tokens=length,
+                completion_tokens=len(said),
+            )
     return [answers[row] for row in range(len(prompts))]
 
 
 class PeftBackend:
-    """Answers requests for any adapters, those of one adapter together.
+    """Answers requests for any adapters, those of one adapter together: a ``Backend``.
 
     Args:
         base: with the router's adapters loaded.
@@ -97,6 +107,9 @@ class PeftBackend:
 
     def rest(self) -> None:
         """Nothing is left on between two requests."""
+
+    def prepare(self, request: Request) -> None:
+        request.ids = self._base.prepare([request.prompt])["input_ids"][0].tolist()
 
     def add(self, name: str, folder: Path) -> None:
         self._base = attach(self._base, name, folder)
@@ -124,8 +137,7 @@ class PeftBackend:
             held = self._sessions.held([r.session for r in requests], torch.device("cpu"))
             routes = self._router.route(self._reader, prompts, held)
             for request, decision in zip(requests, routes, strict=True):
-                request.decided(decision)
-                request.routed = False
+                request.decide(decision)
                 self._sessions.decided(request.session, decision)
         answers = route_and_generate(
             self._base,
@@ -135,8 +147,15 @@ class PeftBackend:
             max_new_tokens=requests[0].max_new_tokens,
         )
         for request, answer in zip(requests, answers, strict=True):
-            request.show(answer.text, is_last=True)
-            request.stream.finished(replace(answer, route=request.route))
+            request.finish(answer.text, answer.finish_reason, answer.completion_tokens)
+
+
+def _whole(tokens: list[int], ends: frozenset[int]) -> tuple[list[int], FinishReason]:
+    """Tokens up to the one that ends the answer, without the padding behind it."""
+    for place, token in enumerate(tokens, 1):
+        if token in ends:
+            return tokens[:place], "stop"
+    return tokens, "length"
 
 
 def _changes_the_tower(base: Base, name: str) -> bool:

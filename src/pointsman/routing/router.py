@@ -129,9 +129,18 @@ class Router:
             reader: the base, or the router's text encoder.
             held: on the CPU.
         """
-        seen = [prompt.routed_part(self.recipe.history) for prompt in prompts]
+        return self.route_prepared(reader, self.prepare(reader, prompts), held)
+
+    def prepare(self, reader: Reader, prompts: Sequence[Prompt]) -> Any:
+        """What the router reads of prompts, as a batch on the host; safe in any thread."""
+        return reader.prepare([prompt.routed_part(self.recipe.history) for prompt in prompts])
+
+    def route_prepared(
+        self, reader: Reader, prepared: Any, held: Held | None = None
+    ) -> list[Route]:
+        """As ``route``, for a batch that ``prepare`` made."""
         with torch.inference_mode(), reader.without_adapters():
-            features = extract(reader, reader.encode(seen), self.recipe)
+            features = extract(reader, reader.on_device(prepared), self.recipe)
         return self.routes(features, held)
 
     def routes(self, features: Tensor, held: Held | None = None) -> list[Route]:
