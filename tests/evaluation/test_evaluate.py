@@ -202,7 +202,7 @@ def test_task_is_the_share_of_clicks_inside_by_who_answers(predictions):
     assert groups["far"].task is None
     shown = measure(LABELS, answered, by=["stratum"]).tables()
     tables = {title: rows for title, _, rows in shown}
-    assert ("plain", 2, "100.0%", "100.0%", "100.0%", "50.0%", "0.0%") in tables["by stratum"]
+    assert ("plain", 2, "100.0%", "2", "100.0%", "100.0%", "50.0%", "0.0%") in tables["by stratum"]
 
 
 def test_a_single_adapter_has_no_wrong_one(predictions):

@@ -19,7 +19,7 @@ from pointsman.routing.route import Route
 from pointsman.sample import RoutingSample, is_inside
 
 ROLES: tuple[Role, ...] = ("routed", "oracle", "base", "wrong")
-"""Who always answers; ``wrong`` needs more than one adapter."""
+"""Roles that always answer; ``wrong`` needs more than one adapter."""
 Table = tuple[str, Sequence[str], Sequence[Sequence[object]]]
 """Title, columns, rows."""
 NO_ADAPTER = "(out of scope)"
@@ -34,7 +34,7 @@ class Prediction:
     sample: RoutingSample
     route: Route
     answers: Mapping[Role, Answer] = field(default_factory=dict)
-    """Empty if nobody was asked to answer."""
+    """Empty if nothing was asked for."""
 
     @property
     def label(self) -> int:
@@ -84,7 +84,7 @@ class OutOfScope:
 
 @dataclass(frozen=True)
 class Task:
-    """Share of answers that are hits, by who answers."""
+    """Share of answers that are hits, by role."""
 
     n: int
     routed: float
@@ -92,6 +92,11 @@ class Task:
     base: float
     wrong: float | None
     """None with a single adapter."""
+
+    @property
+    def cells(self) -> list[str]:
+        """A share for each of ``ROLES``."""
+        return [percent(getattr(self, role)) for role in ROLES]
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,15 @@ class Group:
     accuracy: float
     """Share that is ``Prediction.correct``."""
     task: Task | None
-    """None if nobody answered."""
+    """None if nothing was answered."""
+
+    def answer_cells(self, of_all: Task | None) -> list[str]:
+        """How many were answered and a share for each of ``ROLES``; nothing if none were at all."""
+        if of_all is None:
+            return []
+        if self.task is None:
+            return ["0", *["-"] * len(ROLES)]
+        return [str(self.task.n), *self.task.cells]
 
 
 @dataclass(frozen=True)
@@ -155,21 +168,22 @@ class Evaluation:
         if part := self.in_scope:
             columns = ("samples", "accuracy", "macro-F1", "ECE", "AURC", "abstained")
             figures = (part.macro_f1, part.ece, part.aurc)
-            scores = (_percent(part.accuracy), *map(_decimal, figures))
-            tables.append(("in scope", columns, [(part.n, *scores, _percent(part.abstained))]))
+            scores = (percent(part.accuracy), *map(_decimal, figures))
+            tables.append(("in scope", columns, [(part.n, *scores, percent(part.abstained))]))
         if outside := self.out_of_scope:
-            scored = (outside.n, _decimal(outside.auroc), _percent(outside.rejected))
+            scored = (outside.n, _decimal(outside.auroc), percent(outside.rejected))
             tables.append(("out of scope", ("samples", "AUROC", "rejected"), [scored]))
         if task := self.task:
             columns = ("samples", "routed", "oracle", "base", "wrong adapter")
-            tables.append(("answers right", columns, [(task.n, *_shares(task, task))]))
+            tables.append(("answers right", columns, [(task.n, *task.cells)]))
         if worth := self.worth:
-            columns = ("who answers", "right", "routing adds", "seconds", "routed over it, time")
+            columns = ("answered by", "right", "routing adds", "seconds", "routed over it, time")
             tables.append((f"worth on {worth.n} requests", columns, worth.rows()))
         for name, groups in self.by.items():
-            heads = (name, "samples", "accuracy", *(ROLES if self.task else ()))
+            answers = ("answered", *ROLES) if self.task else ()
+            heads = (name, "samples", "accuracy", *answers)
             rows = [
-                (value, group.n, _percent(group.accuracy), *_shares(group.task, self.task))
+                (value, group.n, percent(group.accuracy), *group.answer_cells(self.task))
                 for value, group in groups.items()
             ]
             tables.append((f"by {name}", heads, rows))
@@ -191,7 +205,7 @@ def measure(
     seconds: Seconds | None = None,
     latency: Mapping[Role, Sequence[float]] | None = None,
 ) -> Evaluation:
-    """Metrics of predictions, whoever made them (the model at hand, or stored features).
+    """Metrics of predictions, whatever made them (a loaded model, or stored features).
 
     Args:
         labels: of the router that made the routes.
@@ -357,14 +371,8 @@ def _plain(part: Any) -> dict[str, Any] | None:
     return None if part is None else asdict(part)
 
 
-def _shares(task: Task | None, of_all: Task | None) -> list[str]:
-    """A share for each role; dashes where only others were answered, nothing if nobody was."""
-    if of_all is None:
-        return []
-    return [_percent(getattr(task, role) if task else None) for role in ROLES]
-
-
-def _percent(share: float | None) -> str:
+def percent(share: float | None) -> str:
+    """A share in percent, a dash where there is none."""
     return "-" if share is None else f"{share:.1%}"
 
 
