@@ -16,8 +16,9 @@ from pointsman.engine.answer import Answer
 from pointsman.engine.engine import Engine
 from pointsman.errors import ConfigError, ImageError, LabelError, MismatchError, SampleError
 from pointsman.evaluation.evaluate import Evaluation, Prediction, evaluate, measure, save
-from pointsman.evaluation.metrics import Task, frequent_adapter
+from pointsman.evaluation.metrics import frequent_adapter
 from pointsman.evaluation.plots import confusion_png
+from pointsman.evaluation.result import Task
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
 from pointsman.models.base import load_base
 from pointsman.routing.model_selection import select_features

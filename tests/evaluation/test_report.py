@@ -14,9 +14,10 @@ from PIL import Image
 from pointsman.conversation import user_turn
 from pointsman.engine.answer import Answer
 from pointsman.evaluation.evaluate import save
-from pointsman.evaluation.metrics import Prediction, measure
+from pointsman.evaluation.metrics import measure
 from pointsman.evaluation.mistakes import worst
 from pointsman.evaluation.report import SHOWN_MISTAKES
+from pointsman.evaluation.result import Prediction
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
 from pointsman.routing.route import Route
 from pointsman.routing.router import Router

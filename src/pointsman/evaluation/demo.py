@@ -15,9 +15,9 @@ from PIL import Image
 from pointsman.conversation import make_prompt
 from pointsman.engine.answer import Answer
 from pointsman.engine.engine import Engine
-from pointsman.evaluation.metrics import is_hit
 from pointsman.evaluation.overlay import draw_overlay
 from pointsman.evaluation.pages import render
+from pointsman.evaluation.result import is_hit
 from pointsman.files import write_bytes, write_text
 from pointsman.images import load_image
 from pointsman.pocket import pocket_folder

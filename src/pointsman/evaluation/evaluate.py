@@ -14,17 +14,10 @@ from pointsman.engine.answer import Answer
 from pointsman.engine.engine import Engine
 from pointsman.errors import ConfigError
 from pointsman.evaluation.latency import time_requests
-from pointsman.evaluation.metrics import (
-    ROLES,
-    Evaluation,
-    Prediction,
-    Seconds,
-    check_samples,
-    frequent_adapter,
-    measure,
-)
+from pointsman.evaluation.metrics import check_samples, frequent_adapter, measure
 from pointsman.evaluation.plots import confusion_png
 from pointsman.evaluation.report import report_html
+from pointsman.evaluation.result import ROLES, Evaluation, Prediction, Seconds
 from pointsman.evaluation.worth import Role
 from pointsman.files import write_bytes, write_json, write_text
 from pointsman.images import image_size

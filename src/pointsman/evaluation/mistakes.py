@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from pointsman.evaluation.metrics import Prediction
+from pointsman.evaluation.result import Prediction
 
 Kind = Literal[
     "routed wrong", "out of scope, routed", "routed right, answered wrong", "abstained in scope"

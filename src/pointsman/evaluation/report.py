@@ -8,19 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pointsman.evaluation import plots
-from pointsman.evaluation.metrics import (
-    ROLES,
-    Evaluation,
-    Group,
-    Prediction,
-    bins,
-    curve,
-    group_by,
-    percent,
-)
+from pointsman.evaluation.metrics import bins, curve, group_by
 from pointsman.evaluation.mistakes import Mistake, worst
 from pointsman.evaluation.overlay import overlay_jpeg
 from pointsman.evaluation.pages import Picture, data_address, png, render
+from pointsman.evaluation.result import ROLES, Evaluation, Group, Prediction, percent
 from pointsman.evaluation.worth import ALTERNATIVES, Interval, Role, mean_interval
 from pointsman.images import load_image
 from pointsman.routing.depth_plot import depth_png
