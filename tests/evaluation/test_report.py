@@ -185,7 +185,7 @@ def test_every_part_may_be_missing(router: Router, tmp_path: Path) -> None:
     ):
         found = page(router, predictions, tmp_path / str(number))
         assert "Routing, measured" in found.text
-        assert "Who answers how well" not in found.text
+        assert "Right answers" not in found.text
     assert "no image" in found.text
     assert "the base answered, calendar should have" in found.text
     assert "None on these samples." in page(router, [inside], tmp_path / "again").text

@@ -25,7 +25,7 @@ def time_requests(
     """Seconds from a request to its whole answer, nothing else being asked meanwhile.
 
     Each role is asked about a prompt in turn; which goes first changes from prompt to prompt. A
-    pixel in the corner tells what they are shown apart: nobody finds an image, or a conversation,
+    pixel in the corner tells what they are shown apart: no role finds an image, or a conversation,
     that the engine still remembers of another. The first prompt is also asked once beforehand,
     for what a first call alone has to do.
 

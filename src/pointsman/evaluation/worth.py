@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, bootstrap
 
 Role = Literal["routed", "oracle", "base", "wrong", "frequent", "multitask"]
-"""Who answers: the adapter routed to (abstained: the base), the sample's own adapter, the base, the
-adapter of the next label; to find what routing is worth also the most frequent adapter, and one
+"""Answers by the adapter routed to (abstained: the base), the sample's own adapter, the base, or
+the adapter of the next label; to find what routing is worth also the most frequent adapter, and one
 that was trained on everything."""
 Verdict = Literal["pays", "loses", "not shown"]
 ALTERNATIVES: tuple[Role, ...] = ("routed", "oracle", "frequent", "multitask", "base")
@@ -164,7 +164,7 @@ def measure_worth(
     """Compares the ways to have the same requests answered.
 
     Args:
-        hits: whether each request was answered right, by who answered; ``routed``, ``oracle``,
+        hits: whether each request was answered right, by role; ``routed``, ``oracle``,
             ``frequent`` and ``base`` are needed.
         pictures: what each request is about.
         seconds: of the same requests each, some or all of them, one at a time; may be empty.

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from pointsman.errors import ConfigError, MismatchError, SampleError
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
+from pointsman.progress import Progress
 from pointsman.routing.extend_head import Samples, extended_head
 from pointsman.routing.feature_store import Features, check_finite, read_features
 from pointsman.routing.fit_calibration import calibrate
@@ -49,6 +50,7 @@ def extend_router(
     *,
     replay: str | Path | Features | None = None,
     coverage: float | None = None,
+    progress: Progress | None = None,
 ) -> Router:
     """Appends one or more adapters to a router, from as few as 10 samples of each.
 
@@ -65,13 +67,15 @@ def extend_router(
             ``features`` has none of them.
         coverage: share of validation samples in scope that is not abstained on; by default the
             router's.
+        progress: called with (folds of cross-validation done, folds in all).
 
     Returns:
         The extended router; ``training["extended"][-1]["changes"]`` has a ``Change`` of each
         adapter.
 
     Raises:
-        ArtefactError: ``out`` holds something else, or cannot be written.
+        ArtefactError: no complete router or features, or ``out`` holds something else or cannot be
+            written.
         MismatchError: features of another base or place, or labels that are renamed or reordered,
             or a router of other labels in ``out``.
         ConfigError: no replay where one is needed, one where none is, or an impossible coverage.
@@ -90,7 +94,7 @@ def extend_router(
     new, train, val = _gathered(router, labels, features, replay)
     grown = _grown(router, labels, train, new, val)
     judged = val.joined(new)
-    evidence = _evidence(router, grown, train, new, val)
+    evidence = _evidence(router, grown, train, new, val, progress or (lambda done, total: None))
     calibration = calibrate(
         evidence,
         judged.labels,
@@ -247,7 +251,12 @@ def _extended_prior(log_prior: tuple[float, ...], labels: int) -> tuple[float, .
 
 
 def _evidence(
-    router: Router, grown: Router, train: Samples, new: Samples, val: Samples
+    router: Router,
+    grown: Router,
+    train: Samples,
+    new: Samples,
+    val: Samples,
+    progress: Progress,
 ) -> Evidence:
     """On validation and new samples, each of the new ones by a router that was grown without it."""
     with torch.inference_mode():
@@ -258,11 +267,13 @@ def _evidence(
     for label in set(new.labels.tolist()):
         rows = new.labels == label
         folds[rows] = torch.arange(int(rows.sum())) % FOLDS
-    for fold in sorted(set(folds.tolist())):
+    numbers = sorted(set(folds.tolist()))
+    for done, fold in enumerate(numbers, 1):
         held = folds == fold
         without = _grown(router, grown.labels, train, new.where(~held), val, grown.scorer.parts)
         with torch.inference_mode():
             logits[held], scores[held] = without.read(new.features[held])
+        progress(done, len(numbers))
     return Evidence(torch.cat([known.logits, logits]), torch.cat([known.scores, scores]))
 
 
