@@ -28,7 +28,7 @@ from pointsman.adapters.load import load_base_with_loras
 from pointsman.adapters.train import AdapterSettings, train_adapter
 from pointsman.cli.console import progress, quiet_libraries
 from pointsman.data.dataset import read_samples_of
-from pointsman.evaluation.metrics import is_hit
+from pointsman.evaluation.result import is_hit
 from pointsman.files import read_object, read_tensors
 from pointsman.models.base import Base, load_base
 from pointsman.pocket import pocket_folder

@@ -39,7 +39,7 @@ from pointsman.cli.console import progress, quiet_libraries
 from pointsman.data.dataset import read_samples_of
 from pointsman.engine.engine import Engine
 from pointsman.evaluation.evaluate import Evaluation, evaluate
-from pointsman.evaluation.metrics import Prediction, is_hit
+from pointsman.evaluation.result import Prediction, is_hit
 from pointsman.files import write_text
 from pointsman.pocket import pocket_folder
 from pointsman.sample import Box, RoutingSample, load_prompt, to_jsonl

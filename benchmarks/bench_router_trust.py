@@ -20,7 +20,8 @@ from pointsman.data.dataset import read_samples_of
 from pointsman.engine.engine import Engine
 from pointsman.evaluation.curves import rejected_at
 from pointsman.evaluation.evaluate import Evaluation, evaluate
-from pointsman.evaluation.metrics import Prediction, curve
+from pointsman.evaluation.metrics import curve
+from pointsman.evaluation.result import Prediction
 from pointsman.pocket import pocket_folder
 from pointsman.project import FILE_NAME, load_project
 

@@ -54,14 +54,21 @@ def routed_part(
     following = iter(images)
     pairs = [(turn, tuple(islice(following, turn.places))) for turn in turns]
     seen = [(turn, shown) for turn, shown in pairs if turn.role != "assistant"]
-    if history == "conversation":
-        return tuple(turn for turn, _ in seen), tuple(image for _, own in seen for image in own)
+    if history == "last-user":
+        seen = [_last_user_turn(seen)]
+    return tuple(turn for turn, _ in seen), tuple(image for _, own in seen for image in own)
+
+
+def _last_user_turn(
+    seen: Sequence[tuple[Turn, tuple[Shown, ...]]],
+) -> tuple[Turn, tuple[Shown, ...]]:
+    """The user's last turn with its images, else with the image shown last before it."""
     last = max(at for at, (turn, _) in enumerate(seen) if turn.role == "user")
     turn, own = seen[last]
     before = [image for _, shown in seen[:last] for image in shown]
     if own or not before:
-        return (turn,), own
-    return (replace(turn, parts=(None, *turn.parts)),), (before[-1],)
+        return turn, own
+    return replace(turn, parts=(None, *turn.parts)), (before[-1],)
 
 
 def check_places(turns: Sequence[Turn], images: int) -> None:

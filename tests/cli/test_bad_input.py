@@ -287,7 +287,7 @@ def test_a_router_for_another_base(tiny_project: Project, tmp_path: Path) -> Non
     other = make_base(tmp_path / "other", seed=9)
     config = write_config(tmp_path / "pointsman.toml", tiny_project, base=str(other))
     line = refused("route", shot(tmp_path), "x", "--config", config)
-    assert f"the router's base ({tiny_project.base}) and the base at hand ({other}) differ" in line
+    assert f"the router's base ({tiny_project.base}) and the base in use ({other}) differ" in line
     assert "use that base, or preprocess and train a router on this one" in line
 
 

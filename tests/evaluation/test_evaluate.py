@@ -16,8 +16,9 @@ from pointsman.engine.answer import Answer
 from pointsman.engine.engine import Engine
 from pointsman.errors import ConfigError, ImageError, LabelError, MismatchError, SampleError
 from pointsman.evaluation.evaluate import Evaluation, Prediction, evaluate, measure, save
-from pointsman.evaluation.metrics import Task, frequent_adapter
+from pointsman.evaluation.metrics import frequent_adapter
 from pointsman.evaluation.plots import confusion_png
+from pointsman.evaluation.result import Task
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
 from pointsman.models.base import load_base
 from pointsman.routing.model_selection import select_features
@@ -202,7 +203,7 @@ def test_task_is_the_share_of_clicks_inside_by_who_answers(predictions):
     assert groups["far"].task is None
     shown = measure(LABELS, answered, by=["stratum"]).tables()
     tables = {title: rows for title, _, rows in shown}
-    assert ("plain", 2, "100.0%", "100.0%", "100.0%", "50.0%", "0.0%") in tables["by stratum"]
+    assert ("plain", 2, "100.0%", "2", "100.0%", "100.0%", "50.0%", "0.0%") in tables["by stratum"]
 
 
 def test_a_single_adapter_has_no_wrong_one(predictions):

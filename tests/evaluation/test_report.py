@@ -14,9 +14,10 @@ from PIL import Image
 from pointsman.conversation import user_turn
 from pointsman.engine.answer import Answer
 from pointsman.evaluation.evaluate import save
-from pointsman.evaluation.metrics import Prediction, measure
+from pointsman.evaluation.metrics import measure
 from pointsman.evaluation.mistakes import worst
 from pointsman.evaluation.report import SHOWN_MISTAKES
+from pointsman.evaluation.result import Prediction
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
 from pointsman.routing.route import Route
 from pointsman.routing.router import Router
@@ -184,7 +185,7 @@ def test_every_part_may_be_missing(router: Router, tmp_path: Path) -> None:
     ):
         found = page(router, predictions, tmp_path / str(number))
         assert "Routing, measured" in found.text
-        assert "Who answers how well" not in found.text
+        assert "Right answers" not in found.text
     assert "no image" in found.text
     assert "the base answered, calendar should have" in found.text
     assert "None on these samples." in page(router, [inside], tmp_path / "again").text

@@ -233,16 +233,12 @@ def _check_balance(run: _Check, items: list[_Item], labels: LabelMap) -> None:
     counts = {split: Counter[str | None]() for split in SPLITS}
     for item in items:
         counts[item.split][item.sample.adapter] += item.sample.in_scope
+    filled = {item.split for item in items}
     for split in SPLITS:
-        file = str(run.path / f"{split}.jsonl")
-        if not any(item.split == split for item in items):
-            level = run.error if split == "train" else run.warning
-            level("missing-class", file, "holds no samples")
-            continue
-        for name in labels:
-            if not counts[split][name]:
-                level = run.error if split == "train" else run.warning
-                level("missing-class", file, f"holds no sample of {name}")
+        level = run.error if split == "train" else run.warning
+        missing = [f"sample of {name}" for name in labels if not counts[split][name]]
+        for what in missing if split in filled else ["samples"]:
+            level("missing-class", str(run.path / f"{split}.jsonl"), f"holds no {what}")
     train = {name: counts["train"][name] for name in labels if counts["train"][name]}
     if train and max(train.values()) > MAX_RATIO * min(train.values()):
         most, least = max(train, key=train.__getitem__), min(train, key=train.__getitem__)

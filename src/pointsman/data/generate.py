@@ -278,7 +278,7 @@ def _write(
     resumed = marker.exists()
     write_bytes(marker, b"")
     store_images(sources, kept, out, progress)
-    if resumed:  # an interrupted run with other options may have left images that nobody names
+    if resumed:  # an interrupted run with other options may have left images that no sample names
         names = {picture.name for entry in kept for picture in entry.pictures}
         for file in (out / IMAGES).glob("*"):
             if _OUR_IMAGE.fullmatch(file.name) and file.name not in names:

@@ -205,7 +205,7 @@ def _hub(path: str, folder: Path, saved: bool = False) -> Iterator[tuple[str, An
         ) from None
     splits = found if isinstance(found, dict) else {"": found}
     for name, rows in splits.items():
-        # Arrow tables leave images encoded: their bytes are copied, never written anew.
+        # Arrow tables leave images encoded: their bytes are copied, never encoded again.
         batches = rows.with_format("arrow").iter(batch_size=_BATCH)
         for where, record in _rows(batches, f"{path}/{name}" if name else path):
             yield where, record, folder

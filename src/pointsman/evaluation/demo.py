@@ -1,6 +1,5 @@
 """The demo: shipped screenshots of real web widgets, routed and answered by the pocket model."""
 
-import html
 import io
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +15,9 @@ from PIL import Image
 from pointsman.conversation import make_prompt
 from pointsman.engine.answer import Answer
 from pointsman.engine.engine import Engine
-from pointsman.evaluation.metrics import is_hit
 from pointsman.evaluation.overlay import draw_overlay
+from pointsman.evaluation.pages import render
+from pointsman.evaluation.result import is_hit
 from pointsman.files import write_bytes, write_text
 from pointsman.images import load_image
 from pointsman.pocket import pocket_folder
@@ -29,6 +29,8 @@ from pointsman.sample import RoutingSample, read_samples
 
 @dataclass(frozen=True)
 class DemoRow:
+    """A screenshot, its answer and what the table says of them."""
+
     sample: RoutingSample
     answer: Answer
     picture: str
@@ -43,9 +45,28 @@ class DemoRow:
         """Whether click and typed text are right; None where there is no box to hit."""
         return None if self.sample.bbox is None else is_hit(self.answer, self.sample)
 
+    @property
+    def route(self) -> Route:
+        assert self.answer.route is not None
+        return self.answer.route
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """One for each of ``DemoResult.COLUMNS``."""
+        return (
+            self.sample.instruction,
+            str(self.route.label),
+            self.answer.adapter or "(abstained)",
+            f"{self.route.confidence:.3f}",
+            _actions(self.answer),
+            {True: "yes", False: "no", None: "-"}[self.hit],
+        )
+
 
 @dataclass(frozen=True)
 class DemoResult:
+    """What came of the shipped screenshots."""
+
     entries: list[DemoRow]
 
     COLUMNS: ClassVar[tuple[str, ...]] = (
@@ -58,7 +79,7 @@ class DemoResult:
     )
 
     def rows(self) -> list[tuple[str, ...]]:
-        return [_cells(entry) for entry in self.entries]
+        return [entry.cells for entry in self.entries]
 
     def summary(self) -> str:
         hits = [entry.hit for entry in self.entries if entry.hit is not None]
@@ -74,9 +95,9 @@ class DemoResult:
                 "instruction": entry.sample.instruction,
                 "image": entry.picture,
                 "expected": entry.sample.adapter,
-                "label": _route(entry).label,
+                "label": entry.route.label,
                 "adapter": entry.answer.adapter,
-                "probabilities": _route(entry).probabilities,
+                "probabilities": entry.route.probabilities,
                 "actions": entry.answer.actions,
                 "point": entry.answer.point,
                 "typed": entry.answer.typed,
@@ -87,7 +108,14 @@ class DemoResult:
 
 
 def run_demo(out: str | Path, progress: Progress | None = None) -> DemoResult:
-    """Answers the shipped screenshots and writes overlays and ``index.html`` to ``out``."""
+    """Answers the shipped screenshots and writes overlays and ``index.html`` to ``out``.
+
+    Args:
+        progress: called with (screenshots answered, screenshots in all).
+
+    Raises:
+        ArtefactError: ``out`` cannot be written.
+    """
     out = Path(out)
     entries = []
     with demo_samples() as samples, Engine.pocket() as engine:
@@ -101,7 +129,8 @@ def run_demo(out: str | Path, progress: Progress | None = None) -> DemoResult:
                 progress(number, len(samples))
     result = DemoResult(entries)
     write_bytes(out / "overview.png", _overview(out, entries))
-    write_text(out / "index.html", _page(result))
+    page = render("demo.html.j2", summary=result.summary(), entries=entries)
+    write_text(out / "index.html", page)
     return result
 
 
@@ -130,10 +159,10 @@ def _overview(out: Path, entries: Sequence[DemoRow]) -> bytes:
     for axes, entry in zip(figure.subplots(2, 3).flat, shown, strict=False):
         with Image.open(out / entry.picture) as picture:
             axes.imshow(picture)
-        decision = _route(entry)
-        who = entry.answer.adapter or "abstained"
+        decision = entry.route
+        answered_by = entry.answer.adapter or "abstained"
         instruction = textwrap.shorten(entry.sample.instruction, 48)
-        axes.set_title(f"{instruction}\n→ {who} ({decision.confidence:.2f})", fontsize=11)
+        axes.set_title(f"{instruction}\n→ {answered_by} ({decision.confidence:.2f})", fontsize=11)
         axes.set_xticks([])
         axes.set_yticks([])
     buffer = io.BytesIO()
@@ -141,63 +170,12 @@ def _overview(out: Path, entries: Sequence[DemoRow]) -> bytes:
     return buffer.getvalue()
 
 
-def _route(entry: DemoRow) -> Route:
-    assert entry.answer.route is not None
-    return entry.answer.route
-
-
-def _cells(entry: DemoRow) -> tuple[str, ...]:
-    decision = _route(entry)
-    right = {True: "yes", False: "no", None: "-"}[entry.hit]
-    return (
-        entry.sample.instruction,
-        str(decision.label),
-        entry.answer.adapter or "(abstained)",
-        f"{decision.confidence:.3f}",
-        _short(entry.answer),
-        right,
-    )
-
-
-def _short(answer: Answer) -> str:
+def _actions(answer: Answer) -> str:
     if not answer.actions:
         return textwrap.shorten(answer.text, 40)
-    return ", ".join(map(_shown, answer.actions))
+    return ", ".join(map(_action, answer.actions))
 
 
-def _shown(action: Mapping[str, Any]) -> str:
+def _action(action: Mapping[str, Any]) -> str:
     values = [str(value) for key, value in action.items() if key != "action"]
     return " ".join([str(action.get("action")), *values])
-
-
-def _page(result: DemoResult) -> str:
-    cards = "\n".join(_card(entry) for entry in result.entries)
-    return f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Pointsman demo</title>
-<style>
-body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 1200px; color: #1f2937;
-  padding: 0 1rem }}
-main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(360px, 1fr)); gap: 1.2rem }}
-figure {{ margin: 0; border: 1px solid #d1d5db; border-radius: 8px; overflow: hidden }}
-img {{ width: 100%; display: block; border-bottom: 1px solid #d1d5db }}
-figcaption {{ padding: .7rem .9rem }}
-b {{ font-weight: 600 }} code {{ font-size: 12.5px; color: #4b5563; overflow-wrap: anywhere }}
-.yes {{ color: #15803d }} .no {{ color: #b91c1c }}
-</style>
-<h1>Pointsman demo</h1>
-<p>Screenshots of real web widgets, routed and answered by the embedded pocket model.
-Green box: the right target. Cross: the click. <b>{html.escape(result.summary())}.</b></p>
-<main>
-{cards}
-</main></html>
-"""
-
-
-def _card(entry: DemoRow) -> str:
-    instruction, label, adapter, probability, actions, right = map(html.escape, _cells(entry))
-    route_class = "yes" if entry.right_route else "no"
-    hit = "" if right == "-" else f' · <span class="{right}">right: {right}</span>'
-    return f"""<figure><img src="{entry.picture}" alt="screenshot with the click">
-<figcaption><b>{instruction}</b><br>
-label {label} → <span class="{route_class}">{adapter}</span> ({probability}){hit}<br>
-<code>{actions}</code></figcaption></figure>"""

@@ -14,17 +14,10 @@ from pointsman.engine.answer import Answer
 from pointsman.engine.engine import Engine
 from pointsman.errors import ConfigError
 from pointsman.evaluation.latency import time_requests
-from pointsman.evaluation.metrics import (
-    ROLES,
-    Evaluation,
-    Prediction,
-    Seconds,
-    check_samples,
-    frequent_adapter,
-    measure,
-)
+from pointsman.evaluation.metrics import check_samples, frequent_adapter, measure
 from pointsman.evaluation.plots import confusion_png
 from pointsman.evaluation.report import report_html
+from pointsman.evaluation.result import ROLES, Evaluation, Prediction, Seconds
 from pointsman.evaluation.worth import Role
 from pointsman.files import write_bytes, write_json, write_text
 from pointsman.images import image_size
@@ -39,7 +32,7 @@ __all__ = ["Evaluation", "Prediction", "evaluate", "measure", "save"]
 TIMED = 24
 """Requests that are timed at most, spread evenly over the samples"""
 Job = tuple[int, str | None]
-"""A sample's row and who is to answer it; None is the base."""
+"""A sample's row and the adapter that is to answer it; None is the base."""
 RouteBatch = Callable[[Sequence[Prompt]], list[Route]]
 
 
@@ -72,7 +65,7 @@ def evaluate(
         progress: called with (done, in all), where each route and each answer counts as one.
 
     Raises:
-        ConfigError: a field that no sample has, a batch size below 1, or ``worth`` where nobody
+        ConfigError: a field that no sample has, a batch size below 1, or ``worth`` where nothing
             can answer.
         SampleError: no samples, one without a label, or an image that cannot be used.
         LabelError: a sample's label that is out of range.
@@ -82,28 +75,27 @@ def evaluate(
         raise ConfigError(f"batch_size {batch_size}: give at least 1")
     labels = router.labels
     check_samples(samples, labels, by)
-    answerer = router if task and isinstance(router, Engine) else None
-    asked = [row for row, sample in enumerate(samples) if answerer and _is_clickable(sample)]
+    engine = router if task and isinstance(router, Engine) else None
+    asked = [] if engine is None else [row for row, s in enumerate(samples) if _is_clickable(s)]
     others: dict[Role, str | None] = {}
     if worth or multitask:
-        others = _others(answerer, samples, asked, multitask)
-    number = min(TIMED, len(asked)) if others else 0
-    timed = [asked[n * len(asked) // number] for n in range(number)]
+        others = _others(engine, samples, asked, multitask)
+    timed = _spread(asked, TIMED) if others else []
     roles = len(ROLES) - (len(labels) == 1) + len(others)
     # All but the wrong adapter are timed, which there may not be.
-    total = len(samples) + roles * len(asked) + (3 + len(others)) * number
+    total = len(samples) + roles * len(asked) + (3 + len(others)) * len(timed)
     run = _Run(samples, batch_size, progress, total, router.reads_images)
     started = time.perf_counter()
     routes = _routes(run, router.route_batch)
     seconds = Seconds(time.perf_counter() - started, None)
     answers: dict[int, dict[Role, Answer]] = {}
     latency: dict[Role, list[float]] = {}
-    if answerer and asked:
-        who = {row: _who(samples[row], routes[row], labels) | others for row in asked}
+    if engine is not None and asked:
+        answered_by = {row: _roles(samples[row], routes[row], labels) | others for row in asked}
         started = time.perf_counter()
-        answers = _answers(run, answerer, _jobs(who), max_new_tokens)
+        answers = _answers(run, engine, _jobs(answered_by), max_new_tokens)
         seconds = replace(seconds, task=time.perf_counter() - started)
-        latency = _latency(run, answerer, who, timed, max_new_tokens)
+        latency = _latency(run, engine, answered_by, timed, max_new_tokens)
     predictions = [
         Prediction(sample, routes[row], answers.get(row, {})) for row, sample in enumerate(samples)
     ]
@@ -143,7 +135,7 @@ class _Run:
         self.sizes = [_size(sample, images) for sample in samples]
 
     def batches(self, jobs: Iterable[Job]) -> Iterator[list[Job]]:
-        """Jobs by who answers, then by size: a batch shares its adapter and is padded little."""
+        """Jobs by adapter, then by size: a batch shares its adapter and is padded little."""
         order = sorted(jobs, key=lambda job: (job[1] or "", self.sizes[job[0]], job[0]))
         for start in range(0, len(order), self.batch_size):
             yield order[start : start + self.batch_size]
@@ -167,23 +159,23 @@ def _routes(run: _Run, route_batch: RouteBatch) -> dict[int, Route]:
     return routes
 
 
-def _who(sample: RoutingSample, decision: Route, labels: LabelMap) -> dict[Role, str | None]:
-    """Whom each role asks about a sample; None is the base."""
+def _roles(sample: RoutingSample, decision: Route, labels: LabelMap) -> dict[Role, str | None]:
+    """The adapter of each role for a sample; None is the base."""
     right = labels.label(str(sample.adapter))
-    who: dict[Role, str | None] = {
+    answered_by: dict[Role, str | None] = {
         "routed": decision.adapter,
         "oracle": labels.names[right],
         "base": None,
     }
     if len(labels) > 1:
-        who["wrong"] = labels.names[(right + 1) % len(labels)]
-    return who
+        answered_by["wrong"] = labels.names[(right + 1) % len(labels)]
+    return answered_by
 
 
-def _jobs(who: Mapping[int, Mapping[Role, str | None]]) -> dict[Job, list[Role]]:
-    """Who has to answer which sample, and the roles that the answer is for."""
+def _jobs(answered_by: Mapping[int, Mapping[Role, str | None]]) -> dict[Job, list[Role]]:
+    """Which adapter has to answer which sample, and the roles that the answer is for."""
     jobs: dict[Job, list[Role]] = {}
-    for row, asked in who.items():
+    for row, asked in answered_by.items():
         for role, adapter in asked.items():
             jobs.setdefault((row, adapter), []).append(role)
     return jobs
@@ -195,7 +187,7 @@ def _others(
     asked: Sequence[int],
     multitask: str | None,
 ) -> dict[Role, str | None]:
-    """Whom else to ask about every sample, to find what routing is worth."""
+    """Further roles that answer every sample, to find what routing is worth."""
     if engine is None or not asked:
         raise ConfigError(
             "what routing is worth shows in answers: give an engine with adapters, leave task on "
@@ -213,15 +205,15 @@ def _others(
 def _latency(
     run: _Run,
     engine: Engine,
-    who: Mapping[int, Mapping[Role, str | None]],
+    answered_by: Mapping[int, Mapping[Role, str | None]],
     rows: Sequence[int],
     max_new_tokens: int | None,
 ) -> dict[Role, list[float]]:
     """Seconds by role, of the same rows each; nothing if there are none."""
     if not rows:
         return {}
-    roles: list[Role] = [role for role in who[rows[0]] if role != "wrong"]
-    named = {role: [who[row][role] for row in rows] for role in roles}
+    roles: list[Role] = [role for role in answered_by[rows[0]] if role != "wrong"]
+    named = {role: [answered_by[row][role] for row in rows] for role in roles}
     prompts = run.prompts([(row, None) for row in rows])
     return time_requests(engine, prompts, named, max_new_tokens, lambda: run.finished(1))
 
@@ -241,6 +233,12 @@ def _answers(
             answers.setdefault(job[0], {}).update(dict.fromkeys(jobs[job], answer))
         run.finished(sum(len(jobs[job]) for job in batch))
     return answers
+
+
+def _spread(rows: Sequence[int], most: int) -> list[int]:
+    """At most so many rows, spread evenly."""
+    number = min(most, len(rows))
+    return [rows[n * len(rows) // number] for n in range(number)]
 
 
 def _is_clickable(sample: RoutingSample) -> bool:

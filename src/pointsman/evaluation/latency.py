@@ -1,4 +1,4 @@
-"""Latency: the same requests, one at a time, by each who could answer them."""
+"""Latency: the same requests, one at a time, by each adapter that could answer them."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,28 +19,29 @@ _MARKS = count(1)
 def time_requests(
     engine: Engine,
     prompts: Sequence[Prompt],
-    who: Mapping[Role, Sequence[str | None]],
+    answered_by: Mapping[Role, Sequence[str | None]],
     max_new_tokens: int | None,
     done: Callable[[], None] = lambda: None,
 ) -> dict[Role, list[float]]:
     """Seconds from a request to its whole answer, nothing else being asked meanwhile.
 
-    Each role is asked about a prompt in turn, who goes first changing from prompt to prompt. A
-    pixel in the corner tells what they are shown apart: nobody finds an image, or a conversation,
+    Each role is asked about a prompt in turn; which goes first changes from prompt to prompt. A
+    pixel in the corner tells what they are shown apart: no role finds an image, or a conversation,
     that the engine still remembers of another. The first prompt is also asked once beforehand,
     for what a first call alone has to do.
 
     Args:
-        who: whom each role names for each prompt (None: the base); ``routed`` is routed anew.
+        answered_by: the adapter of each role for each prompt (None: the base); ``routed`` is routed
+            again.
         done: called after each request that was timed.
     """
-    roles = list(who)
+    roles = list(answered_by)
     seconds: dict[Role, list[float]] = {role: [] for role in roles}
 
     def ask(row: int, place: int) -> float:
         role = roles[place]
         prompt = _marked(prompts[row], next(_MARKS))
-        adapter = ROUTED if role == "routed" else who[role][row] or BASE
+        adapter = ROUTED if role == "routed" else answered_by[role][row] or BASE
         started = time.perf_counter()
         engine.submit(prompt, adapter=adapter, max_new_tokens=max_new_tokens).result()
         return time.perf_counter() - started

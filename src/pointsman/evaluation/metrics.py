@@ -3,184 +3,29 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from statistics import fmean
-from typing import Any
 
 import torch
 from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
 
-from pointsman.engine.answer import Answer, parse_actions, typed_text
 from pointsman.errors import ConfigError, MismatchError, SampleError
 from pointsman.evaluation.curves import Reliability, RiskCoverage, reliability, risk_coverage
+from pointsman.evaluation.result import (
+    Evaluation,
+    Group,
+    InScope,
+    OutOfScope,
+    Prediction,
+    Seconds,
+    Task,
+)
 from pointsman.evaluation.worth import Role, Worth, measure_worth
 from pointsman.labels import LabelMap
-from pointsman.routing.route import Route
-from pointsman.sample import RoutingSample, is_inside
+from pointsman.sample import RoutingSample
 
-ROLES: tuple[Role, ...] = ("routed", "oracle", "base", "wrong")
-"""Who always answers; ``wrong`` needs more than one adapter."""
-Table = tuple[str, Sequence[str], Sequence[Sequence[object]]]
-"""Title, columns, rows."""
 NO_ADAPTER = "(out of scope)"
 NO_VALUE = "(none)"
 """Group of the samples that lack a field."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What came of one sample."""
-
-    sample: RoutingSample
-    route: Route
-    answers: Mapping[Role, Answer] = field(default_factory=dict)
-    """Empty if nobody was asked to answer."""
-
-    @property
-    def label(self) -> int:
-        """The most probable label, abstained or not."""
-        probabilities = list(self.route.probabilities.values())
-        return probabilities.index(max(probabilities))
-
-    @property
-    def adapter(self) -> str:
-        """The most probable adapter, abstained or not."""
-        return list(self.route.probabilities)[self.label]
-
-    @property
-    def correct(self) -> bool:
-        """In scope: the most probable label is right. Out of scope: the router abstained."""
-        return self.label == self.sample.label if self.sample.in_scope else self.route.abstained
-
-    def hit(self, role: Role) -> bool:
-        return is_hit(self.answers[role], self.sample)
-
-
-@dataclass(frozen=True)
-class InScope:
-    """Samples of some adapter. All but ``abstained`` takes the most probable label."""
-
-    n: int
-    accuracy: float
-    macro_f1: float
-    """Mean over the labels that the samples have."""
-    ece: float
-    aurc: float
-    """Area under the risk-coverage curve: how well confidence tells right from wrong"""
-    abstained: float
-    """Share of samples."""
-
-
-@dataclass(frozen=True)
-class OutOfScope:
-    """Samples of no adapter."""
-
-    n: int
-    auroc: float | None
-    """Of the router's score, low for such a sample; None if there are none in scope."""
-    rejected: float
-    """Share on which the router abstained."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """Share of answers that are hits, by who answers."""
-
-    n: int
-    routed: float
-    oracle: float
-    base: float
-    wrong: float | None
-    """None with a single adapter."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """Samples with one value of a field."""
-
-    n: int
-    accuracy: float
-    """Share that is ``Prediction.correct``."""
-    task: Task | None
-    """None if nobody answered."""
-
-
-@dataclass(frozen=True)
-class Seconds:
-    """Wall-clock time, loading of images included."""
-
-    route: float
-    task: float | None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Everything measured; a part that the samples do not allow is None."""
-
-    labels: LabelMap
-    in_scope: InScope | None
-    by: dict[str, dict[str, Group]]
-    """Field, then value."""
-    out_of_scope: OutOfScope | None
-    task: Task | None
-    worth: Worth | None
-    """None unless it was asked for"""
-    confusion: list[list[int]]
-    """Counts. A row for each true label, and one for out of scope if there are such samples; a
-    column for each label routed to, and one for abstained."""
-    seconds: Seconds | None
-    predictions: tuple[Prediction, ...]
-    """In the order of the samples."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything but the predictions, as JSON values."""
-        return {
-            "labels": list(self.labels),
-            "in_scope": _plain(self.in_scope),
-            "by": {
-                name: {value: asdict(group) for value, group in groups.items()}
-                for name, groups in self.by.items()
-            },
-            "out_of_scope": _plain(self.out_of_scope),
-            "task": _plain(self.task),
-            "worth": self.worth.to_json() if self.worth else None,
-            "confusion": self.confusion,
-            "seconds": _plain(self.seconds),
-        }
-
-    def tables(self) -> list[Table]:
-        """The same for people: a table for each part that there is."""
-        tables: list[Table] = []
-        columns: tuple[str, ...]
-        if part := self.in_scope:
-            columns = ("samples", "accuracy", "macro-F1", "ECE", "AURC", "abstained")
-            figures = (part.macro_f1, part.ece, part.aurc)
-            scores = (_percent(part.accuracy), *map(_decimal, figures))
-            tables.append(("in scope", columns, [(part.n, *scores, _percent(part.abstained))]))
-        if outside := self.out_of_scope:
-            scored = (outside.n, _decimal(outside.auroc), _percent(outside.rejected))
-            tables.append(("out of scope", ("samples", "AUROC", "rejected"), [scored]))
-        if task := self.task:
-            columns = ("samples", "routed", "oracle", "base", "wrong adapter")
-            tables.append(("answers right", columns, [(task.n, *_shares(task, task))]))
-        if worth := self.worth:
-            columns = ("who answers", "right", "routing adds", "seconds", "routed over it, time")
-            tables.append((f"worth on {worth.n} requests", columns, worth.rows()))
-        for name, groups in self.by.items():
-            heads = (name, "samples", "accuracy", *(ROLES if self.task else ()))
-            rows = [
-                (value, group.n, _percent(group.accuracy), *_shares(group.task, self.task))
-                for value, group in groups.items()
-            ]
-            tables.append((f"by {name}", heads, rows))
-        return tables
-
-
-def is_hit(answer: Answer, sample: RoutingSample) -> bool:
-    """Whether an answer clicks inside the bbox or on its edge, and types what the sample's does."""
-    if sample.bbox is None or not is_inside(answer.point, sample.bbox):
-        return False
-    return answer.typed == typed_text(parse_actions(sample.answer or ""))
 
 
 def measure(
@@ -191,7 +36,7 @@ def measure(
     seconds: Seconds | None = None,
     latency: Mapping[Role, Sequence[float]] | None = None,
 ) -> Evaluation:
-    """Metrics of predictions, whoever made them (the model at hand, or stored features).
+    """Metrics of predictions, whatever made them (a loaded model, or stored features).
 
     Args:
         labels: of the router that made the routes.
@@ -351,22 +196,3 @@ def _confusion(predictions: Sequence[Prediction], labels: LabelMap) -> list[list
     routed = [last if p.route.abstained else p.route.label for p in predictions]
     matrix: list[list[int]] = confusion_matrix(truth, routed, labels=range(last + 1)).tolist()
     return matrix if last in truth else matrix[:last]
-
-
-def _plain(part: Any) -> dict[str, Any] | None:
-    return None if part is None else asdict(part)
-
-
-def _shares(task: Task | None, of_all: Task | None) -> list[str]:
-    """A share for each role; dashes where only others were answered, nothing if nobody was."""
-    if of_all is None:
-        return []
-    return [_percent(getattr(task, role) if task else None) for role in ROLES]
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}"
-
-
-def _decimal(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

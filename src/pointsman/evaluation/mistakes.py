@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from pointsman.evaluation.metrics import Prediction
+from pointsman.evaluation.result import Prediction
 
 Kind = Literal[
     "routed wrong", "out of scope, routed", "routed right, answered wrong", "abstained in scope"
@@ -14,12 +14,14 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Mistake:
+    """A prediction that went wrong, and how."""
+
     kind: Kind
     prediction: Prediction
 
     @property
-    def told(self) -> str:
-        """Who answered, and who should have."""
+    def description(self) -> str:
+        """What answered, and what should have."""
         right = self.prediction.sample.adapter
         went = self.prediction.route.adapter or "the base"
         if self.kind == "routed right, answered wrong":

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, bootstrap
 
 Role = Literal["routed", "oracle", "base", "wrong", "frequent", "multitask"]
-"""Who answers: the adapter routed to (abstained: the base), the sample's own adapter, the base, the
-adapter of the next label; to find what routing is worth also the most frequent adapter, and one
+"""Answers by the adapter routed to (abstained: the base), the sample's own adapter, the base, or
+the adapter of the next label; to find what routing is worth also the most frequent adapter, and one
 that was trained on everything."""
 Verdict = Literal["pays", "loses", "not shown"]
 ALTERNATIVES: tuple[Role, ...] = ("routed", "oracle", "frequent", "multitask", "base")
@@ -88,7 +88,7 @@ class Worth:
     @property
     def sentence(self) -> str:
         """The verdict for people, with the figures that it rests on."""
-        return f"{self.title}: {self.grounds}"
+        return f"{self.title}: {self.evidence}"
 
     @property
     def title(self) -> str:
@@ -96,7 +96,7 @@ class Worth:
         return _TITLES[self.verdict]
 
     @property
-    def grounds(self) -> str:
+    def evidence(self) -> str:
         """The figures that the verdict rests on."""
         routed, rival = self.ways["routed"], self.ways[self.rival]
         assert rival.gain is not None
@@ -127,7 +127,7 @@ class Worth:
         }
 
     def rows(self) -> list[tuple[str, ...]]:
-        """For people: who answers, right, what routing adds, seconds, and routed over that time."""
+        """For people: role, right, what routing adds, seconds, and routed over that time."""
         named = {"frequent": f"frequent: {self.frequent}"}
         return [(named.get(role, role), *_cells(way)) for role, way in self.ways.items()]
 
@@ -145,12 +145,14 @@ class Worth:
         oracle = self.ways["oracle"]
         assert oracle.gain is not None
         points = round(100 * oracle.gain.value, 1)
-        what = f"is {points} points better" if points > 0 else f"gives up {abs(points)} points"
-        told = f"{'than' if points > 0 else 'to'} knowing the adapter"
+        what = (
+            f"is {points} points better than" if points > 0 else f"gives up {abs(points)} points to"
+        )
+        compared = f"it {what} knowing the adapter"
         if (ratio := oracle.time_ratio) is None:
-            return f"it {what} {told}"
+            return compared
         more = 100 * (ratio.value - 1)
-        return f"it {what} {told} and takes {abs(more):.1f}% {'more' if more >= 0 else 'less'} time"
+        return f"{compared} and takes {abs(more):.1f}% {'more' if more >= 0 else 'less'} time"
 
 
 def measure_worth(
@@ -162,7 +164,7 @@ def measure_worth(
     """Compares the ways to have the same requests answered.
 
     Args:
-        hits: whether each request was answered right, by who answered; ``routed``, ``oracle``,
+        hits: whether each request was answered right, by role; ``routed``, ``oracle``,
             ``frequent`` and ``base`` are needed.
         pictures: what each request is about.
         seconds: of the same requests each, some or all of them, one at a time; may be empty.

@@ -264,7 +264,7 @@ class Base:
         ]
         return as_encoder_output([seen[index] for index in encoded["image_index"].tolist()])
 
-    @torch.inference_mode(False)  # who trains may use what was made while serving
+    @torch.inference_mode(False)  # training may use what was made while serving
     @torch.no_grad()
     def _see(self, patches: Tensor, grid: Tensor) -> ImageFeatures:
         values = pixel_values(patches, self.image_processor, self.dtype)

@@ -58,7 +58,7 @@ def pixel_values(patches: Tensor, processor: Any, dtype: torch.dtype) -> Tensor:
     """Patches (P, 3, patch area) uint8 as what the vision tower reads.
 
     Bit for bit what the image processor gives, in a fraction of its time: it reckons each pixel
-    anew in float64, where all that a channel can become is 256 values.
+    again in float64, where all that a channel can become is 256 values.
     """
     _, channels, area = patches.shape
     table = to_device(_levels(processor).to(dtype).flatten(), patches.device)

@@ -5,45 +5,28 @@ added. So an old sample can be lost to a new adapter, and to nothing else; how m
 on old validation samples and sealed with the router.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from pointsman.errors import ConfigError, MismatchError, SampleError
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
+from pointsman.progress import Progress
+from pointsman.routing.extend_head import Samples, extended_head
 from pointsman.routing.feature_store import Features, check_finite, read_features
 from pointsman.routing.fit_calibration import calibrate
 from pointsman.routing.fit_scores import fit_scorer
-from pointsman.routing.head import RouterHead, build_router_head
 from pointsman.routing.model_selection import best_parts, select_features
 from pointsman.routing.router import Probes, Router, check_place
-from pointsman.routing.scores import Evidence, Parts, Scorer
-from pointsman.routing.train import TrainSettings, class_weights
+from pointsman.routing.scores import Evidence, Parts
+from pointsman.routing.train import TrainSettings
 
 REPLAYED = 500
 """Old training samples of each label that take part; more only cost time"""
 FOLDS = 5
-RIDGE = 0.1
-"""Weight of the squared norm of a new row over standardised features, see bench_extend.py"""
-_STEPS = 100
-
-
-class Samples(NamedTuple):
-    """Features (n, hidden) and labels (n,) of the extended label map, -1 out of scope."""
-
-    features: Tensor
-    labels: Tensor
-
-    def where(self, rows: Tensor) -> Self:
-        return type(self)(self.features[rows], self.labels[rows])
-
-    def joined(self, other: Self) -> Self:
-        return type(self)(*(torch.cat(pair) for pair in zip(self, other, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -67,6 +50,7 @@ def extend_router(
     *,
     replay: str | Path | Features | None = None,
     coverage: float | None = None,
+    progress: Progress | None = None,
 ) -> Router:
     """Appends one or more adapters to a router, from as few as 10 samples of each.
 
@@ -83,13 +67,15 @@ def extend_router(
             ``features`` has none of them.
         coverage: share of validation samples in scope that is not abstained on; by default the
             router's.
+        progress: called with (folds of cross-validation done, folds in all).
 
     Returns:
         The extended router; ``training["extended"][-1]["changes"]`` has a ``Change`` of each
         adapter.
 
     Raises:
-        ArtefactError: ``out`` holds something else, or cannot be written.
+        ArtefactError: no complete router or features, or ``out`` holds something else or cannot be
+            written.
         MismatchError: features of another base or place, or labels that are renamed or reordered,
             or a router of other labels in ``out``.
         ConfigError: no replay where one is needed, one where none is, or an impossible coverage.
@@ -108,7 +94,7 @@ def extend_router(
     new, train, val = _gathered(router, labels, features, replay)
     grown = _grown(router, labels, train, new, val)
     judged = val.joined(new)
-    evidence = _evidence(router, grown, train, new, val)
+    evidence = _evidence(router, grown, train, new, val, progress or (lambda done, total: None))
     calibration = calibrate(
         evidence,
         judged.labels,
@@ -245,7 +231,7 @@ def _grown(
         parts: of the score; by default chosen as ``train_router`` does where samples out of scope
             tell which are best, else as they are.
     """
-    head, outside = _fit(router, train.joined(new), len(labels))
+    head, outside = extended_head(router, train.joined(new), len(labels))
     scorer = fit_scorer(
         head, outside, router.calibration.temperature, train.joined(new), val.joined(new)
     )
@@ -259,110 +245,18 @@ def _grown(
     return replace(router, labels=labels, head=head, scorer=scorer, probes=probes)
 
 
-def _fit(
-    router: Router, samples: Samples, labels: int
-) -> tuple[RouterHead, tuple[Tensor, Tensor] | None]:
-    """The head with rows for new labels, and its output for samples out of scope if it has one.
-
-    The old ones are held as they are.
-    """
-    head, outside = router.head, _outside_of(router.scorer)
-    old = head.num_labels
-    with torch.no_grad():
-        hidden = head[:-1](samples.features)
-        states = [samples.features, *([hidden] if len(head) > 1 else [])]
-        base = head[-1](hidden)
-        beyond = None if outside is None else functional.linear(hidden, *outside)
-    mean = [state.mean(0) for state in states]
-    scale = [state.std(0, correction=0) + 1e-3 * state.std() + 1e-6 for state in states]
-    x = torch.cat([(s - m) / d for s, m, d in zip(states, mean, scale, strict=True)], 1)
-    weight = torch.zeros(x.shape[1], labels - old, requires_grad=True)
-    bias = torch.zeros(labels - old, requires_grad=True)
-    optimiser = torch.optim.LBFGS(
-        [weight, bias], max_iter=_STEPS, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
-    )
-
-    def closure() -> float:
-        optimiser.zero_grad()
-        logits = torch.cat([base, x @ weight + bias], 1)
-        loss = _loss(logits, beyond, samples.labels) + RIDGE * weight.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return float(loss.detach())
-
-    optimiser.step(closure)  # type: ignore[no-untyped-call]
-    # On features and states as they come: (x - mean) / scale is moved into the rows.
-    rows = weight.detach() / torch.cat(scale)[:, None]
-    shift = bias.detach() - torch.cat(mean).double() @ rows.double()
-    on_each = torch.split(rows.T, [state.shape[1] for state in states], 1)
-    wide = _widened(head, on_each, shift.float())
-    if outside is not None and len(head) > 1:  # it does not read the new hidden units
-        more = wide.first.out_features - head.first.out_features
-        outside = (functional.pad(outside[0], (0, more)), outside[1])
-    return wide, outside
-
-
-def _loss(logits: Tensor, outside: Tensor | None, labels: Tensor) -> Tensor:
-    """Cross-entropy of logits (n, labels), rare classes weighed more.
-
-    Samples out of scope belong to the output for them (n, 1); where there is none, they are to be
-    spread over all labels (Hendrycks et al., ICLR 2019, whose weight 0.5 is).
-    """
-    inside, count = labels != OUT_OF_SCOPE, logits.shape[1]
-    if bool(inside.all()) or outside is None:
-        known = labels[inside]
-        loss = functional.cross_entropy(logits[inside], known, class_weights(known, count))
-        if not bool(inside.all()):
-            loss = loss - 0.5 * functional.log_softmax(logits[~inside], -1).mean()
-        return loss
-    targets = torch.where(inside, labels, count)
-    logits = torch.cat([logits, outside], 1)
-    return functional.cross_entropy(logits, targets, class_weights(targets, count + 1))
-
-
-def _outside_of(scorer: Scorer) -> tuple[Tensor, Tensor] | None:
-    """Weight (1, width) and bias (1,) of a head's output for samples out of scope."""
-    if "outside" not in scorer.parts:
-        return None
-    return scorer.get_buffer("outside"), scorer.get_buffer("outside_bias")
-
-
 def _extended_prior(log_prior: tuple[float, ...], labels: int) -> tuple[float, ...]:
     """A prior that was stated stays; of new labels none was."""
     return (*log_prior, *[0.0] * (labels - len(log_prior))) if log_prior else ()
 
 
-def _widened(head: RouterHead, rows: Sequence[Tensor], bias: Tensor) -> RouterHead:
-    """The head with more outputs; the old ones are untouched.
-
-    Args:
-        rows: of the new outputs, on the features (m, hidden) and, for an MLP, on its own hidden
-            states (m, MLP size).
-    """
-    last, m = head[-1], len(bias)
-    assert isinstance(last, nn.Linear)
-    with torch.no_grad():
-        if len(head) == 1:
-            new = build_router_head(head.hidden_size, last.out_features + m)
-            new.first.weight.copy_(torch.cat([last.weight, rows[0]]))
-            new.first.bias.copy_(torch.cat([last.bias, bias]))
-            return new.eval()
-        first, size = head.first, head.first.out_features
-        new = build_router_head(head.hidden_size, last.out_features + m, size + 2 * m)
-        end = new[-1]
-        assert isinstance(end, nn.Linear)
-        # GELU(z) - GELU(-z) is z: two hidden units carry a linear function of the features.
-        new.first.weight.copy_(torch.cat([first.weight, rows[0], -rows[0]]))
-        new.first.bias.copy_(torch.cat([first.bias, torch.zeros(2 * m)]))
-        end.weight.zero_()
-        end.weight[:-m, :size] = last.weight
-        end.weight[-m:, :size] = rows[1]
-        end.weight[-m:, size:] = torch.cat([torch.eye(m), -torch.eye(m)], 1)
-        end.bias.copy_(torch.cat([last.bias, bias]))
-    return new.eval()
-
-
 def _evidence(
-    router: Router, grown: Router, train: Samples, new: Samples, val: Samples
+    router: Router,
+    grown: Router,
+    train: Samples,
+    new: Samples,
+    val: Samples,
+    progress: Progress,
 ) -> Evidence:
     """On validation and new samples, each of the new ones by a router that was grown without it."""
     with torch.inference_mode():
@@ -373,11 +267,13 @@ def _evidence(
     for label in set(new.labels.tolist()):
         rows = new.labels == label
         folds[rows] = torch.arange(int(rows.sum())) % FOLDS
-    for fold in sorted(set(folds.tolist())):
+    numbers = sorted(set(folds.tolist()))
+    for done, fold in enumerate(numbers, 1):
         held = folds == fold
         without = _grown(router, grown.labels, train, new.where(~held), val, grown.scorer.parts)
         with torch.inference_mode():
             logits[held], scores[held] = without.read(new.features[held])
+        progress(done, len(numbers))
     return Evidence(torch.cat([known.logits, logits]), torch.cat([known.scores, scores]))
 
 

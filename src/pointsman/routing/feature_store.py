@@ -139,7 +139,7 @@ def read_features(path: str | Path) -> Features:
     if not _is_whole(path, shards):
         raise ArtefactError(
             f"{path}: files that metadata.json speaks of are missing; "
-            "run the same `pointsman preprocess` again, it makes them anew"
+            "run the same `pointsman preprocess` again, it makes them again"
         )
     labels = LabelMap.from_json(metadata["class_names"], f"{where}: class_names")
     # Every shard names the request that made it, so no line of metadata.json can be changed alone.

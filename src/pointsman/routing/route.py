@@ -24,7 +24,7 @@ class Route:
     label: int
     """-1 if the router abstained"""
     adapter: str | None
-    """Who is to answer; where the router abstained its fallback, None for the base"""
+    """The adapter that is to answer; the fallback where the router abstained; None is the base"""
     probabilities: dict[str, float]
     """Calibrated, by adapter, in label order"""
     abstained: bool
@@ -33,7 +33,7 @@ class Route:
     candidates: tuple[str, ...] | None = None
     """Adapters of which one is right with the probability of ``train --conformal``; None without"""
     refused: bool = False
-    """Whether the router abstained and nobody is to answer then"""
+    """Whether the router abstained and its fallback is ``error``: there is to be no answer"""
     held: bool = False
     """Whether a session kept its adapter where the router alone would have decided otherwise"""
 
@@ -42,7 +42,7 @@ class Route:
         return max(self.probabilities.values())
 
     def check_answered(self) -> None:
-        """Raises ``AbstainedError`` if nobody is to answer."""
+        """Raises ``AbstainedError`` if there is to be no answer."""
         if self.refused:
             raise AbstainedError(
                 f"the router abstained (score {self.score:.2f}): the request is for none of the "

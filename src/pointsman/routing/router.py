@@ -86,7 +86,7 @@ class Router:
     adapter_digests: dict[str, dict[str, str]] = field(default_factory=dict)
     """SHA-256 of each adapter's files by their names; adapters that were not sealed are missing"""
     fallback: str = "base"
-    """Who answers where it abstains: ``base``, an adapter, or ``error``, nobody. Not sealed."""
+    """What answers where it abstains: ``base``, an adapter, or nothing (``error``). Not sealed."""
 
     def __post_init__(self) -> None:
         if self.fallback not in FALLBACKS:
@@ -179,7 +179,7 @@ class Router:
         return None if self.fallback in FALLBACKS else self.fallback
 
     def answering(self, labels: Tensor) -> Tensor:
-        """Labels (B,) of who answers, on their device: the fallback's in place of -1."""
+        """Labels (B,) of what answers, on their device: the fallback's in place of -1."""
         if self._fallback is None:
             return labels
         return labels.where(labels != OUT_OF_SCOPE, self.labels.label(self._fallback))
@@ -225,7 +225,7 @@ class Router:
         self.origin.fingerprint.check_same(
             base.fingerprint,
             f"the router's {kind} ({trained_on})",
-            f"the {kind} at hand ({base.id})",
+            f"the {kind} in use ({base.id})",
             f"use that {kind}, or preprocess and train a router on this one",
         )
         found = probe_features(base, self.recipe)
@@ -233,7 +233,7 @@ class Router:
         moved = float(((found - expected).norm(dim=-1) / expected.norm(dim=-1)).max())
         if not moved <= PROBE_TOLERANCE:
             raise MismatchError(
-                f"the {kind} at hand ({base.id}, {base.dtype}) makes features that differ by "
+                f"the {kind} in use ({base.id}, {base.dtype}) makes features that differ by "
                 f"{moved:.1%} from those that the router was trained on; use the same dtype and "
                 "library versions, or preprocess and train again"
             )

@@ -1,7 +1,7 @@
 """Training: a head on cached features, in seconds, with layer and shape picked by validation."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -16,8 +16,9 @@ from pointsman.progress import Log, Progress, logging_to
 from pointsman.routing.depth_plot import depth_png
 from pointsman.routing.feature_store import Features, check_finite, read_features
 from pointsman.routing.fit_calibration import calibrate
+from pointsman.routing.fit_head import TrainSettings, fit_head
 from pointsman.routing.fit_scores import fit_scorer
-from pointsman.routing.head import RouterHead, build_router_head, without_last
+from pointsman.routing.head import RouterHead
 from pointsman.routing.model_selection import (
     Candidate,
     accurate,
@@ -31,62 +32,13 @@ from pointsman.routing.model_selection import (
 from pointsman.routing.router import Probes, Router, check_place
 from pointsman.routing.scores import DEFAULT, Parts, mean_and_scale
 
+__all__ = ["TrainSettings", "train_router"]
 DEPTHS = "depths.png"
 """In the router's folder: accuracy over depth"""
 LOGGED = 10
 """Steps from one logged loss to the next"""
 LEFT_OUT = 3
 """Parts of the classes that are left out in turn"""
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """How a head is trained.
-
-    Raises:
-        ConfigError: a value out of its range.
-    """
-
-    layers: tuple[int, ...] | None = None
-    """Depths to choose from; by default every depth that the features hold."""
-    mlp_sizes: tuple[int, ...] = (0, 256)
-    """Head shapes to choose from; 0 is the linear head."""
-    learning_rate: float = 1e-2
-    """At its highest, a third of the way"""
-    weight_decay: float = 0.6
-    smoothing: float = 0.1
-    """Of the targets (Szegedy et al., CVPR 2016)"""
-    batch_size: int = 512
-    steps: int = 600
-    class_weights: bool = True
-    """Weigh classes by the inverse of their frequency."""
-    coverage: float = 0.95
-    """Share of in-scope validation samples that the abstention threshold keeps at least."""
-    conformal: float | None = None
-    """Share of requests in scope whose label set holds the right label; None: no label sets."""
-    prior: tuple[tuple[str, float], ...] = ()
-    """Share of requests that each adapter is known to get; the others share the rest evenly."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("learning_rate", "steps", "batch_size"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give more than 0")
-        if not self.weight_decay >= 0:
-            raise ConfigError(f"weight_decay is {self.weight_decay}; give 0 or more")
-        if not 0 < self.coverage <= 1:
-            raise ConfigError(f"coverage is {self.coverage}; give more than 0 and at most 1")
-        if not 0 <= self.smoothing < 1:
-            raise ConfigError(f"smoothing is {self.smoothing}; give 0 or more, below 1")
-        if self.conformal is not None and not 0 < self.conformal < 1:
-            raise ConfigError(f"conformal is {self.conformal}; give more than 0 and less than 1")
-        for name, share in self.prior:
-            if not 0 < share <= 1:
-                raise ConfigError(f"prior of {name} is {share}; give more than 0 and at most 1")
-        if not 0 <= self.seed < 2**63:
-            raise ConfigError(f"seed is {self.seed}; give 0 or more, below 2**63")
-        if not self.mlp_sizes or min(self.mlp_sizes) < 0:
-            raise ConfigError(f"mlp_sizes {self.mlp_sizes}: give sizes, 0 for the linear head")
 
 
 def train_router(
@@ -177,59 +129,6 @@ def _candidates(
     return [_holdout_candidate(c, features, settings) if c in left else c for c in found]
 
 
-def fit_head(
-    x: Tensor,
-    labels: Tensor,
-    classes: int,
-    mlp_size: int,
-    settings: TrainSettings,
-    watch: Callable[[int, RouterHead, Tensor], None] | None = None,
-) -> tuple[RouterHead, tuple[Tensor, Tensor] | None]:
-    """A head on raw features (n, features), and the output for samples out of scope if there are.
-
-    Those are a class of their own while the head is trained, and a part of the score later.
-
-    Args:
-        labels: (n,), -1 out of scope.
-        watch: called with the step, the head and the loss of its batch.
-    """
-    has_outside = bool((labels == OUT_OF_SCOPE).any())
-    count = classes + has_outside
-    targets = torch.where(labels == OUT_OF_SCOPE, classes, labels)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        head = build_router_head(x.shape[1], count, mlp_size)
-        mean, scale = mean_and_scale(x)
-        scaled = (x - mean) / scale
-        weights = class_weights(targets, count) if settings.class_weights else None
-        optimiser = torch.optim.AdamW(
-            head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, settings.learning_rate, total_steps=settings.steps
-        )
-        batches = _batches(len(x), settings)
-        for step in range(settings.steps):
-            rows = next(batches)
-            loss = functional.cross_entropy(
-                head(scaled[rows]), targets[rows], weights, label_smoothing=settings.smoothing
-            )
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            schedule.step()
-            if watch:
-                watch(step, head, loss.detach())
-    head = _folded(head.eval(), mean, scale)
-    return without_last(head) if has_outside else (head, None)
-
-
-def _batches(n: int, settings: TrainSettings) -> Iterator[Tensor]:
-    """Rows of one batch after the other, every sample once before any comes again."""
-    while True:
-        yield from torch.split(torch.randperm(n), settings.batch_size)
-
-
 def _train_candidate(
     recipe: FeatureRecipe,
     mlp_size: int,
@@ -257,22 +156,6 @@ def _train_candidate(
 
     head, outside = fit_head(x, labels, classes, mlp_size, settings, watch)
     return score_candidate(recipe, mlp_size, head, outside, features, settings.seed)
-
-
-def _folded(head: RouterHead, mean: Tensor, scale: Tensor) -> RouterHead:
-    """The same head on raw features: (x - mean) / scale is moved into the first layer."""
-    first = head.first
-    with torch.no_grad():
-        weight = first.weight / scale
-        first.bias.copy_(first.bias - (weight.double() @ mean.double()).float())
-        first.weight.copy_(weight)
-    return head
-
-
-def class_weights(labels: Tensor, classes: int) -> Tensor:
-    """Weights (classes,) inverse to the frequency of labels, 1 on average over the samples."""
-    counts = torch.bincount(labels, minlength=classes).float()
-    return counts.sum() / (classes * counts)
 
 
 def _holdout_candidate(
