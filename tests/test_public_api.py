@@ -46,7 +46,8 @@ def trained(features: Path, out: Path) -> pointsman.Router:
 
 def projected(path: Path) -> dict[str, int]:
     project: pointsman.Project = load_project(path)
-    return {**{name: label for label, name in enumerate(project.labels)}, **pointsman.ADAPTER_LABELS}
+    names = {name: label for label, name in enumerate(project.labels)}
+    return names | pointsman.ADAPTER_LABELS
 """
 """What a user may write; every other public name is only named."""
 
