@@ -3,13 +3,20 @@ VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-lab check bench clean
 
 demo: $(VENV)/.core
 	$(BIN)/pointsman demo
 
+# A process for each core, up to four: each takes 2 GB. One that is done takes from the others.
+PARALLEL := -n auto --maxprocesses 4 --dist worksteal
+
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL) tests --ignore tests/lab
+
+# The screen renderer and the pocket's pretraining, up to a rebuild of the whole pocket.
+test-lab: $(VENV)/.dev
+	$(BIN)/python -m pytest $(PARALLEL) tests/lab
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

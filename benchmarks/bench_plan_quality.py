@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import ROOT, SCREENS, report
+from common import ROOT, SCREENS, WITHOUT_SCREENS, report
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -134,7 +134,7 @@ def evaluation_sets(
         real = read_samples_of(SCREENS, router.labels)
         sets["real"] = [sample for sample in real if sample.adapter in names]
     else:
-        print(f"{SCREENS} is not there: its part is left out", file=sys.stderr)
+        print(f"left out: {WITHOUT_SCREENS}", file=sys.stderr)
     return sets
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from common import ROOT, SCREENS, report
+from common import ROOT, SCREENS, WITHOUT_SCREENS, report
 from PIL import Image, ImageOps
 
 from lab.screens import write_screens
@@ -107,7 +107,7 @@ def whole_sets(engine: Engine, folder: Path, number: int) -> Iterator[Set]:
     if SCREENS.is_file():
         yield "real screens", read_samples_of(SCREENS, labels)
     else:
-        print(f"{SCREENS} is not there: the parts on real screens are left out", file=sys.stderr)
+        print(f"left out: {WITHOUT_SCREENS}", file=sys.stderr)
     write_phrasings(folder / "phrasings")
     unseen = read_samples_of(folder / "phrasings" / "samples.jsonl", labels)
     yield "unseen phrasings", unseen

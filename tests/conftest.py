@@ -108,5 +108,5 @@ def screens() -> Path:
     """Real screenshots beside the repository; tests that need them skip where they are absent."""
     path = SHARED / "screens"
     if not path.is_dir():
-        pytest.skip(f"{path} is not there")
+        pytest.skip(f"the real screenshots are no part of the repository: {path} is missing")
     return path
