@@ -21,6 +21,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 README, CARD = "README.md", "src/pointsman/pocket/README.md"
+ORIGINAL, FAQ = "docs/guide/original-scripts.md", "docs/faq.md"
 BENCHMARKS, GROW = "docs/benchmarks.md", "docs/guide/grow.md"
 PERFORMANCE, EVALUATION = "docs/performance.md", "docs/evaluation.md"
 CONCEPTS = "docs/concepts.md"
@@ -288,6 +289,13 @@ def robustness_claims() -> Iterator[str]:
         f"{noticed} of {len(mutations)}",
         "check_mutations",
         "mutations",
+    )
+    position = read("position_zero")
+    yield claim(
+        "Exported head in the original code, right labels: position 0 / last real token",
+        " / ".join(f"{right} of {position['samples']}" for right in position["right"].values()),
+        "check_position_zero",
+        "position_zero",
     )
     faults = read("adapter_faults")
     good = len(faults["good_adapters"])
@@ -639,6 +647,37 @@ def grow(document: Document) -> None:
             )
 
 
+def original(document: Document) -> None:
+    position, threads = read("position_zero"), read("threads")
+    right = position["right"]
+    document.sentence(
+        r"\d+ of \d+ labels were right with this line, which is chance among three adapters, and "
+        r"\d+ of \d+ with",
+        f"{right['position 0, last layer']} of {position['samples']} labels were right with this "
+        "line, which is chance among three adapters, and "
+        f"{right['last real token']} of {position['samples']} with",
+    )
+    one, each = threads["engine"], threads["set_adapter_and_generate"]
+    document.sentence(
+        r"got \d+ of \d+ answers wrong, without an exception; with the engine, \d+ of \d+ differed",
+        f"got {each['differ']} of {each['requests']} answers wrong, without an exception; with the "
+        f"engine, {one['differ']} of {one['requests']} differed",
+    )
+
+
+def faq(document: Document) -> None:
+    routed = read("engine")["routing"]["in-pass"]["routed over named"]
+    document.sentence(
+        r"takes [\d.]+\d times as long as one that names",
+        f"takes {routed:.2f} times as long as one that names",
+    )
+    steps = read("adapters")[_STEPS]
+    document.sentence(
+        r"takes [\d.]+\d times as long as with 8 adapters",
+        f"takes {steps['1000']['8'] / steps['8']['8']:.2f} times as long as with 8 adapters",
+    )
+
+
 def evaluation(document: Document) -> None:
     sentence = read("worth")["worth"]["sentence"]
     quoted = "\n".join(f"> {line}" for line in textwrap.wrap(sentence, _WIDTH - 2))
@@ -666,6 +705,8 @@ PARTS = {
     BENCHMARKS: benchmarks,
     PERFORMANCE: performance,
     GROW: grow,
+    ORIGINAL: original,
+    FAQ: faq,
     EVALUATION: evaluation,
     CONCEPTS: concepts,
 }
