@@ -34,7 +34,11 @@ def copy(tmp_path: Path) -> Path:
         ("docs/performance.md", "| 64 adapters |", "| 64 adapters | 0.01 | 0.01 | 0.01 |\n"),
         ("src/pointsman/pocket/README.md", "| fresh drawn, task rank |", ""),
         ("docs/benchmarks.md", "| · out-of-scope rejection before", ""),
-        ("docs/guide/grow.md", "| `train --extend` |", "| `train --extend` | 1 | 2 | 3 | 4 | 5 |\n"),
+        (
+            "docs/guide/grow.md",
+            "| `train --extend` |",
+            "| `train --extend` | 1 | 2 | 3 | 4 | 5 |\n",
+        ),
     ],
     ids=["another figure", "a row less", "a claim less", "another cost of growing"],
 )
