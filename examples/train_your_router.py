@@ -20,7 +20,7 @@ from pointsman import (
 
 
 def main(config: str, sources: str, out: str) -> None:
-    project = load_project(config)  # the order of [adapters] is the label order
+    project = load_project(Path(config))  # the order of [adapters] is the label order
     found = {name: [Path(sources) / f"{name}.jsonl"] for name in project.adapters}
     dataset = generate_dataset(
         found, Path(out) / "dataset", labels=project.labels, val=0.2, test=0.2

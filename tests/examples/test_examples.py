@@ -75,7 +75,7 @@ def test_text_router(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     named = [f"--source={name}={path}" for name, [path] in sources.items()]
     dataset, features, router = (tmp_path / name for name in ("dataset", "features", "router"))
     succeeds("data", "generate", *named, "--out", dataset, "--val", 0.2, "--test", 0.2)
-    succeeds("preprocess", dataset, "--encoder", encoder, "--out", features)
+    succeeds("preprocess", dataset, "--encoder", encoder, "--layers", 2, "--out", features)
     succeeds("train", features, "--out", router)
 
     lines = run(capsys, "text_router.py", router, *TEXTS).splitlines()
