@@ -18,7 +18,7 @@ from support.encoders import VERBS, make_encoder, write_texts
 from support.tiny import REPOSITORY
 
 EXAMPLES = REPOSITORY / "examples"
-TEXTS = [f"{words[0]} {words[1]}" for words in VERBS.values()]
+TEXTS = [f"{first} {second} {name[0]}99" for name, (first, second, *_) in VERBS.items()]
 
 
 def run(capsys: pytest.CaptureFixture[str], name: str, *arguments: object) -> str:
@@ -71,7 +71,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_text_router(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sources = write_texts(tmp_path / "sources", 20)
+    sources = write_texts(tmp_path / "sources")
     named = [f"--source={name}={path}" for name, [path] in sources.items()]
     dataset, features, router = (tmp_path / name for name in ("dataset", "features", "router"))
     succeeds("data", "generate", *named, "--out", dataset, "--val", 0.2, "--test", 0.2)
