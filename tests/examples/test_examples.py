@@ -18,7 +18,6 @@ from support.encoders import VERBS, make_encoder, write_texts
 from support.tiny import REPOSITORY
 
 EXAMPLES = REPOSITORY / "examples"
-TEXTS = [f"{first} {second} {name[0]}99" for name, (first, second, *_) in VERBS.items()]
 
 
 def run(capsys: pytest.CaptureFixture[str], name: str, *arguments: object) -> str:
@@ -78,9 +77,10 @@ def test_text_router(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     succeeds("preprocess", dataset, "--encoder", encoder, "--layers", 2, "--out", features)
     succeeds("train", features, "--out", router)
 
-    lines = run(capsys, "text_router.py", router, *TEXTS).splitlines()
+    texts = [read_samples(Path(path), None)[0].instruction for [path] in sources.values()]
+    lines = run(capsys, "text_router.py", router, *texts).splitlines()
 
-    for line, text, adapter in zip(lines, TEXTS, VERBS, strict=True):
+    for line, text, adapter in zip(lines, texts, VERBS, strict=True):
         assert line.startswith(f"{text} -> {adapter} ("), line
 
 
