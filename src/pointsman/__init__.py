@@ -15,8 +15,11 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "adapters.seal": ("seal_adapters",),
     "adapters.train": ("train_adapter",),
     "conversation": ("Prompt", "Turn", "make_prompt"),
+    "data.check": ("check_dataset",),
+    "data.generate": ("generate_dataset",),
     "engine.answer": ("Answer",),
     "engine.engine": ("Engine",),
+    "engine.options": ("EngineOptions",),
     "engine.peft_backend": ("route_and_generate",),
     "engine.sampling": ("Sampling",),
     "engine.stream": ("Stream",),
@@ -24,11 +27,15 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "AbstainedError",
         "ArtefactError",
         "ConfigError",
+        "EngineClosedError",
+        "EngineStateError",
         "ImageError",
         "LabelError",
         "MismatchError",
         "MissingDependency",
         "PointsmanError",
+        "QueueFullError",
+        "RequestError",
         "SampleError",
     ),
     "evaluation.evaluate": ("evaluate",),
@@ -43,6 +50,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "routing.legacy_pt": ("load_router_head",),
     "routing.route": ("Route",),
     "routing.router": ("Router",),
+    "routing.text_router": ("TextRouter",),
     "routing.train": ("train_router",),
     "sample": ("RoutingSample",),
 }
@@ -58,19 +66,26 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/test_public_api.py 
     from pointsman.conversation import Prompt as Prompt
     from pointsman.conversation import Turn as Turn
     from pointsman.conversation import make_prompt as make_prompt
+    from pointsman.data.check import check_dataset as check_dataset
+    from pointsman.data.generate import generate_dataset as generate_dataset
     from pointsman.engine.answer import Answer as Answer
     from pointsman.engine.engine import Engine as Engine
+    from pointsman.engine.options import EngineOptions as EngineOptions
     from pointsman.engine.peft_backend import route_and_generate as route_and_generate
     from pointsman.engine.sampling import Sampling as Sampling
     from pointsman.engine.stream import Stream as Stream
     from pointsman.errors import AbstainedError as AbstainedError
     from pointsman.errors import ArtefactError as ArtefactError
     from pointsman.errors import ConfigError as ConfigError
+    from pointsman.errors import EngineClosedError as EngineClosedError
+    from pointsman.errors import EngineStateError as EngineStateError
     from pointsman.errors import ImageError as ImageError
     from pointsman.errors import LabelError as LabelError
     from pointsman.errors import MismatchError as MismatchError
     from pointsman.errors import MissingDependency as MissingDependency
     from pointsman.errors import PointsmanError as PointsmanError
+    from pointsman.errors import QueueFullError as QueueFullError
+    from pointsman.errors import RequestError as RequestError
     from pointsman.errors import SampleError as SampleError
     from pointsman.evaluation.evaluate import evaluate as evaluate
     from pointsman.labels import LabelMap as LabelMap
@@ -87,6 +102,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/test_public_api.py 
     from pointsman.routing.legacy_pt import load_router_head as load_router_head
     from pointsman.routing.route import Route as Route
     from pointsman.routing.router import Router as Router
+    from pointsman.routing.text_router import TextRouter as TextRouter
     from pointsman.routing.train import train_router as train_router
     from pointsman.sample import RoutingSample as RoutingSample
 
