@@ -6,13 +6,13 @@ reading stops at the router's layer.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from pointsman.adapters.load import adapter_on, attach
+from pointsman.adapters.load import Adapter
+from pointsman.adapters.peft import adapter_on, attach
 from pointsman.conversation import Prompt
 from pointsman.engine.answer import Answer, FinishReason, make_answer
 from pointsman.engine.options import EngineOptions
@@ -20,7 +20,7 @@ from pointsman.engine.request import Request, failing
 from pointsman.errors import RequestError
 from pointsman.models.base import Base
 from pointsman.models.encoding import Encoded
-from pointsman.models.features import Reader
+from pointsman.models.text_encoder import TextEncoder
 from pointsman.routing.route import Route
 from pointsman.routing.router import Router
 from pointsman.routing.sessions import Sessions
@@ -95,27 +95,30 @@ class PeftBackend:
     """Answers requests for any adapters, those of one adapter together: a ``Backend``.
 
     Args:
-        base: with the router's adapters loaded.
-        reader: the base, or the router's text encoder.
+        base: without adapters, which are added one by one.
+        encoder: of a router that reads text alone.
     """
 
     room = 2**31
 
-    def __init__(self, base: Base, router: Router, reader: Reader, sessions: Sessions) -> None:
-        self._base, self._router, self._reader, self._sessions = base, router, reader, sessions
+    def __init__(
+        self, base: Base, router: Router, encoder: TextEncoder | None, sessions: Sessions
+    ) -> None:
+        self.base, self._router, self._sessions = base, router, sessions
+        self._encoder = encoder
         self.at_work: list[Request] = []
 
     def rest(self) -> None:
         """Nothing is left on between two requests."""
 
     def prepare(self, request: Request) -> None:
-        request.ids = self._base.prepare([request.prompt])["input_ids"][0].tolist()
+        request.ids = self.base.prepare([request.prompt])["input_ids"][0].tolist()
 
-    def add(self, name: str, folder: Path) -> None:
-        self._base = attach(self._base, name, folder)
+    def add(self, adapter: Adapter) -> None:
+        self.base = attach(self.base, adapter.name, adapter.file)
 
     def remove(self, name: str) -> None:
-        self._base.model.delete_adapter(name)
+        self.base.model.delete_adapter(name)
 
     def run(self, requests: Sequence[Request]) -> list[Request]:
         """Answers them all; none is left waiting."""
@@ -135,12 +138,12 @@ class PeftBackend:
         prompts = [request.prompt for request in requests]
         if requests[0].routed:
             held = self._sessions.held([r.session for r in requests], torch.device("cpu"))
-            routes = self._router.route(self._reader, prompts, held)
+            routes = self._router.route(self._encoder or self.base, prompts, held)
             for request, decision in zip(requests, routes, strict=True):
                 request.decide(decision)
                 self._sessions.decided(request.session, decision)
         answers = route_and_generate(
-            self._base,
+            self.base,
             self._router,
             prompts,
             adapters=[request.adapter for request in requests],
