@@ -12,6 +12,7 @@ from peft import PeftConfig, PeftModel, PeftModelForCausalLM
 from torch import Tensor
 
 from pointsman.adapters.files import CONFIG, NOTE, WEIGHTS, fetch_adapter
+from pointsman.adapters.with_loras import BaseWithLoras
 from pointsman.errors import ArtefactError, MismatchError
 from pointsman.files import read_object, read_tensors
 from pointsman.labels import LabelMap, check_name
@@ -24,22 +25,22 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 
 def load_base_with_loras(
     base_model_id: str,
-    lora_paths: Mapping[str, str],
+    lora_paths: Mapping[str, str | Path],
     *,
     revision: str | None = None,
     device: str | None = None,
     max_pixels: int | None = None,
-) -> Base:
+) -> BaseWithLoras:
     """Loads a base and all its adapters, frozen.
 
-    The first adapter is active, as PEFT leaves it; ``Engine`` switches them for each request.
+    The first adapter is active until ``set_adapter``; ``Engine`` switches them for each request.
 
     Args:
         base_model_id: Hub id or folder.
         lora_paths: adapter name to folder or Hub id, in label order.
 
     Returns:
-        A ``Base`` whose ``model`` is a ``PeftModel`` holding every adapter under its name.
+        The base, its ``model`` a ``PeftModel`` that holds every adapter under its name.
 
     Raises:
         ArtefactError: an adapter that is missing, broken, pickled or only half loaded.
@@ -48,11 +49,11 @@ def load_base_with_loras(
     """
     labels = LabelMap(tuple(lora_paths))
     # Every folder is looked at before the base is loaded, which may take minutes.
-    folders = {name: fetch_adapter(name, lora_paths[name]) for name in labels}
+    folders = {name: fetch_adapter(name, str(lora_paths[name])) for name in labels}
     base = load_base(base_model_id, revision=revision, device=device, max_pixels=max_pixels)
     for name, folder in folders.items():
         base = attach(base, name, folder)
-    return base
+    return BaseWithLoras.of(base)
 
 
 def attach(base: Base, name: str, folder: Path, *, onto_nothing: bool = False) -> Base:
