@@ -108,8 +108,22 @@ class BaseWithLoras(Base):
             ids, mm_token_type_ids=places, image_grid_thw=grids, attention_mask=mask
         )
         with torch.no_grad(), self.without_adapters():
-            output = self.core(**inputs, output_hidden_states=True, use_cache=False)
-        return EncoderOutput.of(output.hidden_states, inputs)
+            return EncoderOutput.of(self._states(inputs), inputs)
+
+    def _states(self, inputs: dict[str, Any]) -> tuple[Tensor, ...]:
+        """What each layer reads, and what the model gives."""
+        states: list[Tensor] = []
+        # transformers' own states lack what DeepStack adds to a layer's output.
+        hooks = [
+            layer.register_forward_pre_hook(lambda _, args: states.append(args[0]))
+            for layer in self.core.language_model.layers
+        ]
+        try:
+            output = self.core(**inputs, use_cache=False)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return (*states, output.last_hidden_state)
 
     def _image_places(self, ids: Tensor) -> Tensor:
         places: Tensor = ids == self.config.image_token_id

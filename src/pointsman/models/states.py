@@ -45,7 +45,7 @@ class EncoderOutput:
     """What the base makes of a batch of B prompts of T tokens."""
 
     hidden_states: tuple[Tensor, ...]
-    """(B, T, hidden): the embeddings, then the state after each layer, the last one normed"""
+    """(B, T, hidden): what each layer reads, then what the model gives, normed"""
     attention_mask: Tensor
     """(B, T)"""
     mm_token_type_ids: Tensor
