@@ -23,7 +23,7 @@ FARTHEST = 3.0
 """Features that are this many times longer or shorter than all examples are refused."""
 ALIKE = 0.55
 """Directions are compared only if the examples' own cosines are at least this."""
-SHARE = 1 / 3
+SHARE = 0.4
 """Features whose best cosine is under this share of the examples' own smallest are refused."""
 SAME, REPEATS = 0.01, 4
 """So many features in a row, different by at most this share of their length, are warned of."""
@@ -122,7 +122,7 @@ class Reads:
         if self.recipe is None:
             return "; give it what it was trained on"
         places = ", ".join(map(str, self.recipe.places))
-        return f": it reads {places}; replace `hidden_states[-1][:, 0, :]` by `{self.line}`"
+        return f": it reads {places}; in place of `hidden_states[-1][:, 0, :]` write `{self.line}`"
 
     def _is_like_examples(self, rows: Tensor) -> bool:
         """Whether any of the rows (B, features) could be from where the examples are."""
