@@ -77,7 +77,7 @@ def route_and_generate(
     """
     router = router if isinstance(router, Router) else Router.load(Path(router))
     if isinstance(prompts, Prompt):
-        named: Any = adapters if adapters is None else [adapters]
+        named: Any = None if adapters is None else [adapters]
         return route_and_generate(
             base, router, [prompts], adapters=named, max_new_tokens=max_new_tokens
         )[0]
@@ -90,18 +90,31 @@ def route_and_generate(
     answers: dict[int, Answer] = {}
     for name in dict.fromkeys(names):
         rows = [row for row, other in enumerate(names) if other == name]
-        batch, shown = _rows(prompts, encoded, rows)
-        if name is not None and shown and _changes_the_tower(base, name):
-            images = encoded["image_index"][shown].tolist()
-            batch["pixel_values"] = base.pixel_values(encoded, images)
-        else:
-            batch["mm_encoder_outputs"] = _picked(image_features, shown)
-        with torch.inference_mode(), adapter_on(base, name):
-            tokens = base.model.generate(**batch, max_new_tokens=max_new_tokens, **GREEDY)
-        new = tokens[:, batch["input_ids"].shape[1] :]
-        for row, answer in zip(rows, new, strict=True):
-            answers[row] = make_answer(base.decode(answer), name, prompts[row], routes[row])
+        texts = _texts(base, name, prompts, (encoded, image_features), rows, max_new_tokens)
+        for row, text in zip(rows, texts, strict=True):
+            answers[row] = make_answer(text, name, prompts[row], routes[row])
     return [answers[row] for row in range(len(prompts))]
+
+
+def _texts(
+    base: Base,
+    name: str | None,
+    prompts: Sequence[Prompt],
+    read: tuple[Encoded, dict[str, Any]],
+    rows: list[int],
+    max_new_tokens: int,
+) -> list[str]:
+    """What one adapter answers to some rows of a batch, whose images were ``read``."""
+    encoded, image_features = read
+    batch, shown = _rows(prompts, encoded, rows)
+    if name is not None and shown and _changes_the_tower(base, name):
+        images = encoded["image_index"][shown].tolist()
+        batch["pixel_values"] = base.pixel_values(encoded, images)
+    else:
+        batch["mm_encoder_outputs"] = _picked(image_features, shown)
+    with torch.inference_mode(), adapter_on(base, name):
+        tokens = base.model.generate(**batch, max_new_tokens=max_new_tokens, **GREEDY)
+    return [base.decode(answer) for answer in tokens[:, batch["input_ids"].shape[1] :]]
 
 
 def _decided(
@@ -114,9 +127,8 @@ def _decided(
     if adapters is None:
         routes = router.route(base, prompts)
         return [decision.adapter for decision in routes], routes
-    if isinstance(adapters, str) or len(adapters) != len(prompts):
-        count = 1 if isinstance(adapters, str) else len(adapters)
-        raise ConfigError(f"{count} adapters for {len(prompts)} prompts; give as many")
+    if len(adapters) != len(prompts):
+        raise ConfigError(f"{len(adapters)} adapters for {len(prompts)} prompts; give as many")
     for name in adapters:
         if name is not None:
             check_loaded(base, name)

@@ -35,8 +35,10 @@ def _is_position_0(index: Any) -> bool:
     if not isinstance(index, tuple) or len(index) < 2:
         return False
     position = index[-2] if index[0] is Ellipsis else index[1]
-    if isinstance(position, slice):
-        return position.start in (0, None) and position.stop == 1
+    return position in (slice(1), slice(0, 1)) if isinstance(position, slice) else _is_0(position)
+
+
+def _is_0(position: Any) -> bool:
     return isinstance(position, int) and position == 0
 
 
