@@ -127,7 +127,9 @@ def adapter_labels(path: str | Path | None = None) -> dict[str, int]:
 
 
 def __getattr__(name: str) -> Any:
-    # ADAPTER_LABELS is read when it is asked for: importing this module touches no file.
+    # Read when they are asked for: importing this module touches no file.
     if name == "ADAPTER_LABELS":
         return adapter_labels()
+    if name == "STANDARD_ADAPTER_ORDER":
+        return list(adapter_labels())
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

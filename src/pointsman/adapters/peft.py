@@ -15,6 +15,7 @@ from pointsman.adapters.check.structure import check_structure
 from pointsman.adapters.files import AdapterFile
 from pointsman.adapters.layout import Layout
 from pointsman.adapters.load import open_adapter, raise_errors
+from pointsman.adapters.with_loras import BaseWithLoras
 from pointsman.errors import ArtefactError
 from pointsman.findings import Findings
 from pointsman.labels import LabelMap
@@ -30,17 +31,17 @@ def load_base_with_loras(
     device: str | None = None,
     dtype: Dtype | None = None,
     max_pixels: int | None = None,
-) -> Base:
+) -> BaseWithLoras:
     """Loads a base and all its adapters, frozen.
 
-    The first adapter is active, as PEFT leaves it; ``Engine`` switches them for each request.
+    The first adapter is active until ``set_adapter``.
 
     Args:
         base_model_id: Hub id or folder.
         lora_paths: adapter name to folder or Hub id, in label order.
 
     Returns:
-        A ``Base`` whose ``model`` is a ``PeftModel`` holding every adapter under its name.
+        The base, its ``model`` a ``PeftModel`` that holds every adapter under its name.
 
     Raises:
         ArtefactError: an adapter that is missing, broken, pickled or only half loaded.
@@ -55,7 +56,7 @@ def load_base_with_loras(
     )
     for name, file in files.items():
         base = attach(base, name, file)
-    return base
+    return BaseWithLoras.of(base)
 
 
 def attach(base: Base, name: str, adapter: AdapterFile | str | Path) -> Base:

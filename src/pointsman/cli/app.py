@@ -466,12 +466,14 @@ def export(
     out: Annotated[Path, typer.Option(help="The .pt file to write.")],
 ) -> None:
     """Write a router's head in the original's .pt layout."""
-    from pointsman.routing.legacy_pt import write_pt
+    from pointsman.routing.legacy_pt import reads_of, write_pt
     from pointsman.routing.router import Router
 
     loaded = Router.load(router)
     write_pt(out, loaded)
     console.say(f"{out}: labels {loaded.labels}")
+    console.say(f"it reads {loaded.recipe}; in place of hidden_states[-1][:, 0, :] write")
+    console.say(reads_of(loaded).line)
 
 
 @app.command()
@@ -479,12 +481,16 @@ def adopt(
     checkpoint: Annotated[Path, typer.Argument(help="A .pt checkpoint without adapter names.")],
     adapter_names: Annotated[str, typer.Option(help="NAME,NAME,… in label order.")],
     out: Annotated[Path, typer.Option(help="The .pt file to write.")],
+    activation: Annotated[
+        str | None,
+        typer.Option(help="Between a head's two linear layers: gelu, relu, silu or tanh."),
+    ] = None,
 ) -> None:
     """Give a nameless .pt checkpoint its ordered adapter names."""
     from pointsman.routing.legacy_pt import adopt_pt
 
     names = _names(adapter_names)
-    adopt_pt(checkpoint, names, out)
+    adopt_pt(checkpoint, names, out, activation=activation)
     console.say(f"{out}: labels {dict(enumerate(names))}")
 
 
