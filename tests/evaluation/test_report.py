@@ -85,7 +85,8 @@ def predict(
     answers = {}
     if point:
         hit, miss = (
-            Answer("…", None, (), where, None, None) for where in ((20.0, 20.0), (0.0, 0.0))
+            Answer("…", None, (), where, None, None, "stop", 0, 0)
+            for where in ((20.0, 20.0), (0.0, 0.0))
         )
         answers = {
             "routed": replace(miss, point=point), "oracle": hit, "base": miss, "wrong": miss,
