@@ -192,7 +192,8 @@ def test_route(folder: Path) -> None:
 def test_generate(folder: Path) -> None:
     short = ("--max-new-tokens", 2)
     answer = json.loads(request(folder, "generate", "--json", *short).out)
-    assert set(answer) == {"text", "adapter", "actions", "point", "typed", "route"}
+    counts = {"finish_reason", "prompt_tokens", "completion_tokens"}
+    assert set(answer) == {"text", "adapter", "actions", "point", "typed", "route", *counts}
     assert set(answer["route"]) == ROUTE
     named = json.loads(request(folder, "generate", "--json", "--adapter=calendar", *short).out)
     assert (named["adapter"], named["route"]) == ("calendar", None)
