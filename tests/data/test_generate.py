@@ -377,7 +377,7 @@ _STUCK = """
 import time
 from pathlib import Path
 from pointsman.data.generate import generate_dataset
-def stop(done, total, step):
+def stop(done, total=None, step=""):
     if (step, done) == ("images", 20):
         print("now", flush=True)
         time.sleep(600)

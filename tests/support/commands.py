@@ -10,7 +10,6 @@ from unittest import mock
 
 from pointsman.cli.app import main
 
-
 PROGRESS = re.compile(r".+ \d+(/\d+ \(\d+%\))?, \d+ s( left)?\n")
 """A line of ``log_progress``"""
 
