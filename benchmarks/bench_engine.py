@@ -33,7 +33,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from lab.screens.screen import draw_screens
-from pointsman.adapters.load import PROJECTIONS
+from pointsman.adapters.layout import PROJECTIONS
 from pointsman.cli.console import progress, quiet_libraries
 from pointsman.conversation import Prompt, make_prompt
 from pointsman.engine.engine import Engine

@@ -24,7 +24,7 @@ from torch import Tensor
 from lab.screens import write_screens
 from pointsman import route_and_generate
 from pointsman.adapters.files import CONFIG, NOTE, WEIGHTS
-from pointsman.adapters.load import load_base_with_loras
+from pointsman.adapters.peft import load_base_with_loras
 from pointsman.adapters.train import AdapterSettings, train_adapter
 from pointsman.cli.console import progress, quiet_libraries
 from pointsman.data.dataset import read_samples_of

@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "adapters.check.check": ("check_adapter",),
-    "adapters.load": ("load_base_with_loras",),
+    "adapters.peft": ("load_base_with_loras",),
     "adapters.seal": ("seal_adapters",),
     "adapters.train": ("train_adapter",),
     "conversation": ("Prompt", "Turn", "make_prompt"),
@@ -60,7 +60,7 @@ __all__ = sorted(set(_HOME) - {"ADAPTER_LABELS"})
 
 if TYPE_CHECKING:  # the same names for type checkers; tests/test_public_api.py compares
     from pointsman.adapters.check.check import check_adapter as check_adapter
-    from pointsman.adapters.load import load_base_with_loras as load_base_with_loras
+    from pointsman.adapters.peft import load_base_with_loras as load_base_with_loras
     from pointsman.adapters.seal import seal_adapters as seal_adapters
     from pointsman.adapters.train import train_adapter as train_adapter
     from pointsman.conversation import Prompt as Prompt

@@ -1,15 +1,16 @@
 """Progress: how long work tells how far it is, on a screen, in a log or as TensorBoard curves."""
 
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from pointsman.errors import ArtefactError, MissingDependency
 
-LINE_EVERY = 10.0
+LOG_EVERY = 10.0
 """Seconds between two lines of ``log_progress``"""
 
 
@@ -30,53 +31,52 @@ def no_progress(done: int, total: int | None = None, step: str = "") -> None:
     """Tells nothing."""
 
 
-@contextmanager
-def log_progress(
-    what: str, write: Callable[[str], object] | None = None, every: float = LINE_EVERY
-) -> Iterator[Progress]:
+class log_progress:  # lower case: it is called like a function
     """Progress as plain lines such as ``features 128/4096 (3%), 41 s left``, for logs.
 
     The first and the last report become lines, and between them one each ``every`` seconds. The
-    line of what is complete, or has no known end, shows the time taken.
+    line of what is complete, or has no known end, shows the time taken. Where the end is not
+    known, or may not be reached, it is a context manager, whose end writes the last line.
 
     Args:
         what: the work, with which each line begins.
         write: takes a line without its line break; by default it goes to standard error.
         every: seconds.
     """
-    lines = _Lines(what, write or _to_stderr, every)
-    try:
-        yield lines.report
-    finally:
-        lines.end()
 
-
-class _Lines:
-    def __init__(self, what: str, write: Callable[[str], object], every: float) -> None:
-        self.what, self.write, self.every = what, write, every
-        self.step = ""
-        self.started = time.monotonic()
-        self.written: float | None = None
-        """When the last line was written"""
-        self.waiting: str | None = None
+    def __init__(
+        self, what: str, write: Callable[[str], object] | None = None, every: float = LOG_EVERY
+    ) -> None:
+        self.what, self._write, self._every = what, write or _to_stderr, every
+        self._step = ""
+        self._started = time.monotonic()
+        self._written = -math.inf
+        self._waiting: str | None = None
         """The last report's line, while it is not written"""
 
-    def report(self, done: int, total: int | None = None, step: str = "") -> None:
+    def __call__(self, done: int, total: int | None = None, step: str = "") -> None:
         now = time.monotonic()
-        if step != self.step:
-            self.step, self.started = step, now
-        self.waiting = self._line(done, total, now - self.started)
-        if self.written is None or now - self.written >= self.every:
-            self.end()
-            self.written = now
+        if step != self._step:
+            self._step, self._started = step, now
+        self._waiting = self._line(done, total, now - self._started)
+        if now - self._written >= self._every or done == total:
+            self.close()
+            self._written = now
 
-    def end(self) -> None:
-        if self.waiting is not None:
-            self.write(self.waiting)
-        self.waiting = None
+    def close(self) -> None:
+        """Writes the last report, unless it is written."""
+        if self._waiting is not None:
+            self._write(self._waiting)
+        self._waiting = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _line(self, done: int, total: int | None, seconds: float) -> str:
-        name = f"{self.what}: {self.step}" if self.step else self.what
+        name = f"{self.what}: {self._step}" if self._step else self.what
         if not total:
             return f"{name} {done}, {seconds:.0f} s"
         share = f"{name} {done}/{total} ({done / total:.0%})"

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pointsman.adapters.files import NOTE, WEIGHTS
-from pointsman.adapters.load import attach, load_base_with_loras
+from pointsman.adapters.peft import attach, load_base_with_loras
 from pointsman.adapters.train import AdapterSettings, _ByLength, _workers, train_adapter
 from pointsman.conversation import Prompt, Turn, user_turn
 from pointsman.data.dataset import Dataset

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pointsman.adapters.load import load_base_with_loras
+from pointsman.adapters.peft import load_base_with_loras
 from pointsman.conversation import Prompt, make_prompt, user_turn
 from pointsman.data.dataset import Dataset
 from pointsman.engine.answer import Answer, action_point, parse_actions, typed_text
@@ -249,7 +249,7 @@ def test_a_project_without_a_router(tiny_project: Project) -> None:
 
 def test_every_adapter_must_be_loaded(tiny_base: Base, tiny_router: Path) -> None:
     with pytest.raises(ConfigError, match="adapter 'calendar' of the router's label map"):
-        Engine(tiny_base, Router.load(tiny_router))
+        Engine(tiny_base, Router.load(tiny_router), {})
 
 
 def test_route_and_generate_is_the_engines_own_work(

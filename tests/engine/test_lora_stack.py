@@ -4,14 +4,13 @@ import pytest
 import torch
 from peft import IA3Config, LoHaConfig, PeftConfig, get_peft_model
 
-from pointsman.adapters.load import PROJECTIONS, load_base_with_loras
-from pointsman.adapters.weights import Lora, lora_of
-from pointsman.engine.engine import Engine
+from pointsman.adapters.layout import PROJECTIONS
+from pointsman.adapters.peft import load_base_with_loras
+from pointsman.adapters.weights import Lora
 from pointsman.engine.lora_stack import LoraStack
-from pointsman.engine.options import EngineOptions
 from pointsman.errors import ConfigError, LabelError, MismatchError
 from pointsman.models.base import Base, load_base
-from support.engines import MIXED, ask, batch_of, make_adapters, make_engine, peft_text
+from support.engines import MIXED, ask, batch_of, lora_of, make_adapters, make_engine, peft_text
 from support.tiny import ADAPTERS, make_adapter
 
 UNEQUAL = (
@@ -287,4 +286,4 @@ def answers_are_pefts(
         routed = engine.generate(MIXED[0].images[0], "Pick day 3", max_new_tokens=4)
         assert routed.text == peft_text(reference, ask("Pick day 3", 1), routed.adapter, 4)
         with pytest.raises(ConfigError, match="does not suit"):
-            Engine(reference, engine.router, options=EngineOptions(plan="two-pass"))
+            make_engine(base_folder, adapters, router, plan="two-pass")

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from pointsman.adapters.load import load_base_with_loras
-from pointsman.adapters.weights import Lora, lora_of
+from pointsman.adapters.peft import load_base_with_loras
+from pointsman.adapters.weights import Lora
 from pointsman.conversation import Prompt
 from pointsman.engine.engine import Engine
 from pointsman.engine.forward import Forward, Routing
@@ -15,7 +15,7 @@ from pointsman.engine.lora_stack import LoraStack
 from pointsman.engine.options import EngineOptions
 from pointsman.engine.plan import choose_plan
 from pointsman.errors import AbstainedError, ConfigError, LabelError, SampleError
-from pointsman.models.base import Base
+from pointsman.models.base import Base, load_base
 from pointsman.models.checkpoint import PaddingSide
 from pointsman.models.encoding import Encoded
 from pointsman.models.features import FeatureRecipe, extract, pool
@@ -25,7 +25,9 @@ from support.engines import (
     UPPER,
     ask,
     counted,
+    lora_of,
     make_adapters,
+    make_adapters_for,
     make_engine,
     make_router,
     peft_text,
@@ -202,18 +204,15 @@ def test_answers_outgrow_the_first_room(served: Served) -> None:
 def test_an_end_token_ends_one_answer_only(
     tiny_base_folder: Path, router_folder: Path, tiny_adapters: dict[str, str]
 ) -> None:
-    base = load_base_with_loras(str(tiny_base_folder), tiny_adapters)
+    base = load_base(str(tiny_base_folder))
     reference = load_base_with_loras(str(tiny_base_folder), tiny_adapters)
     said = peft_text(reference, MIXED[0], "calendar", 12)
     end = reference.tokenizer(said[4])["input_ids"][0]
-    for each in (base, reference):
-        each.model.get_base_model().generation_config.eos_token_id = [
-            end,
-            each.tokenizer.eos_token_id,
-        ]
+    for model in (base.model, reference.model.get_base_model()):
+        model.generation_config.eos_token_id = [end, base.tokenizer.eos_token_id]
     names = [*ADAPTERS, None] * 2
     prompts = [*MIXED, *MIXED[:2]]
-    with Engine(base, Router.load(router_folder)) as engine:
+    with Engine(base, Router.load(router_folder), tiny_adapters) as engine:
         assert end in engine.base.ends
         answers = engine.generate_batch(
             prompts, adapter=[name or "base" for name in names], max_new_tokens=12
@@ -226,8 +225,8 @@ def test_an_end_token_ends_one_answer_only(
 def test_who_abstains_lets_the_base_answer(served: Served, router_folder: Path) -> None:
     router = Router.load(router_folder)
     careful = replace(router, calibration=replace(router.calibration, threshold=1e4))
-    base = load_base_with_loras(str(served.engine.base.folder), served.adapters)
-    with Engine(base, careful) as engine:
+    base = load_base(str(served.engine.base.folder))
+    with Engine(base, careful, served.adapters) as engine:
         answers = engine.generate_batch(MIXED, max_new_tokens=4)
     for prompt, answer in zip(MIXED, answers, strict=True):
         assert answer.route is not None
@@ -247,8 +246,10 @@ def test_who_abstains_falls_back_to_an_adapter(
     served: Served, router_folder: Path, tiny_base: Base
 ) -> None:
     careful = median_router(Router.load(router_folder), tiny_base)
-    base = load_base_with_loras(str(served.engine.base.folder), served.adapters)
-    with Engine(base, careful, options=EngineOptions(fallback="provider-select")) as engine:
+    base = load_base(str(served.engine.base.folder))
+    with Engine(
+        base, careful, served.adapters, options=EngineOptions(fallback="provider-select")
+    ) as engine:
         answers = engine.generate_batch(MIXED, max_new_tokens=4)
     routes = [answer.route for answer in answers if answer.route is not None]
     assert sum(decision.abstained for decision in routes) == len(MIXED) // 2
@@ -264,8 +265,8 @@ def test_who_abstains_fails_if_nobody_is_to_answer(
 ) -> None:
     """Those beside it are answered."""
     careful = median_router(Router.load(router_folder), tiny_base)
-    base = load_base_with_loras(str(served.engine.base.folder), served.adapters)
-    with Engine(base, careful, options=EngineOptions(fallback="error")) as engine:
+    base = load_base(str(served.engine.base.folder))
+    with Engine(base, careful, served.adapters, options=EngineOptions(fallback="error")) as engine:
         streams = [engine.submit(prompt, max_new_tokens=4) for prompt in MIXED]
         failed = 0
         for prompt, stream in zip(MIXED, streams, strict=True):
@@ -286,22 +287,31 @@ def test_who_abstains_fails_if_nobody_is_to_answer(
 
 
 def test_a_fallback_that_is_none(served: Served, router_folder: Path) -> None:
-    base = load_base_with_loras(str(served.engine.base.folder), served.adapters)
+    base = load_base(str(served.engine.base.folder))
     with pytest.raises(LabelError, match="'inbox'"):
-        Engine(base, Router.load(router_folder), options=EngineOptions(fallback="inbox"))
+        Engine(
+            base,
+            Router.load(router_folder),
+            served.adapters,
+            options=EngineOptions(fallback="inbox"),
+        )
 
 
 def test_several_layers_and_poolings_are_read_on_the_way(
-    upper: Engine, tiny_adapters: dict[str, str], tiny_base: Base, tiny_base_folder: Path
+    upper: Engine,
+    tiny_adapters: dict[str, str],
+    tiny_base: Base,
+    tiny_base_folder: Path,
+    tmp_path: Path,
 ) -> None:
     """In one forward or in two: what is decided is what the stand-alone router decides."""
     recipe = FeatureRecipe((1, 2), ("mean", "last"))
     router = make_router(tiny_base, upper.router, recipe)
     expected = router.route(tiny_base, MIXED)
     assert len({decision.label for decision in expected}) > 1
-    adapters = {name: str(path) for name, path in upper.base.adapters.items()}
+    adapters = make_adapters_for("in-pass", tiny_base, tmp_path)
     for paths, plan in ((adapters, "in-pass"), (tiny_adapters, "two-pass")):
-        with Engine(load_base_with_loras(str(tiny_base_folder), paths), router) as engine:
+        with Engine(load_base(str(tiny_base_folder)), router, paths) as engine:
             assert engine.plan.name == plan
             answers = engine.generate_batch(MIXED, max_new_tokens=1)
         for answer, alone in zip(answers, expected, strict=True):

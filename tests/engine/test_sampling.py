@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pointsman.adapters.load import load_base_with_loras
+from pointsman.adapters.peft import load_base_with_loras
 from pointsman.engine.engine import Engine
 from pointsman.engine.sampling import Sampling
 from pointsman.errors import RequestError

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tokenizers.decoders import DecodeStream
 
-from pointsman.adapters.load import load_base_with_loras
+from pointsman.adapters.peft import load_base_with_loras
 from pointsman.conversation import Prompt, user_turn
 from pointsman.engine.answer import Answer
 from pointsman.engine.engine import Engine

@@ -246,8 +246,10 @@ def quantised(base: Base) -> Base:
         settings(do_rescale=False),
         limits(longest_edge=200 * 200),
         limits(shortest_edge=160 * 160),
-        lambda base: replace(base, template=TEMPLATE.replace("assistant", "helper")),
-        lambda base: replace(base, template="Be brief." + TEMPLATE),
+        lambda base: replace(
+            base, prompts=replace(base.prompts, template=TEMPLATE.replace("assistant", "helper"))
+        ),
+        lambda base: replace(base, prompts=replace(base.prompts, template="Be brief." + TEMPLATE)),
     ],
     ids=["8 bits", "mean", "std", "resample", "rescale", "max", "min", "role", "system"],
 )

@@ -17,7 +17,7 @@ from transformers import (
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from pointsman.adapters.load import PROJECTIONS
+from pointsman.adapters.layout import PROJECTIONS
 from pointsman.models.base import load_base
 
 REPOSITORY = Path(__file__).parents[2]

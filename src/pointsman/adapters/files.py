@@ -6,7 +6,7 @@ models, servers and trainers that save a wrapped model have other names for the 
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,8 @@ class AdapterFile:
     folder: Path
     config: dict[str, Any]
     tensors: Mapping[str, Tensor]
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of the two files by their names, of the very bytes that were read"""
 
     @property
     def modules(self) -> set[str]:

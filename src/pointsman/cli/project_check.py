@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pointsman.adapters.check.check import check_adapter
-from pointsman.adapters.files import fetch_adapter
+from pointsman.adapters.files import CONFIG, WEIGHTS, fetch_adapter
 from pointsman.errors import PointsmanError
+from pointsman.files import digest_file
 from pointsman.findings import Finding, Level, Report
 from pointsman.models.base import Base, load_skeleton
 from pointsman.models.checkpoint import fetch
@@ -136,6 +137,7 @@ def _seals(run: _Check, router: Router, folders: dict[str, Path]) -> None:
     for name, folder in folders.items():
         if name in router.labels.names:
             with run.errors_of("seal"):
-                router.check_adapters({name: folder})
+                digests = {file: digest_file(folder / file) for file in (CONFIG, WEIGHTS)}
+                router.check_adapter(name, folder, digests)
     if router.unsealed:
         run.add("warning", "seal", unsealed_note(router.unsealed))

@@ -230,22 +230,28 @@ def seal(
 
 def export(router: RouterArgument, out: PtFile) -> None:
     """Write the head of a router in the .pt layout of the original scripts."""
-    from pointsman.routing.legacy_pt import write_pt
+    from pointsman.routing.legacy_pt import reads_of, write_pt
     from pointsman.routing.router import Router
 
     loaded = Router.load(router)
     write_pt(out, loaded)
     console.say(f"{out}: labels {loaded.labels}")
+    console.say(f"it reads {loaded.recipe}; in place of hidden_states[-1][:, 0, :] write")
+    console.say(reads_of(loaded).line)
 
 
 def adopt(
     checkpoint: Annotated[Path, typer.Argument(help="A .pt checkpoint without adapter names.")],
     adapter_names: options.AdapterNames,
     out: PtFile,
+    activation: Annotated[
+        str | None,
+        typer.Option(help="Between the two linear layers of a head: gelu, relu, silu or tanh."),
+    ] = None,
 ) -> None:
     """Add the ordered adapter names to a .pt checkpoint that has none."""
     from pointsman.routing.legacy_pt import adopt_pt
 
     names = options.joined(adapter_names) or []
-    adopt_pt(checkpoint, names, out)
+    adopt_pt(checkpoint, names, out, activation=activation)
     console.say(f"{out}: labels {dict(enumerate(names))}")

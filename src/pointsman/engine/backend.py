@@ -1,14 +1,19 @@
 """What answers an engine's requests: the scheduler, or PEFT."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
+from pointsman.adapters.load import Adapter
 from pointsman.engine.request import Request
+from pointsman.models.base import Base
 
 
 class Backend(Protocol):
     """Answers requests on the thread that owns the model."""
+
+    @property
+    def base(self) -> Base:
+        """The base, adapters in place."""
 
     @property
     def at_work(self) -> Sequence[Request]:
@@ -31,8 +36,8 @@ class Backend(Protocol):
     def rest(self) -> None:
         """Leaves nothing on, before the model is used otherwise."""
 
-    def add(self, name: str, folder: Path) -> None:
-        """Loads one more adapter. Raises ``ConfigError`` if it does not suit the plan."""
+    def add(self, adapter: Adapter) -> None:
+        """Takes one more adapter. Raises ``ConfigError`` if it does not suit the plan."""
 
     def remove(self, name: str) -> None:
         """Forgets an adapter. Raises ``ConfigError`` while it answers."""

@@ -6,7 +6,7 @@ Text and image work happens on the callers' threads.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import BoundedSemaphore
@@ -15,10 +15,13 @@ from typing import Any, Self
 
 import torch
 
-from pointsman.adapters.files import fetch_adapter
+from pointsman.adapters.files import AdapterFile
+from pointsman.adapters.layout import Layout
+from pointsman.adapters.load import open_adapter
 from pointsman.conversation import Prompt, make_prompt
 from pointsman.engine.answer import Answer
-from pointsman.engine.loading import check_added, load_adapters, load_parts, make_backend
+from pointsman.engine.loading import Source as AdapterSource
+from pointsman.engine.loading import fitted, load_adapters, load_parts, make_backend
 from pointsman.engine.options import EngineOptions
 from pointsman.engine.plan import Plan, choose_plan
 from pointsman.engine.request import Request, failing
@@ -30,6 +33,7 @@ from pointsman.images import Source
 from pointsman.labels import BASE, ROUTED, LabelMap
 from pointsman.models.base import Base
 from pointsman.models.checkpoint import Dtype
+from pointsman.models.features import Reader
 from pointsman.models.text_encoder import TextEncoder
 from pointsman.pocket import pocket_folder
 from pointsman.project import FILE_NAME, Project, load_project
@@ -42,8 +46,9 @@ class Engine:
     """Routes and generates. Thread-safe: callers queue for the one thread that owns the model.
 
     Args:
-        base: with every adapter of the router's label map loaded. It is the engine's from now on.
+        base: without adapters. It is the engine's from now on.
         router: trained on this base.
+        adapters: name to folder or Hub id, for every adapter of the router's label map.
         encoder: of a router that reads text alone. Such a router sees no image.
         options: by default ``EngineOptions()``.
 
@@ -54,8 +59,8 @@ class Engine:
         MismatchError: the router belongs to another base or encoder, or an adapter is not the one
             that was sealed.
         ArtefactError: an adapter that ``check_adapter`` finds faulty.
-        ConfigError: an option out of its range, an adapter of the router's label map that is not
-            loaded, or a plan that is not exact.
+        ConfigError: an option out of its range, an adapter of the router's label map that is
+            missing, or a plan that is not exact.
         LabelError: a fallback that is none of the router's adapters.
     """
 
@@ -65,22 +70,26 @@ class Engine:
         self,
         base: Base,
         router: Router,
+        adapters: Mapping[str, AdapterSource],
         *,
         encoder: TextEncoder | None = None,
         options: EngineOptions | None = None,
     ) -> None:
         self.options = (options or EngineOptions()).with_defaults()
-        loras = load_adapters(base, router)
+        self._layout = Layout.of(base.model)  # before the LoRA stack replaces projections
+        loaded = load_adapters(base, self._layout, router, adapters)
         layer = router.layer if encoder is None else None
-        self.plan: Plan = choose_plan(loras, layer, self.options.plan)
+        self.plan: Plan = choose_plan(
+            [adapter.lora for adapter in loaded], layer, self.options.plan
+        )
         self.router = replace(router, fallback=str(self.options.fallback))
         self.adapters: tuple[str, ...] = tuple(router.labels)
         """Names of all adapters: the router's in label order, then those added"""
         self._sessions = Sessions(float(self.options.hysteresis or 0))
-        self.base, self._backend = make_backend(
-            base, self.router, self.plan, loras, encoder, self._sessions, self.options
+        self._backend = make_backend(
+            base, self.router, self.plan, loaded, encoder, self._sessions, self.options
         )
-        self._reader = encoder or self.base
+        self._encoder = encoder
         # More threads than cores would only wait for each other, and take the model's.
         self._preparing = BoundedSemaphore(max(1, (os.cpu_count() or 2) - 1))
         self._worker = Worker(self._backend, self.options.max_waiting, self._check_adapter_of)
@@ -124,8 +133,8 @@ class Engine:
     ) -> Self:
         """Loads everything that a project names; ``where`` is its name in errors."""
         options = (options or EngineOptions()).with_defaults(project)
-        base, router, encoder = load_parts(project, where, device, dtype)
-        return cls(base, router, encoder=encoder, options=options)
+        base, router, files, encoder = load_parts(project, where, device, dtype)
+        return cls(base, router, files, encoder=encoder, options=options)
 
     @classmethod
     def pocket(
@@ -139,6 +148,11 @@ class Engine:
         with pocket_folder() as folder:
             path = folder / FILE_NAME
             return cls.from_config(path, device=device, dtype=dtype, options=options)
+
+    @property
+    def base(self) -> Base:
+        """The base as the engine runs it, adapters in place."""
+        return self._backend.base
 
     @property
     def labels(self) -> LabelMap:
@@ -266,8 +280,8 @@ class Engine:
             ArtefactError, MismatchError: it is missing, broken or made for another base.
             ConfigError: it cannot be stacked, its rank is above ``max_rank``, or its name is taken.
         """
-        folder = fetch_adapter(name, path)
-        self._worker.own(lambda: self._add(name, folder))
+        file = open_adapter(name, path)
+        self._worker.own(lambda: self._add(name, file))
 
     def remove_adapter(self, name: str) -> None:
         """Forgets an adapter that ``add_adapter`` brought.
@@ -327,7 +341,7 @@ class Engine:
 
     def _route(self, prompts: Sequence[Prompt], session: str | None) -> list[Route]:
         with self._preparing:
-            prepared = self.router.prepare(self._reader, prompts)
+            prepared = self.router.prepare(self._reader(), prompts)
         return self._worker.own(lambda: self._decide(prepared, [session] * len(prompts)))
 
     def _check_name(self, name: str) -> None:
@@ -338,24 +352,27 @@ class Engine:
         if request.adapter is not None:
             self._check_name(request.adapter)  # it may have gone since it was queued
 
+    def _reader(self) -> Reader:
+        """What reads for the router."""
+        return self._encoder or self.base
+
     # All below runs on the model's thread.
 
     def _decide(self, prepared: Any, sessions: Sequence[str | None]) -> list[Route]:
         held = self._sessions.held(sessions, torch.device("cpu"))
-        routes = self.router.route_prepared(self._reader, prepared, held)
+        routes = self.router.route_prepared(self._reader(), prepared, held)
         for session, decision in zip(sessions, routes, strict=True):
             self._sessions.decided(session, decision)
         return routes
 
     def _check_base(self) -> None:
         with self.base.without_adapters():
-            self.router.check_base(self._reader)
+            self.router.check_base(self._reader())
 
-    def _add(self, name: str, folder: Path) -> None:
+    def _add(self, name: str, file: AdapterFile) -> None:
         if name in self.adapters:
             raise ConfigError(f"adapter {name!r} is there already; remove it or choose a name")
-        check_added(name, folder, self.base)
-        self._backend.add(name, folder)
+        self._backend.add(fitted(name, file, self.base, self._layout))
         self.adapters = (*self.adapters, name)
 
     def _remove(self, name: str) -> None:

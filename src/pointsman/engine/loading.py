@@ -1,22 +1,22 @@
 """Loads what an engine needs: base, adapters, router, and what answers with them."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from pointsman.adapters.check.check import check_on_load
-from pointsman.adapters.files import fetch_adapter
-from pointsman.adapters.load import load_base_with_loras
-from pointsman.adapters.weights import Lora, lora_of
+from pointsman.adapters.files import AdapterFile
+from pointsman.adapters.layout import Layout
+from pointsman.adapters.load import Adapter, fit_adapter, open_adapter
+from pointsman.adapters.weights import Lora
 from pointsman.engine.backend import Backend
 from pointsman.engine.lora_stack import LoraStack
 from pointsman.engine.options import EngineOptions
-from pointsman.engine.peft_backend import PeftBackend
 from pointsman.engine.plan import Plan
 from pointsman.engine.scheduler import Scheduler
 from pointsman.errors import ConfigError
-from pointsman.models.base import Base
+from pointsman.models.base import Base, load_base
 from pointsman.models.checkpoint import Dtype
 from pointsman.models.text_encoder import TextEncoder
 from pointsman.project import Project
@@ -27,73 +27,82 @@ from pointsman.routing.sessions import Sessions
 
 _log = logging.getLogger("pointsman.engine")
 
+Source = AdapterFile | str | Path
+"""An adapter's files, or where they are"""
+
 
 def load_parts(
     project: Project, where: str, device: str | None, dtype: Dtype | None
-) -> tuple[Base, Router, TextEncoder | None]:
+) -> tuple[Base, Router, dict[str, AdapterFile], TextEncoder | None]:
     """What a project names; what is refused is refused before the base is loaded."""
     router = load_router(project, where)
     if project.base is None:
         raise ConfigError(f'{where}: needs base = "a Hub id or folder" to answer with')
-    folders = {name: fetch_adapter(name, path) for name, path in project.adapters.items()}
-    router.check_adapters(folders)
+    files = {name: _opened(router, name, path) for name, path in project.adapters.items()}
     encoder = load_encoder_of(router, project.encoder, device=device, dtype=dtype)
     if encoder is not None:
         router.check_base(encoder)
-    base = load_base_with_loras(
+    base = load_base(
         project.base,
-        {name: str(folder) for name, folder in folders.items()},
         revision=project.revision,
         device=device,
         dtype=dtype,
         max_pixels=project.max_pixels,
     )
-    return base, router, encoder
+    return base, router, files, encoder
 
 
-def load_adapters(base: Base, router: Router) -> list[Lora | str]:
-    """The router's adapters in label order: each one's matrices, or why it cannot be stacked.
+def load_adapters(
+    base: Base, layout: Layout, router: Router, sources: Mapping[str, Source]
+) -> list[Adapter]:
+    """The router's adapters in label order, each one's files read once.
 
     Raises:
-        ConfigError: one that the base does not have.
-        MismatchError: one that is not the one that was sealed.
+        ConfigError: one that ``sources`` lacks.
+        MismatchError: one that is not the one that was sealed, or made for another base.
         ArtefactError: one that ``check_adapter`` finds faulty.
     """
-    if missing := [name for name in router.labels if name not in base.adapters]:
+    if missing := [name for name in router.labels if name not in sources]:
         raise ConfigError(
             f"adapter {missing[0]!r} of the router's label map {router.labels} is not loaded; "
             "add its path to [adapters]"
         )
-    router.check_adapters({name: base.adapters[name] for name in router.labels})
-    for name in router.labels:
-        check_added(name, base.adapters[name], base)
+    adapters = [
+        fitted(name, _opened(router, name, sources[name]), base, layout) for name in router.labels
+    ]
     if router.unsealed:
         _log.warning(unsealed_note(router.unsealed))
-    return [lora_of(base.model, name) for name in router.labels]
+    return adapters
 
 
-def check_added(name: str, folder: Path, base: Base) -> None:
-    """Refuses a faulty adapter, and logs what is odd about it."""
-    for finding in check_on_load(name, folder, base):
+def fitted(name: str, file: AdapterFile, base: Base, layout: Layout) -> Adapter:
+    """An adapter that fits the base; what is odd about it is logged."""
+    adapter = fit_adapter(name, file, base, layout)
+    for finding in adapter.warnings:
         _log.warning(str(finding).removeprefix("warning: "))
+    return adapter
 
 
 def make_backend(
     base: Base,
     router: Router,
     plan: Plan,
-    loras: Sequence[Lora | str],
+    adapters: Sequence[Adapter],
     encoder: TextEncoder | None,
     sessions: Sessions,
     options: EngineOptions,
-) -> tuple[Base, Backend]:
-    """What answers under a plan, and the base that it answers with."""
+) -> Backend:
+    """What answers under a plan."""
     if plan.name == "peft":
-        return base, PeftBackend(base, router, encoder or base, sessions)
-    base = replace(base, model=base.model.unload())
-    stackable = [lora for lora in loras if isinstance(lora, Lora)]
-    stack = LoraStack(base, stackable, resident=options.resident, max_rank=options.max_rank)
-    return base, Scheduler(
+        # PEFT takes as long to import as the pocket to load, and no other plan needs it.
+        peft_backend: Any = import_module("pointsman.engine.peft_backend")
+        backend: Backend = peft_backend.PeftBackend(base, router, encoder, sessions)
+        for adapter in adapters:
+            backend.add(adapter)
+        return backend
+    loras = [adapter.lora for adapter in adapters if isinstance(adapter.lora, Lora)]
+    stack = LoraStack(base, loras, resident=options.resident, max_rank=options.max_rank)
+    return Scheduler(
         base,
         router,
         plan,
@@ -104,3 +113,10 @@ def make_backend(
         kept=options.kept,
         shapes=options.prefill_shapes,
     )
+
+
+def _opened(router: Router, name: str, source: Source) -> AdapterFile:
+    """An adapter's files, if they are those that the router sealed."""
+    file = source if isinstance(source, AdapterFile) else open_adapter(name, source)
+    router.check_adapter(name, file.folder, file.digests)
+    return file

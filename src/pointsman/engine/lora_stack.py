@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pointsman.adapters.weights import GROUPS, Key, Lora
+from pointsman.adapters.layout import GROUPS, Key
+from pointsman.adapters.weights import Lora
 from pointsman.errors import ConfigError, MismatchError
 from pointsman.models.base import Base
 from pointsman.models.cpu_kernels import linear

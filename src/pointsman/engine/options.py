@@ -5,6 +5,7 @@ from typing import Self
 
 from pointsman.errors import ConfigError
 from pointsman.labels import BASE
+from pointsman.models.qwen3_vl import MAX_NEW_TOKENS
 from pointsman.project import Project
 from pointsman.routing.sessions import HYSTERESIS
 
@@ -30,7 +31,7 @@ class EngineOptions:
     """Adapters on the device at the same time, by default all; the others stay on the host"""
     max_rank: int | None = None
     """Largest rank that ``add_adapter`` may bring; by default the largest rank at the start"""
-    max_new_tokens: int = 256
+    max_new_tokens: int = MAX_NEW_TOKENS
     """Length of an answer at most, where the request sets no limit"""
     fallback: str | None = None
     """What answers where the router abstains: ``base``, an adapter, or ``error``: the request

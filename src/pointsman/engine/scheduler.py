@@ -6,13 +6,12 @@ adapters is one batch. One thread owns it, see ``Worker``.
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from tokenizers.decoders import DecodeStream
 from torch import Tensor
 
-from pointsman.adapters.load import read_lora
+from pointsman.adapters.load import Adapter
 from pointsman.conversation import routed_part
 from pointsman.engine.answer import FinishReason
 from pointsman.engine.forward import Forward, Shape
@@ -59,7 +58,7 @@ class Scheduler:
         kept: int,
         shapes: Sequence[Shape] = (),
     ) -> None:
-        self._base, self._router, self._plan, self.stack = base, router, plan, stack
+        self.base, self._router, self._plan, self.stack = base, router, plan, stack
         self._reader, self._sessions = reader, sessions
         self.forward = Forward(base, stack, slots + kept, shapes=shapes)
         self._prefill = Prefill(base, router, plan, stack, self.forward, reader, sessions)
@@ -87,19 +86,19 @@ class Scheduler:
         self.forward.forget_steps()
 
     def prepare(self, request: Request) -> None:
-        encoded = self._base.prepare([request.prompt])
+        encoded = self.base.prepare([request.prompt])
         request.encoded = encoded
         request.ids = encoded["input_ids"][0].tolist()
         if "image_digests" in encoded:
             request.digests = encoded["image_digests"].tolist()
-        if (image := self._base.config.image_token_id) in request.ids:
+        if (image := self.base.config.image_token_id) in request.ids:
             request.image_prefix_len = len(request.ids) - request.ids[::-1].index(image)
         request.tail = self._tail_of(request)
         if request.routed and not self._is_routed_within(request):
             request.for_router = self._router.prepare(self._reader, [request.prompt])
 
-    def add(self, name: str, folder: Path) -> None:
-        lora = read_lora(self._base, name, folder)
+    def add(self, adapter: Adapter) -> None:
+        name, lora = adapter.name, adapter.lora
         if isinstance(lora, str) or lora.invocation != self._invocation:
             reason = lora if isinstance(lora, str) else "other tokens invoke it"
             raise ConfigError(
@@ -145,7 +144,7 @@ class Scheduler:
         """Whether the forward that answers a request reads what the router is to read."""
         turns = request.prompt.turns
         seen, _ = routed_part(turns, request.prompt.images, self._router.recipe.history)
-        return self._reader is self._base and seen == turns
+        return self._reader is self.base and seen == turns
 
     def _route_ahead(self, request: Request) -> None:
         """Decides by a forward of its own; from then on the request is as good as named."""
@@ -167,7 +166,7 @@ class Scheduler:
 
     def _read(self, requests: Sequence[Request]) -> None:
         """Reads whole prompts into slots."""
-        encoded = self._base.on_device(
+        encoded = self.base.on_device(
             join([request.encoded for request in requests if request.encoded])
         )
         for request in requests:
@@ -193,7 +192,7 @@ class Scheduler:
         self._take_slot(request)
         self.forward.slots.move(place, request.slot, tokens)
         assert request.encoded is not None
-        self._begin([request], self._base.on_device(request.encoded), known)
+        self._begin([request], self.base.on_device(request.encoded), known)
         return True
 
     def _begin(
@@ -289,12 +288,12 @@ class Scheduler:
         if request.decoder is None:
             request.decoder = DecodeStream(skip_special_tokens=True)
         request.tokens.append(token)
-        request.say(request.decoder.step(self._base.tokenizer.backend_tokenizer, token))
+        request.say(request.decoder.step(self.base.tokenizer.backend_tokenizer, token))
         reason = self._finish_reason(request, token)
         if reason is not None:
             self._keep(request)
             self._leave(request)
-            request.finish(self._base.decode(torch.tensor(request.tokens)), reason)
+            request.finish(self.base.decode(torch.tensor(request.tokens)), reason)
 
     def _finish_reason(self, request: Request, token: int) -> FinishReason | None:
         """Why the answer ends with this token; None: it goes on."""

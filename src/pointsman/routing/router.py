@@ -243,10 +243,13 @@ class Router:
         """Adapters of whose files the router knows nothing, in label order."""
         return [name for name in self.labels if name not in self.adapter_digests]
 
-    def check_adapters(self, folders: Mapping[str, Path]) -> None:
-        """Raises ``MismatchError`` unless these adapters' files are those that were sealed."""
-        for name, folder in folders.items():
-            check_adapter_seal(name, folder, self.adapter_digests.get(name, {}))
+    def check_adapter(self, name: str, folder: Path, digests: Mapping[str, str]) -> None:
+        """Raises ``MismatchError`` unless an adapter's files are those that were sealed.
+
+        Args:
+            digests: SHA-256 of its files by their names.
+        """
+        check_adapter_seal(name, folder, digests, self.adapter_digests.get(name, {}))
 
     def save(self, path: str | Path) -> None:
         """Writes the router folder, ``config.json`` last; replaces a router of the same labels.
