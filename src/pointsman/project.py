@@ -120,7 +120,7 @@ def faults(table: Mapping[str, Any], path: Path) -> Iterator[PointsmanError]:
         )
     wanted, is_valid = _KEYS["adapters"]
     if not is_valid(table.get("adapters")):
-        yield ConfigError(f"{path}: needs {wanted}")
+        yield ConfigError(f"{path}: needs {wanted}{_wrong_adapter(table.get('adapters'))}")
         return
     yield from _faults_of_project(table, path)
 
@@ -135,6 +135,12 @@ def _faults_of_project(table: Mapping[str, Any], path: Path) -> Iterator[Pointsm
     fallback = table.get("fallback", BASE)
     if isinstance(fallback, str) and fallback not in known:
         yield ConfigError(f"{path}: fallback is {fallback!r}; give {_or(known)}")
+
+
+def _wrong_adapter(adapters: object) -> str:
+    """The first adapter whose path is none, to be named in an error."""
+    lines = adapters.items() if isinstance(adapters, dict) else ()
+    return next((f"; {name} is {v!r}" for name, v in lines if not isinstance(v, str)), "")
 
 
 def _known_keys(key: str) -> str:

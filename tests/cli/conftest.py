@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from pointsman.data.generate import generate_dataset
+from pointsman.models.features import FeatureRecipe
+from pointsman.models.text_encoder import load_encoder
 from pointsman.project import Project
-from pointsman.routing import feature_store as features_module
+from pointsman.routing import feature_store
+from pointsman.routing.train import TrainSettings, train_router
+from support.encoders import make_encoder, write_texts
 from support.inputs import write_config
 
 
@@ -21,10 +26,27 @@ def dataset(tiny_dataset: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def features(tiny_features: features_module.Features, tmp_path: Path) -> Path:
+def features(tiny_features: feature_store.Features, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_features.path, tmp_path / "features"))
 
 
 @pytest.fixture
 def router(tiny_router: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_router, tmp_path / "router"))
+
+
+@pytest.fixture(scope="session")
+def tiny_text_router(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A router that reads text alone; its encoder lies beside it."""
+    folder = tmp_path_factory.mktemp("text")
+    encoder = make_encoder(folder / "encoder")
+    sources = {
+        name: [str(p) for p in paths] for name, paths in write_texts(folder / "sources").items()
+    }
+    data = generate_dataset(sources, folder / "data", val=0.25, test=0.25)
+    recipe = FeatureRecipe((3,), ("mean",))
+    features = feature_store.preprocess(
+        data, load_encoder(str(encoder)), folder / "features", recipe
+    )
+    train_router(features, folder / "router", settings=TrainSettings(mlp_sizes=(0,)))
+    return folder / "router"

@@ -34,17 +34,16 @@ Outcome = tuple[int, Route | Answer | PointsmanError]
 class RequestFile:
     """The requests of a file, or of standard input (``-``); images are relative to the file.
 
-    Args:
-        images: False leaves all images unread, for a router that reads text alone.
-
     Raises:
         SampleError: the file is missing or cannot be read.
     """
 
-    def __init__(self, path: str, *, images: bool = True) -> None:
+    images: bool = True
+    """False leaves all images unread, for a router that reads text alone"""
+
+    def __init__(self, path: str) -> None:
         self.name = "standard input" if path == STDIN else path
         self.folder = Path() if path == STDIN else Path(path).parent
-        self.images = images
         self.total = None if path == STDIN else sum(1 for _ in self._lines(path))
         self._numbered = self._lines(path)
 

@@ -1,15 +1,15 @@
 """Commands that route and answer requests: route, generate, demo."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from pointsman.cli import console, options, show
-from pointsman.errors import ConfigError
+from pointsman.errors import ConfigError, ImageError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
@@ -47,14 +47,14 @@ def route(
 ) -> None:
     """Show which adapter a request goes to. A router that reads text alone needs no base."""
     from pointsman.cli.loading import Given, open_router
+    from pointsman.cli.request_file import RequestFile, route_all, write_outcomes
 
     words = _request(request, requests, out)
+    lines = None if requests is None else RequestFile(requests)
     given = Given(config, router, encoder=encoder, device=device, dtype=dtype)
     with open_router(given) as opened:
-        if words is None:
-            from pointsman.cli.request_file import RequestFile, route_all, write_outcomes
-
-            lines = RequestFile(str(requests), images=opened.reads_images)
+        if lines is not None:
+            lines.images = opened.reads_images
             _finish(write_outcomes(route_all(opened, lines), lines, out))
             return
         image, text = words
@@ -103,11 +103,13 @@ def generate(
 ) -> None:
     """Route a request and answer it with the adapter that the router chose."""
     from pointsman.cli.loading import Given, open_engine
+    from pointsman.cli.request_file import RequestFile, answer_all, write_outcomes
     from pointsman.conversation import Prompt, make_prompt
     from pointsman.engine.sampling import Sampling
     from pointsman.engine.stream import Stream
 
     words = _request(request, requests, out)
+    lines = None if requests is None else RequestFile(requests)
     sampling = Sampling(temperature=temperature, top_p=top_p, top_k=top_k, seed=seed)
     with open_engine(Given(config, device=device, dtype=dtype, plan=plan)) as engine:
 
@@ -116,10 +118,7 @@ def generate(
                 prompt, adapter=adapter, max_new_tokens=max_new_tokens, sampling=sampling
             )
 
-        if words is None:
-            from pointsman.cli.request_file import RequestFile, answer_all, write_outcomes
-
-            lines = RequestFile(str(requests))
+        if lines is not None:
             _finish(write_outcomes(answer_all(submit, lines), lines, out))
             return
         answer = submit(make_prompt(*words)).result()
@@ -132,16 +131,18 @@ def generate(
 
 def _request(
     words: Sequence[str] | None, requests: str | None, out: Path | None
-) -> tuple[Path | None, str] | None:
-    """The image and the text of one request; None where a file of requests is given."""
+) -> tuple[Path | None, str]:
+    """The image and the text of one request; an empty text where a file of requests is given."""
     if requests is not None:
         if words:
             raise ConfigError(f"{words[0]!r}: give one request or --requests {requests}, not both")
-        return None
+        return None, ""
     if out is not None:
         raise ConfigError(f"--out {out} goes with --requests FILE; use > to save one result")
     if not words:
-        raise click.UsageError("Missing argument '[IMAGE] TEXT'; or give --requests FILE.")
+        raise typer.BadParameter(
+            "it is missing; give it, or --requests FILE", param_hint="'[IMAGE] TEXT'"
+        )
     return _image_and_text(words)
 
 
@@ -150,12 +151,27 @@ def _image_and_text(words: Sequence[str]) -> tuple[Path | None, str]:
         raise ConfigError(f"{words[2]!r}: give one image and one text; put quotes around the text")
     if len(words) == 2:
         return Path(words[0]), words[1]
-    if words[0].lower().endswith(IMAGE_SUFFIXES) and " " not in words[0]:
+    if _is_image(words[0]):
         raise ConfigError(
             f"{words[0]}: the text is missing; give the instruction after the image, such as "
             f'{words[0]} "Click December 3"'
         )
     return None, words[0]
+
+
+def _is_image(word: str) -> bool:
+    """Whether a word names an image, there or not, and no instruction."""
+    if " " not in word and word.lower().endswith(IMAGE_SUFFIXES):
+        return True
+    if not os.path.isfile(word):  # noqa: PTH113  # Path.is_file raises where the text is long
+        return False
+    from pointsman.images import image_size
+
+    try:
+        image_size(Path(word))
+    except ImageError:
+        return False
+    return True
 
 
 def _finish(failed: int) -> None:
