@@ -56,14 +56,14 @@ def test_work_of_unknown_length_ends_with_its_last_line(clock: Clock) -> None:
 def test_work_that_fails_says_how_far_it_came(clock: Clock) -> None:
     lines: list[str] = []
 
-    def work() -> None:
+    def fails() -> None:
         with log_progress("work", lines.append) as report:
             report(1, 9)
             report(4, 9)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        work()
+        fails()
     assert lines == ["work 1/9 (11%), 0 s left", "work 4/9 (44%), 0 s left"]
 
 

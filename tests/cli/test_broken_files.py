@@ -51,7 +51,8 @@ def test_weights(
         "pt": ("inspect", file),
     }.get(what, ("route", shot(tmp_path), "x", "--config", config))
     line = refused(*command)
-    assert str(file if what != "base" else base) in line
+    named = {"base": str(base), "adapter": f"{adapter}: [weights] {file.name}: "}
+    assert named.get(what, str(file)) in line
     assert not canary.exists()
     assert not (tmp_path / "out").exists()
 

@@ -39,7 +39,7 @@ def test_an_interruption_is_one_line(
     stop: BaseException, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert console.run(lambda: fail(stop), debug=False) == 130
-    assert capsys.readouterr().err == "interrupted; run the same command again to go on\n"
+    assert capsys.readouterr().err == "interrupted; run the same command again to resume\n"
 
 
 @pytest.mark.parametrize("status", [0, 1, 2])

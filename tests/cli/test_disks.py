@@ -160,7 +160,7 @@ main()
     assert ended(process, 30) == 130
     assert (tmp_path / "shown.out").read_text() == ""
     *lines, last = (tmp_path / "shown.err").read_text().splitlines(keepends=True)
-    assert last == "interrupted; run the same command again to go on\n"
+    assert last == "interrupted; run the same command again to resume\n"
     assert lines[0].startswith("features 3/36 (8%)")
     assert all(PROGRESS.fullmatch(line) for line in lines)
     kept = {path: path.stat().st_mtime_ns for path in out.iterdir()}

@@ -102,6 +102,7 @@ def test_adapters_that_do_not_fit(tiny_project: Project, tmp_path: Path) -> None
     weights = copy / "adapter_model.safetensors"
     tensors = load_file(weights)
     save_file({name: tensor.repeat(1, 2) for name, tensor in tensors.items()}, weights)
-    assert "does not fit the base" in line(calendar=copy)
+    assert f"{copy}: [other-base] 28 of " in line(calendar=copy)
+    assert "lora_A.weight is [4, 64], not [4, 32]; use the base that" in line(calendar=copy)
     weights.unlink()
     assert "pickled weights (*.bin) are never loaded" in line(calendar=copy)

@@ -124,17 +124,10 @@ def check(
 ) -> None:
     """Look for faults that make an adapter silently wrong. Exits with 1 on errors."""
     from pointsman.adapters.check.check import check_adapter, fix_adapter, is_loadable
-    from pointsman.cli.loading import Given, base_revision
     from pointsman.models.base import load_base, load_skeleton
 
     console.quiet_libraries()
-    project = open_project(config) if base is None or config is not None else None
-    revision = base_revision(Given(base=base, revision=revision), project)
-    base = base or (project.base if project else None)
-    if base is None:
-        if fix is not None:
-            raise ConfigError(f"--fix {fix} needs the base whose keys to match; give --base")
-        console.note("no --base and no --config: only the adapter's own files are checked")
+    base, revision = _base(base, revision, config, fix)
     skeleton = None if base is None else load_skeleton(base, revision=revision)
     if fix is not None and skeleton is not None:
         fix_adapter(path, skeleton, fix)
@@ -145,3 +138,18 @@ def check(
         loaded = load_base(base, revision=revision, device=device, dtype=dtype)
         report = check_adapter(path, loaded, target=target, max_lora_rank=max_lora_rank)
     show.report(report, path, as_json)
+
+
+def _base(
+    base: str | None, revision: str | None, config: Path | None, fix: Path | None
+) -> tuple[str | None, str | None]:
+    """The base to check against, and its revision; None where there is none."""
+    from pointsman.cli.loading import Given, base_revision
+
+    project = open_project(config) if base is None or config is not None else None
+    found = base or (project.base if project else None)
+    if found is None and fix is not None:
+        raise ConfigError(f"--fix {fix} needs the base whose keys to match; give --base")
+    if found is None:
+        console.note("no --base and no --config: only the adapter's own files are checked")
+    return found, base_revision(Given(base=base, revision=revision), project)

@@ -116,7 +116,7 @@ def run(command: Callable[[], T], debug: bool) -> int:
         # Typer turns the one into the other.
         if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
             raise
-        err.print("interrupted; run the same command again to go on")
+        err.print("interrupted; run the same command again to resume")
         return INTERRUPTED
     return 0
 

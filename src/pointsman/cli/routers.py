@@ -119,11 +119,7 @@ def train(
     """Train a router on features. Validation chooses what it reads and the shape of its head."""
     names = options.joined(adapter_names)
     if extend is not None:
-        if names or layers or log_dir or prior or conformal:
-            raise ConfigError(
-                "--extend keeps the router's labels, layer and head; leave out --adapter-names, "
-                "--layers, --conformal, --prior and --log-dir"
-            )
+        _refuse_with_extend(names, layers, log_dir, prior, conformal)
         _extend(extend, features, out, replay, coverage, as_json)
         return
     if replay is not None:
@@ -153,6 +149,14 @@ def train(
         console.show_json(show.training_json(router, out))
         return
     show.training(router, out, samples=int((loaded.splits["val"][1] >= 0).sum()))
+
+
+def _refuse_with_extend(*given: object) -> None:
+    if any(given):
+        raise ConfigError(
+            "--extend keeps the router's labels, layer and head; leave out --adapter-names, "
+            "--layers, --conformal, --prior and --log-dir"
+        )
 
 
 def _extend(
