@@ -236,6 +236,10 @@ def quantised(base: Base) -> Base:
     return base
 
 
+def templated(template: str) -> Callable[[Base], Base]:
+    return lambda base: replace(base, prompts=replace(base.prompts, template=template))
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -246,8 +250,8 @@ def quantised(base: Base) -> Base:
         settings(do_rescale=False),
         limits(longest_edge=200 * 200),
         limits(shortest_edge=160 * 160),
-        lambda base: replace(base, template=TEMPLATE.replace("assistant", "helper")),
-        lambda base: replace(base, template="Be brief." + TEMPLATE),
+        templated(TEMPLATE.replace("assistant", "helper")),
+        templated("Be brief." + TEMPLATE),
     ],
     ids=["8 bits", "mean", "std", "resample", "rescale", "max", "min", "role", "system"],
 )
