@@ -3,25 +3,36 @@ VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-lab check bench docs clean
 
 demo: $(VENV)/.core
 	$(BIN)/pointsman demo
 
+# A process for each core, up to four: each takes 2 GB. One that is done takes from the others.
+PARALLEL := -n auto --maxprocesses 4 --dist worksteal
+
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL) tests --ignore tests/lab
+
+# The screen renderer and the pocket's pretraining, up to a rebuild of the whole pocket.
+test-lab: $(VENV)/.dev
+	$(BIN)/python -m pytest $(PARALLEL) tests/lab
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python benchmarks/docs_figures.py --check
+	$(BIN)/python -m pytest tests/test_docs_links.py
 
 bench: $(VENV)/.dev
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) build dist demo-out pipeline-out
+	rm -rf $(VENV) build dist site demo-out pipeline-out
 
 # torch comes first and pinned: a bare `torch`, asked for by another package, is gigabytes of CUDA.
 $(VENV)/.core: pyproject.toml constraints.txt
@@ -32,4 +43,8 @@ $(VENV)/.core: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.core
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.core
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@

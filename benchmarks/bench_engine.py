@@ -33,11 +33,12 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from lab.screens.screen import draw_screens
-from pointsman.adapters.load import PROJECTIONS
+from pointsman.adapters.layout import PROJECTIONS
 from pointsman.cli.console import progress, quiet_libraries
 from pointsman.conversation import Prompt, make_prompt
 from pointsman.engine.engine import Engine
 from pointsman.engine.forward import Forward
+from pointsman.engine.options import EngineOptions
 from pointsman.models.base import Base, load_base
 from pointsman.pocket import pocket_folder
 from pointsman.project import Project, load_project
@@ -64,8 +65,12 @@ def main() -> None:
     result: dict[str, Any] = {"size": list(SIZE), "rounds": arguments.rounds}
     with tempfile.TemporaryDirectory() as folder_name:
         activated = with_activated(project, Path(folder_name))
-        # Nothing is kept of earlier requests but what the vision tower has seen.
-        with Engine.pocket(kept=0) as engine, Engine.pocket(kept=0, plan="two-pass") as two_pass:
+        # No prefix is kept of earlier requests, only what the vision tower has seen.
+        alone = EngineOptions(kept=0)
+        with (
+            Engine.pocket(options=alone) as engine,
+            Engine.pocket(options=replace(alone, plan="two-pass")) as two_pass,
+        ):
             stock = Stock(project, engine.router)
             prompts, others = draw(arguments.requests * (arguments.rounds + 1))
             result["answers alike"] = agreement(engine, stock, prompts[:BATCH])
@@ -75,7 +80,7 @@ def main() -> None:
                 "in-pass": overhead(engine, prompts, arguments.rounds),
                 "two-pass": overhead(two_pass, prompts, arguments.rounds),
             }
-        with Engine.from_project(activated, "activated", kept=0) as engine:
+        with Engine.from_project(activated, "activated", options=EngineOptions(kept=0)) as engine:
             result["routing"]["activated"] = overhead(engine, prompts, arguments.rounds)
     result["peak bytes"] = {way: measured_peak(way) for way in ("engine", "peft")}
     report(Path(__file__).stem.removeprefix("bench_"), result)

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import ROOT, SCREENS, report
+from common import ROOT, SCREENS, WITHOUT_SCREENS, report
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from lab.screens import write_screens
 from pointsman import route_and_generate
 from pointsman.adapters.files import CONFIG, NOTE, WEIGHTS
-from pointsman.adapters.load import load_base_with_loras
+from pointsman.adapters.peft import load_base_with_loras
 from pointsman.adapters.train import AdapterSettings, train_adapter
 from pointsman.cli.console import progress, quiet_libraries
 from pointsman.data.dataset import read_samples_of
@@ -134,7 +134,7 @@ def evaluation_sets(
         real = read_samples_of(SCREENS, router.labels)
         sets["real"] = [sample for sample in real if sample.adapter in names]
     else:
-        print(f"{SCREENS} is not there: its part is left out", file=sys.stderr)
+        print(f"left out: {WITHOUT_SCREENS}", file=sys.stderr)
     return sets
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from common import ROOT, SCREENS, report
+from common import ROOT, SCREENS, WITHOUT_SCREENS, report
 from PIL import Image, ImageOps
 
 from lab.screens import write_screens
@@ -107,7 +107,7 @@ def whole_sets(engine: Engine, folder: Path, number: int) -> Iterator[Set]:
     if SCREENS.is_file():
         yield "real screens", read_samples_of(SCREENS, labels)
     else:
-        print(f"{SCREENS} is not there: the parts on real screens are left out", file=sys.stderr)
+        print(f"left out: {WITHOUT_SCREENS}", file=sys.stderr)
     write_phrasings(folder / "phrasings")
     unseen = read_samples_of(folder / "phrasings" / "samples.jsonl", labels)
     yield "unseen phrasings", unseen
@@ -156,7 +156,7 @@ def known_adapter(
         batch = inside[start : start + 8]
         prompts = [load_prompt(sample) for sample in batch]
         routes = engine.route_batch(prompts)
-        answers = engine.generate_batch(prompts, adapters=[s.adapter for s in batch])
+        answers = engine.generate_batch(prompts, adapter=[s.adapter or "base" for s in batch])
         for sample, route, answer in zip(batch, routes, answers, strict=True):
             pair = is_hit(answer, sample), Prediction(sample, route).correct
             for key in ("all", *(f"{field}: {sample.extra[field]}" for field in fields)):

@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from common import SCREENS, report
+from common import SCREENS, WITHOUT_SCREENS, report
 
 from pointsman.cli.console import progress, quiet_libraries
 from pointsman.data.dataset import read_samples_of
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--router", type=Path, help="another router on the pocket's base")
     arguments = parser.parse_args()
     if not SCREENS.is_file():
-        sys.exit(f"{SCREENS} is not there")
+        sys.exit(f"skipped: {WITHOUT_SCREENS}")
     quiet_libraries()
     with pocket_folder() as folder:
         project = load_project(folder / FILE_NAME)

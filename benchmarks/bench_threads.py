@@ -13,7 +13,7 @@ import torch
 from common import report
 
 from lab.screens import draw_screen
-from pointsman.adapters.load import load_base_with_loras
+from pointsman.adapters.peft import load_base_with_loras
 from pointsman.cli.console import quiet_libraries
 from pointsman.conversation import Prompt, make_prompt
 from pointsman.engine.engine import Engine
@@ -66,7 +66,7 @@ def main() -> None:
 
         def ours(prompt: Prompt, adapter: str) -> str:
             [answer] = engine.generate_batch(
-                [prompt], adapters=[adapter], max_new_tokens=NEW_TOKENS
+                [prompt], adapter=[adapter or "base"], max_new_tokens=NEW_TOKENS
             )
             return answer.text
 

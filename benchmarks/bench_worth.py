@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import ROOT, SCREENS, report
+from common import ROOT, SCREENS, WITHOUT_SCREENS, report
 from PIL import Image
 
 from pointsman.cli.console import progress, quiet_libraries
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="where to write report.html and what is in it")
     arguments = parser.parse_args()
     if not SCREENS.is_file():
-        sys.exit(f"{SCREENS} is not there")
+        sys.exit(f"skipped: {WITHOUT_SCREENS}")
     quiet_libraries()
     with Engine.pocket() as engine, tempfile.TemporaryDirectory() as folder:
         samples = read_samples_of(SCREENS, engine.router.labels)

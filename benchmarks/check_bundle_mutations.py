@@ -108,7 +108,9 @@ def answers(config: Path) -> list[Any]:
         routes = [asdict(route) for route in engine.route_batch(MIXED)]
         everybody = [*ADAPTERS, None] * 2
         said = engine.generate_batch(
-            [*MIXED[:4], *MIXED[2:]], adapters=everybody, max_new_tokens=NEW_TOKENS
+            [*MIXED[:4], *MIXED[2:]],
+            adapter=[name or "base" for name in everybody],
+            max_new_tokens=NEW_TOKENS,
         )
         routed = engine.generate_batch(MIXED, max_new_tokens=NEW_TOKENS)
     return [routes, *([answer.text for answer in batch] for batch in (said, routed))]

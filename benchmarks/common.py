@@ -12,6 +12,8 @@ import transformers
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 SCREENS = ROOT.parent / "shared" / "screens" / "samples.jsonl"
+"""Real screenshots, which are no part of the repository"""
+WITHOUT_SCREENS = f"the real screenshots are no part of the repository: {SCREENS} is missing"
 
 
 def machine() -> dict[str, Any]:

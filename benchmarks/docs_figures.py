@@ -4,8 +4,7 @@
     python benchmarks/docs_figures.py            writes them
     python benchmarks/docs_figures.py --check    says what differs; fails if anything does
 
-It knows the tables and sentences on the pocket and on what is measured with it; a table is found by
-its header or by the first cell of a row, a sentence by its words.
+A table is found by its header, a row by its first cell, a sentence by its words.
 """
 
 import argparse
@@ -15,12 +14,15 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 README, CARD = "README.md", "src/pointsman/pocket/README.md"
+ORIGINAL, FAQ = "docs/guide/original-scripts.md", "docs/faq.md"
+BENCHMARKS, GROW = "docs/benchmarks.md", "docs/guide/grow.md"
 PERFORMANCE, EVALUATION = "docs/performance.md", "docs/evaluation.md"
 CONCEPTS = "docs/concepts.md"
 _WIDTH = 100
@@ -43,8 +45,22 @@ def interval(figure: dict[str, Any], form: str = "{:.1f}", factor: float = 100) 
     return f"[{low}, {high}]"
 
 
+def milliseconds(value: float) -> str:
+    """Three digits, more of what is larger; halves are rounded up."""
+    digits = "1" if value >= 100 else "0.1" if value >= 10 else "0.01"
+    return f"{Decimal(str(value)).quantize(Decimal(digits), ROUND_HALF_UP):,}"
+
+
 def cells(*values: str) -> str:
     return "| " + " | ".join(values).rstrip() + " |"
+
+
+def as_broken(text: str, old: str) -> str:
+    """The text with the line breaks of the old one, if it has as many words."""
+    words, gaps = text.split(), re.findall(r"\s+", old)
+    if len(gaps) != len(words) - 1:
+        return text
+    return "".join(word + gap for word, gap in zip(words, [*gaps, ""], strict=True))
 
 
 class Document:
@@ -75,9 +91,9 @@ class Document:
         self.text = "\n".join([before + found + rest, rule, *rows]) + "\n\n" + end
 
     def sentence(self, pattern: str, text: str) -> None:
-        """Replaces what matches, wherever its lines are broken."""
+        """Replaces what matches, wherever its lines are broken; they stay broken there."""
         spaced = pattern.replace(" ", r"\s+")
-        changed, count = re.subn(spaced, lambda _: text, self.text)
+        changed, count = re.subn(spaced, lambda found: as_broken(text, found[0]), self.text)
         if count != 1:
             raise LookupError(f"{self.name}: {count} times {pattern!r}")
         self.text = changed
@@ -96,96 +112,246 @@ class Document:
 
 
 def readme(document: Document) -> None:
-    pocket, worth, engine = read("pocket"), read("worth"), read("engine")
-    routing, task = pocket["real screens"]["routing"], pocket["real screens"]["everyone"]
-    strata = routing["stratum"]
-    document.row(
-        "Routing of the pocket on 120 real in-scope screenshots",
-        percent(routing["in_scope"]["accuracy"]),
+    ways = read("worth")["worth"]["ways"]
+    gpu = read("engine_gpu_8B")["sections"]
+    routed, always = (ways[way]["success"]["value"] for way in ("routed", "frequent"))
+    document.sentence(
+        r"[\d.]+% of the answers are right when routed, [\d.]+% with",
+        f"{percent(routed)} of the answers are right when routed, {percent(always)} with",
     )
-    document.row(
+    document.sentence(
+        r"first token after [\d.]+ ms routed, [\d.]+ ms with",
+        f"first token after {milliseconds(gpu['in-pass']['ttft_1']['ms'])} ms routed, "
+        f"{milliseconds(gpu['base']['ttft_1']['ms'])} ms with",
+    )
+
+
+def benchmarks(document: Document) -> None:
+    """The summary: one line for each claim, with the script and the results file."""
+    document.table("routing and answers |", routing_claims())
+    document.table("speed |", [*speed_claims(), *gpu_claims()])
+    document.table("robustness |", robustness_claims())
+    document.table("more routers and adapters |", other_claims())
+
+
+def claim(what: str, figure: str, script: str, result: str) -> str:
+    return cells(what, figure, f"`{script}.py`", f"`{result}.json`")
+
+
+def routing_claims() -> Iterator[str]:
+    pocket, worth, trust = read("pocket"), read("worth"), read("router_trust")
+    routing, task = pocket["real screens"]["routing"], pocket["real screens"]["everyone"]
+    strata, outside = routing["stratum"], routing["out_of_scope"]
+    source = ("bench_pocket", "pocket")
+    yield claim(
+        "The pocket's routing on 120 real in-scope screenshots",
+        percent(routing["in_scope"]["accuracy"]),
+        *source,
+    )
+    yield claim(
         "· `plain` / `image-decides` / `text-decides`",
         " / ".join(percent(strata[name]["accuracy"]) for name in _REAL_GOALS),
+        *source,
     )
-    outside = routing["out_of_scope"]
-    document.row(
-        "· 40 screenshots out of scope: AUROC, rejected at 99% validation coverage",
-        f"{outside['auroc']:.3f}, {percent(outside['rejected'])}",
+    yield claim(
+        "40 out-of-scope screenshots: AUROC; rejected at 99% validation coverage",
+        f"{outside['auroc']:.3f}; {percent(outside['rejected'])}",
+        *source,
     )
-    document.row(
-        "Answers right on them: routed / oracle adapter / base / wrong adapter",
+    yield claim(
+        "Right answers: routed / right adapter / base / wrong adapter",
         " / ".join(percent(task[who]) for who in ("routed", "oracle", "base", "wrong")),
+        *source,
     )
     ways = worth["worth"]["ways"]
     routed, always = ways["routed"]["success"], ways["frequent"]["success"]
     ratio = ways["oracle"]["time_ratio"]
-    document.row(
-        "Does routing pay on them? Routed against the most frequent adapter always",
-        f"{percent(routed['value'])} {interval(routed)} against {percent(always['value'])} "
-        f"{interval(always)}: {'yes' if worth['worth']['verdict'] == 'pays' else 'no'}",
+    verdict = "yes" if worth["worth"]["verdict"] == "pays" else "no"
+    yield claim(
+        "Does routing pay? Routed, against the most frequent adapter for every request",
+        f"{verdict}: {percent(routed['value'])} {interval(routed)}, {percent(always['value'])} "
+        f"{interval(always)}",
+        "bench_worth",
+        "worth",
     )
-    document.row(
-        "· time of a routed request over one whose adapter is known, median of pairs",
+    yield claim(
+        "Time of a routed request over one that names its adapter, median of pairs",
         f"{ratio['value']:.3f} {interval(ratio, '{:.3f}', 1)}",
+        "bench_worth",
+        "worth",
     )
-    trust = read("router_trust")
-    rejected = trust["goals"]["out of scope, rejected while 95% in scope are kept"]["value"]
-    document.row(
-        "· ECE; rejected out of scope while 95% in scope are kept",
-        f"{trust['goals']['ECE']['value']:.3f}; {percent(rejected)}",
+    goals = trust["goals"]
+    rejected = goals["out of scope, rejected while 95% in scope are kept"]["value"]
+    yield claim(
+        "ECE; out-of-scope rejection at 95% in-scope coverage",
+        f"{goals['ECE']['value']:.3f}; {percent(rejected)}",
+        "bench_router_trust",
+        "router_trust",
     )
+
+
+def speed_claims() -> Iterator[str]:
+    pocket, engine = read("pocket"), read("engine")
     seconds = pocket["seconds"]
-    document.row(
-        "Seconds to load the pocket, to answer the first 640×448 screen",
-        f"{seconds['load']} s, {seconds['first answer, 640x448']} s",
+    yield claim(
+        "Loading the pocket; first answer to a 640×448 screen",
+        f"{seconds['load']} s; {seconds['first answer, 640x448']} s",
+        "bench_pocket",
+        "pocket",
     )
     alone, together = engine["one by one"], engine["8 together"]
-    again = "engine, another request on each screen"
-    document.row(
-        "Routed answers a second against the original scripts' way: new screens one by one / "
-        "8 mixed together",
-        f"{alone['engine'][_TIMES]:.1f}× / {together['engine'][_TIMES]:.1f}×",
-    )
-    document.row(
-        "· another request on each of those screens",
-        f"{alone[again][_TIMES]:.1f}× / {together[again][_TIMES]:.1f}×",
-    )
-    document.row(
-        "Routed over naming the adapter, `in-pass` / `activated` / `two-pass`, time ratio",
-        " / ".join(
-            f"{engine['routing'][plan]['routed over named']:.2f}"
-            for plan in ("in-pass", "activated", "two-pass")
-        ),
-    )
-    steps = read("adapters")[_STEPS]
-    document.row(
-        "A step of 8 requests with 1,000 adapters in memory over the same with 8, time ratio",
-        f"{steps['1000']['8'] / steps['8']['8']:.2f}",
-    )
-    threads = read("threads")
-    for first, way in (
-        ("8 threads × 50 mixed requests: answers that differ from serial calls", "engine"),
+    for what, way in (
+        ("Throughput over the original scripts, new screens", "engine"),
         (
-            "· the same with `set_adapter` and `generate` called by each thread",
-            "set_adapter_and_generate",
+            "Throughput over the original scripts, screens seen before",
+            "engine, another request on each screen",
         ),
     ):
-        document.row(first, f"{threads[way]['differ']} of {threads[way]['requests']}")
-    kill = read("preprocess_kill")
-    document.row(
-        "`kill -9` at 20 random moments of `preprocess`: completed runs with equal bytes",
-        f"{kill['bytes_equal']} of {kill['completed']}",
+        yield claim(
+            f"{what}: one by one / 8 mixed",
+            f"{alone[way][_TIMES]:.1f}× / {together[way][_TIMES]:.1f}×",
+            "bench_engine",
+            "engine",
+        )
+    yield claim(
+        "Time of routing over naming the adapter: `in-pass` / `activated` / `two-pass`",
+        " / ".join(
+            f"{engine['routing'][plan]['routed over named']:.2f}×"
+            for plan in ("in-pass", "activated", "two-pass")
+        ),
+        "bench_engine",
+        "engine",
     )
-    document.row(
-        "`preprocess` against a naive loop of full forwards, one question a picture, time ratio",
+    steps = read("adapters")[_STEPS]
+    yield claim(
+        "Decode step of 8 requests: 1,000 adapters over 8 adapters in memory",
+        f"{steps['1000']['8'] / steps['8']['8']:.2f}×",
+        "bench_adapters",
+        "adapters",
+    )
+    yield claim(
+        "Time of a naive loop over `preprocess`, one question per image",
         f"{read('preprocess')['naive_over_preprocess']:.2f}×",
+        "bench_preprocess",
+        "preprocess",
     )
-    appended = read("extend")["10 samples"]["extend"]
-    document.row(
-        "An adapter appended from 10 samples, mean of 3 kinds of pages, 3 draws each: seconds, "
-        "its top label right, points lost by the old three",
-        f"{appended['seconds']:.1f} s, {percent(appended['new_accuracy'])}, "
+
+
+def gpu_claims() -> Iterator[str]:
+    for shape in ("8B", "4B", "2B"):
+        sections = read(f"engine_gpu_{shape}")["sections"]
+        base, routed = sections["base"], sections["in-pass"]
+        for what, key in (("first token", "ttft"), ("decode step", "step")):
+            figures = [
+                milliseconds(way[f"{key}_{size}"]["ms"])
+                for size in (1, 8)
+                for way in (routed, base)
+            ]
+            yield claim(
+                f"H200, {shape} shapes, {what}: routed / base; 1 request, 8 requests",
+                "{} / {} ms, {} / {} ms".format(*figures),
+                "bench_engine_gpu",
+                f"engine_gpu_{shape}",
+            )
+
+
+def robustness_claims() -> Iterator[str]:
+    threads = read("threads")
+    for what, way in (
+        ("8 threads × 50 mixed requests: answers that differ from serial calls", "engine"),
+        ("· the same with `set_adapter` and `generate` per thread", "set_adapter_and_generate"),
+    ):
+        figure = f"{threads[way]['differ']} of {threads[way]['requests']}"
+        yield claim(what, figure, "bench_threads", "threads")
+    kill = read("preprocess_kill")
+    yield claim(
+        f"`kill -9` at {kill['kills']} random moments of `preprocess`: completed runs with equal "
+        "bytes",
+        f"{kill['bytes_equal']} of {kill['completed']}",
+        "bench_preprocess_kill",
+        "preprocess_kill",
+    )
+    sealed = read("bundle_mutations")
+    yield claim(
+        f"{sealed['mutations']:,} single mutations of router, adapters or project file: accepted "
+        "and changing an answer / tracebacks / code executed",
+        " / ".join(
+            str(sealed[name])
+            for name in ("accepted_and_changing_an_answer", "tracebacks", "code_executed")
+        ),
+        "check_bundle_mutations",
+        "bundle_mutations",
+    )
+    mutations = read("mutations")["mutations"]
+    noticed = sum(found["failing"] > 0 for found in mutations.values())
+    yield claim(
+        "Source mutations that break the mapping or leak the label: noticed by the tests",
+        f"{noticed} of {len(mutations)}",
+        "check_mutations",
+        "mutations",
+    )
+    position = read("position_zero")
+    yield claim(
+        "Exported head in the original code, right labels: position 0 / last real token",
+        " / ".join(f"{right} of {position['samples']}" for right in position["right"].values()),
+        "check_position_zero",
+        "position_zero",
+    )
+    faults = read("adapter_faults")
+    good = len(faults["good_adapters"])
+    yield claim(
+        "Adapters with one planted fault: named by `adapters check` / silent in PEFT; sound "
+        "adapters refused",
+        f"{faults['caught']} of {faults['of']} / {faults['silent_in_peft']}; "
+        f"{faults['false_alarms']} of {good}",
+        "check_adapter_faults",
+        "adapter_faults",
+    )
+
+
+def other_claims() -> Iterator[str]:
+    extend = read("extend")
+    before, appended = extend["before"], extend["10 samples"]["extend"]
+    yield claim(
+        "A fourth adapter from 10 samples: seconds; its top label right; points lost by the "
+        "other three",
+        f"{appended['seconds']:.1f} s; {percent(appended['new_accuracy'])}; "
         f"{100 * appended['old_accuracy_lost']:.1f}",
+        "bench_extend",
+        "extend",
+    )
+    yield claim(
+        "· out-of-scope rejection before → after; AUROC before → after",
+        f"{percent(before['rejected'])} → {percent(appended['out_of_scope_rejected'])}; "
+        f"{before['auroc']:.3f} → {appended['out_of_scope_auroc']:.3f}",
+        "bench_extend",
+        "extend",
+    )
+    text = read("text_router")
+    yield claim(
+        "Text router (MiniLM), one core, one text: half of the layers / all layers",
+        " / ".join(
+            f"{text[layer]['ms a text']['one by one']['median']:.1f} ms"
+            for layer in ("layer 3 of 6", "layer 6 of 6")
+        ),
+        "bench_text_router",
+        "text_router",
+    )
+    rows = read("clinc150")["rows"]
+    yield claim(
+        "CLINC150, 150 intents: accuracy; AUROC of Pointsman / semantic-router",
+        " / ".join(percent(rows[name]["accuracy"]) for name in ("router", "semantic-router"))
+        + "; "
+        + " / ".join(f"{rows[name]['auroc']:.3f}" for name in ("router", "semantic-router")),
+        "bench_clinc150",
+        "clinc150",
+    )
+    variants = read("plan_quality")["variants"]
+    yield claim(
+        "Right answers of one adapter by its layers: all / upper 75% / upper 50% / activated",
+        " / ".join(percent(variant["fresh"]["all"]["share"]) for variant in variants.values()),
+        "bench_plan_quality",
+        "plan_quality",
     )
 
 
@@ -214,7 +380,7 @@ def card(document: Document) -> None:
     ]
     document.table("routing |", rows)
     document.table(
-        "who answers |",
+        "answered by |",
         [
             shares(name, [whole["everyone"][who] for whole in sets])
             for name, who in (
@@ -290,12 +456,12 @@ def performance(document: Document) -> None:
         )
     parts = engine["parts of a request"]
     document.sentence(
-        r"of the [\d.]+ ms of a request on a screen never seen it takes [\d.]+%, the prefill "
-        r"[\d.]+%, the steps [\d.]+%, tokens and patches [\d.]+%",
-        f"of the {parts['milliseconds of a request']:.0f} ms of a request on a screen never seen "
-        f"it takes {parts['vision tower']:.0%},\nthe prefill {parts['prefill, routed within']:.0%}"
-        f", the steps {parts['steps']:.0%}, tokens and patches "
-        f"{parts['tokens and patches']:.1%}",
+        r"Of the [\d.]+ ms of a request on a new screen, the tower takes [\d.]+%, the prefill "
+        r"[\d.]+%, the decode steps [\d.]+%, tokens and patches [\d.]+%",
+        f"Of the {parts['milliseconds of a request']:.0f} ms of a request on a new screen, the "
+        f"tower takes {parts['vision tower']:.0%},\nthe prefill "
+        f"{parts['prefill, routed within']:.0%}, the decode steps {parts['steps']:.0%}, tokens "
+        f"and patches {parts['tokens and patches']:.1%}",
     )
     peaks = [f"{engine['peak bytes'][way] / 1e6:,.0f} MB" for way in ("engine", "peft")]
     document.sentence(
@@ -307,35 +473,167 @@ def performance(document: Document) -> None:
         first = f"{int(number):,} adapters" if number != "0" else "the base alone"
         document.row(first, *(f"{batches[size]:.2f}" for size in ("1", "8", "32")))
     document.sentence(
-        r"the slowest is [\d.]+ times",
-        f"the slowest is {adapters['slowest over 8 adapters, at a batch of 8']:.2f} times",
+        r"the slowest row is [\d.]+ times",
+        f"the slowest row is {adapters['slowest over 8 adapters, at a batch of 8']:.2f} times",
     )
     document.sentence(
         r"An adapter takes [\d.]+ MB; adding one to 1,000 takes [\d.]+ ms",
         f"An adapter takes {adapters['bytes of an adapter'] / 1e6:.2f} MB; adding one to 1,000 "
         f"takes {1000 * adapters['seconds to add an adapter']:.1f} ms",
     )
-    extend(document)
+    text_router(document)
+    plan_quality(document)
+    clinc150(document)
+    gpu(document)
 
 
-def extend(document: Document) -> None:
+def text_router(document: Document) -> None:
+    result = read("text_router")
+    rows = []
+    for layer in ("layer 3 of 6", "layer 6 of 6"):
+        found = result[layer]["ms a text"]
+        alone = found["one by one"]
+        rows.append(
+            cells(
+                layer,
+                percent(result[layer]["accuracy of the top label"]),
+                f"{alone['median']:.2f} / {alone['p95']:.2f}",
+                f"{found['one by one over the stock way']:.2f}",
+                f"{found['32 together']['median']:.2f}",
+            )
+        )
+    document.table("the router reads |", rows)
+
+
+def plan_quality(document: Document) -> None:
+    variants = read("plan_quality")["variants"]
+    for first, name in (
+        ("all layers: `two-pass`", "all layers"),
+        ("upper 75%: `in-pass`, k = 2 of 8", "upper 75%"),
+        ("upper 50%: `in-pass`, k = 4 of 8", "upper 50%"),
+        ("activated: `activated`", "activated"),
+    ):
+        found = variants[name]
+        shares = []
+        for screens in ("fresh", "real"):
+            whole = found[screens]["all"]
+            low, high = whole["interval"]
+            shares.append(f"{percent(whole['share'])} ({low:.0%}–{high:.0%})")
+        start = found["layers_from"]
+        loss = f"{found['loss']['calendar']:.2f}"
+        document.row(first, f"{start}–7", str(found["rank"]), loss, *shares)
+
+
+def clinc150(document: Document) -> None:
+    rows = read("clinc150")["rows"]
+    for first, name in (
+        ("`pointsman train`, in-scope texts only", "router"),
+        ("`pointsman train`, with 100 + 100 out-of-scope texts", "router, outliers"),
+        ("`pointsman train`, in scope only, last layer alone", "router, last layer"),
+        ("scikit-learn logistic regression, last layer", "logistic regression, last layer"),
+        (
+            "scikit-learn logistic regression, the same three layers",
+            "logistic regression, same layers",
+        ),
+        ("semantic-router, last layer", "semantic-router"),
+    ):
+        found = rows[name]
+        document.row(
+            first,
+            percent(found["accuracy"]),
+            f"{found['auroc']:.3f}",
+            percent(found["recall"]),
+            percent(found["kept"]),
+        )
+
+
+def gpu(document: Document) -> None:
+    sections = {shape: read(f"engine_gpu_{shape}")["sections"] for shape in ("8B", "4B", "2B")}
+
+    def engine_and_base(shape: str, key: str) -> tuple[float, float]:
+        whole = sections[shape]
+        return whole["in-pass"][key]["ms"], whole["base"][key]["ms"]
+
+    def alternative(shape: str, way: str, key: str) -> str:
+        found = sections[shape]["alternatives"].get(way)
+        if found is None:
+            return "–"
+        return milliseconds(found["ttft"]["ms"] if key == "ttft" else found["step_ms"])
+
+    for first, key, size in (
+        ("first token, 1 request", "ttft", 1),
+        ("first token, 8 requests", "ttft", 8),
+        ("a step, 1 request", "step", 1),
+        ("a step, 8 requests", "step", 8),
+        ("a step, 32 requests", "step", 32),
+    ):
+        found = {shape: engine_and_base(shape, f"{key}_{size}") for shape in sections}
+        floor = {
+            shape: milliseconds(whole["floors"][f"ttft_{size}_ms" if key == "ttft" else "step_ms"])
+            for shape, whole in sections.items()
+        }
+        # Two tables: 8B with the goals, then 4B and 2B side by side.
+        known = alternative("8B", f"peft_known_{size}", key)
+        routed, base = found["8B"]
+        over = f" ({routed / base:.2f} × base)" if key == "ttft" else ""
+        document.row(
+            first,
+            alternative("8B", f"original_{size}", key),
+            known + (" (one adapter)" if size == 8 else ""),
+            alternative("8B", f"peft_mixed_{size}", key),
+            milliseconds(base),
+            f"**{milliseconds(routed)}**{over}",
+            floor["8B"],
+        )
+        figures = []
+        for shape in ("4B", "2B"):
+            routed, base = found[shape]
+            over = f" ({routed / base:.2f} ×)" if key == "ttft" else ""
+            figures.append([milliseconds(base), milliseconds(routed) + over, floor[shape]])
+        peft = [alternative("2B", f"peft_{way}_{size}", key) for way in ("known", "mixed")]
+        document.row(
+            first,
+            *figures[0],
+            alternative("2B", f"original_{size}", key),
+            "–" if peft == ["–", "–"] else " / ".join(peft),
+            *figures[1],
+            nth=1,
+        )
+    more = read("engine_gpu_8B_adapters")["sections"]["scale"]
+    first_eight = sections["8B"]["in-pass"]
+    for size in (8, 32):
+        document.row(
+            f"ms of a step, {size} requests",
+            milliseconds(first_eight[f"step_{size}"]["ms"]),
+            *(milliseconds(more[number][f"step_{size}_ms"]) for number in ("64", "256", "1000")),
+        )
+
+
+def grow(document: Document) -> None:
     result = read("extend")
-    before = result["before"]
+    before, after = result["before"], result["10 samples"]["extend"]
     document.sentence(
-        r"Before, [\d.]+% of the old top labels were right, [\d.]+% were routed right, [\d.]+% out "
-        r"of scope were rejected at an AUROC of [\d.]+\d",
-        f"Before, {percent(before['accuracy'])} of the old top labels were\nright, "
-        f"{percent(before['routed_right'])} were routed right, {percent(before['rejected'])} out "
-        f"of scope were rejected at an AUROC of {before['auroc']:.3f}",
+        r"Before growing, [\d.]+% of the old top labels were right, [\d.]+% were routed right, and "
+        r"[\d.]+% of the out-of-scope requests were rejected, at an AUROC of [\d.]+\d",
+        f"Before growing, {percent(before['accuracy'])} of the old top labels were\nright, "
+        f"{percent(before['routed_right'])} were routed right, and {percent(before['rejected'])} "
+        f"of the out-of-scope requests were\nrejected, at an AUROC of {before['auroc']:.3f}",
+    )
+    document.sentence(
+        r"out-of-scope rejection falls from [\d.]+% to [\d.]+% after growing from 10 samples, "
+        r"while the AUROC stays at [\d.]+\d \(before: [\d.]+\d\)",
+        f"out-of-scope rejection falls from {percent(before['rejected'])} to\n"
+        f"{percent(after['out_of_scope_rejected'])} after growing from 10 samples, while the AUROC "
+        f"stays at {after['out_of_scope_auroc']:.3f}\n(before: {before['auroc']:.3f})",
     )
     for nth, samples in enumerate(("10 samples", "50 samples")):
         for first, way in (
             ("`train --extend`", "extend"),
             (
-                "· replay drawn from class means and covariance",
+                "`train --extend`, replay drawn from class means and covariance",
                 "extend, replay from class statistics",
             ),
-            ("head trained anew on replay and new samples", "head trained anew"),
+            ("head retrained on replay and new samples", "head trained anew"),
         ):
             found = result[samples][way]
             document.row(
@@ -349,6 +647,37 @@ def extend(document: Document) -> None:
             )
 
 
+def original(document: Document) -> None:
+    position, threads = read("position_zero"), read("threads")
+    right = position["right"]
+    document.sentence(
+        r"\d+ of \d+ labels were right with this line, which is chance among three adapters, and "
+        r"\d+ of \d+ with",
+        f"{right['position 0, last layer']} of {position['samples']} labels were right with this "
+        "line, which is chance among three adapters, and "
+        f"{right['last real token']} of {position['samples']} with",
+    )
+    one, each = threads["engine"], threads["set_adapter_and_generate"]
+    document.sentence(
+        r"got \d+ of \d+ answers wrong, without an exception; with the engine, \d+ of \d+ differed",
+        f"got {each['differ']} of {each['requests']} answers wrong, without an exception; with the "
+        f"engine, {one['differ']} of {one['requests']} differed",
+    )
+
+
+def faq(document: Document) -> None:
+    routed = read("engine")["routing"]["in-pass"]["routed over named"]
+    document.sentence(
+        r"takes [\d.]+\d times as long as one that names",
+        f"takes {routed:.2f} times as long as one that names",
+    )
+    steps = read("adapters")[_STEPS]
+    document.sentence(
+        r"takes [\d.]+\d times as long as with 8 adapters",
+        f"takes {steps['1000']['8'] / steps['8']['8']:.2f} times as long as with 8 adapters",
+    )
+
+
 def evaluation(document: Document) -> None:
     sentence = read("worth")["worth"]["sentence"]
     quoted = "\n".join(f"> {line}" for line in textwrap.wrap(sentence, _WIDTH - 2))
@@ -359,13 +688,13 @@ def concepts(document: Document) -> None:
     sealed = read("bundle_mutations")
     unsealed = sealed["adapters_without_seal"]
     document.sentence(
-        r"[\d,]+ were refused, each in one line, and [\d,]+ were accepted and changed no answer",
-        f"{sealed['refused']:,} were refused, each in one line, and "
+        r"[\d,]+ were refused, each with one line, and [\d,]+ were accepted and changed no answer",
+        f"{sealed['refused']:,} were refused, each with one line, and "
         f"{sealed['accepted_and_changing_nothing']:,} were\naccepted and changed no answer",
     )
     document.sentence(
-        r"Of [\d,]+ mutations of adapters that are not sealed, [\d,]+ changed an answer",
-        f"Of {unsealed['mutations']:,} mutations of adapters\nthat are not sealed, "
+        r"Of [\d,]+ mutations of unsealed adapters, [\d,]+ changed an answer",
+        f"Of {unsealed['mutations']:,} mutations of unsealed adapters,\n"
         f"{unsealed['accepted_and_changing_an_answer']:,} changed an answer",
     )
 
@@ -373,7 +702,11 @@ def concepts(document: Document) -> None:
 PARTS = {
     README: readme,
     CARD: card,
+    BENCHMARKS: benchmarks,
     PERFORMANCE: performance,
+    GROW: grow,
+    ORIGINAL: original,
+    FAQ: faq,
     EVALUATION: evaluation,
     CONCEPTS: concepts,
 }

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from pointsman.adapters.load import load_base_with_loras
 from pointsman.data.dataset import Dataset, read_dataset
 from pointsman.data.generate import generate_dataset
 from pointsman.engine.engine import Engine
@@ -98,8 +97,9 @@ def tiny_project(
 
 @pytest.fixture(scope="session")
 def tiny_engine(tiny_project: Project) -> Iterator[Engine]:
-    base = load_base_with_loras(tiny_project.base, tiny_project.adapters)
-    with Engine(base, Router.load(Path(str(tiny_project.router)))) as engine:
+    base = load_base(str(tiny_project.base))
+    router = Router.load(Path(str(tiny_project.router)))
+    with Engine(base, router, tiny_project.adapters) as engine:
         yield engine
 
 
@@ -108,5 +108,5 @@ def screens() -> Path:
     """Real screenshots beside the repository; tests that need them skip where they are absent."""
     path = SHARED / "screens"
     if not path.is_dir():
-        pytest.skip(f"{path} is not there")
+        pytest.skip(f"the real screenshots are no part of the repository: {path} is missing")
     return path

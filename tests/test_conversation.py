@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pointsman.adapters.load import load_base_with_loras
-from pointsman.adapters.weights import lora_of
+from pointsman.adapters.peft import load_base_with_loras
 from pointsman.conversation import History, Prompt, Turn, user_turn
 from pointsman.data.dataset import Dataset
 from pointsman.engine.engine import Engine
@@ -26,6 +25,7 @@ from support.engines import (
     ask,
     counted,
     go_on,
+    lora_of,
     make_adapters_for,
     make_engine,
     peft_text,
@@ -112,7 +112,7 @@ def test_every_plan_routes_as_the_router_alone(
     served: tuple[str, Engine], adapters: tuple[str, dict[str, str]], tiny_base: Base
 ) -> None:
     name, engine = served
-    reader = engine._reader if name == "encoder" else tiny_base
+    reader = engine._reader() if name == "encoder" else tiny_base
     routes: list[Route | None] = []
     for prompt in TALKS:
         with torch.inference_mode():

@@ -33,8 +33,14 @@ def copy(tmp_path: Path) -> Path:
     [
         ("docs/performance.md", "| 64 adapters |", "| 64 adapters | 0.01 | 0.01 | 0.01 |\n"),
         ("src/pointsman/pocket/README.md", "| fresh drawn, task rank |", ""),
+        ("docs/benchmarks.md", "| · out-of-scope rejection before", ""),
+        (
+            "docs/guide/grow.md",
+            "| `train --extend` |",
+            "| `train --extend` | 1 | 2 | 3 | 4 | 5 |\n",
+        ),
     ],
-    ids=["another figure", "a row less"],
+    ids=["another figure", "a row less", "a claim less", "another cost of growing"],
 )
 def test_what_the_results_have_not_is_named_and_put_right(
     copy: Path, document: str, first: str, instead: str
@@ -42,7 +48,7 @@ def test_what_the_results_have_not_is_named_and_put_right(
     path = copy / document
     right = path.read_text("utf-8")
     row = next(line for line in right.splitlines() if line.startswith(first))
-    path.write_text(right.replace(row + "\n", instead), "utf-8")
+    path.write_text(right.replace(row + "\n", instead, 1), "utf-8")
 
     found = check(copy, "--check")
 
@@ -58,3 +64,17 @@ def test_a_row_that_is_gone_is_an_error() -> None:
     document = runpy.run_path(str(ROOT / SCRIPT))["Document"]("docs/performance.md")
     with pytest.raises(LookupError, match=r"docs/performance\.md: no row 'that nobody wrote'"):
         document.row("that nobody wrote", "1")
+
+
+def test_a_sentence_keeps_its_line_breaks(copy: Path) -> None:
+    path = copy / "README.md"
+    right = path.read_text("utf-8")
+    path.write_text(right.replace("first token after 46.0 ms", "first token after 1.0 ms"), "utf-8")
+    assert path.read_text("utf-8") != right
+
+    assert check(copy).returncode == 0
+    assert path.read_text("utf-8") == right
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").split()) <= 600

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pointsman.adapters.load import load_base_with_loras
+from pointsman.adapters.peft import load_base_with_loras
 from pointsman.conversation import make_prompt
 from pointsman.engine.engine import Engine
 from pointsman.evaluation.demo import demo_samples

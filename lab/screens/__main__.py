@@ -46,10 +46,9 @@ def command(
 
 
 def main() -> None:
-    # Without ``standalone_mode`` typer lets our own errors through, to be shown in one line.
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(command)
-    raise SystemExit(console.run(lambda: app(standalone_mode=False), debug=False))
+    raise SystemExit(console.run(app, debug=False))
 
 
 def _sizes(value: str | None) -> list[tuple[int, int]] | None:

@@ -6,14 +6,20 @@
     ├── LabelError           a label map, an adapter name or a label that cannot be right
     ├── SampleError          a sample, a dataset or an image that cannot be used
     │   └── ImageError
+    ├── RequestError         a request that cannot be answered as it was made
+    │   └── AbstainedError   no adapter is for it, and the fallback is "error"
+    ├── EngineStateError     the engine cannot take a request now
+    │   ├── QueueFullError   too many requests are waiting
+    │   └── EngineClosedError
     ├── ArtefactError        a file or folder of ours that is missing, broken or of the wrong kind
     ├── MismatchError        two artefacts that do not belong together
-    ├── AbstainedError       a request that no adapter is for, where nobody is to answer those
     ├── ConfigError          a setting, an option or a project file
     └── MissingDependency    an optional package that this step needs
 
-Every message is one line that names the offending value and says how to mend it. The command line
-prints that line and exits with status 1; anything else that escapes is a bug.
+Every message is one line that names the offending value and its fix. The command line prints that
+line and exits with status 1; anything else that escapes is a bug. A server maps ``LabelError``,
+``SampleError`` and ``RequestError`` to 4xx, ``QueueFullError`` to 429, ``EngineClosedError`` to
+503, and the others to 500.
 """
 
 
@@ -33,16 +39,32 @@ class ImageError(SampleError):
     """An image that is missing, unreadable or of an impossible size."""
 
 
+class RequestError(PointsmanError):
+    """A request that cannot be answered as it was made: an option of it is out of its range."""
+
+
+class AbstainedError(RequestError):
+    """A request on which the router abstained, with ``fallback = "error"``."""
+
+
+class EngineStateError(PointsmanError):
+    """The engine cannot take a request now, whatever the request is."""
+
+
+class QueueFullError(EngineStateError):
+    """As many requests are waiting as ``EngineOptions.max_waiting`` allows; try again later."""
+
+
+class EngineClosedError(EngineStateError):
+    """The engine was closed, its thread has died, or it belongs to a parent process."""
+
+
 class ArtefactError(PointsmanError):
     """A file or folder that is missing, truncated, or not what it should be."""
 
 
 class MismatchError(PointsmanError):
     """Two artefacts that do not belong together (label order, base, recipe)."""
-
-
-class AbstainedError(PointsmanError):
-    """A request on which the router abstained, with ``fallback = "error"``."""
 
 
 class ConfigError(PointsmanError):

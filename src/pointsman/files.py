@@ -95,10 +95,25 @@ def read_tensors_and_metadata(path: Path) -> tuple[dict[str, Tensor], dict[str, 
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return tensors, dict(file.metadata() or {})
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise ArtefactError(
-            f"{path}: not a safetensors file, or a truncated one ({error}); "
-            "delete it and run what made it again (a pickle under this name is never loaded)"
-        ) from None
+        raise _not_tensors(path, error) from None
+
+
+def read_tensors_and_digest(path: Path) -> tuple[dict[str, Tensor], str]:
+    """Reads a safetensors file once: its tensors, and its SHA-256. Raises ``ArtefactError``."""
+    if not path.is_file():
+        raise ArtefactError(f"{path}: no such file")
+    try:
+        content = path.read_bytes()
+        return safetensors.torch.load(content), digest_bytes(content)
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise _not_tensors(path, error) from None
+
+
+def _not_tensors(path: Path, error: Exception) -> ArtefactError:
+    return ArtefactError(
+        f"{path}: not a safetensors file, or a truncated one ({error}); "
+        "delete it and run what made it again (a pickle under this name is never loaded)"
+    )
 
 
 def refuse_other(folder: Path, what: str) -> None:

@@ -16,10 +16,14 @@ OUT_OF_SCOPE = -1
 """Label of a sample that belongs to no adapter."""
 # A name becomes a PEFT module key ("." breaks it), a model name in a URL and a folder name.
 _LEGAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-# `__base__` is PEFT's word for "no adapter"; the other two are fallbacks in the project file.
-FALLBACKS = ("base", "error")
+BASE = "base"
+"""In place of an adapter's name: the base alone answers."""
+ROUTED = "auto"
+"""In place of an adapter's name: the router chooses."""
+FALLBACKS = (BASE, "error")
 """What a router that abstains may leave a request to, beside an adapter"""
-RESERVED = frozenset({"__base__", *FALLBACKS})
+# `__base__` is PEFT's word for "no adapter".
+RESERVED = frozenset({"__base__", ROUTED, *FALLBACKS})
 
 
 @dataclass(frozen=True)

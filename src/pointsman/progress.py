@@ -1,5 +1,7 @@
 """Progress: how long work tells how far it is, on a screen, in a log or as TensorBoard curves."""
 
+import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -9,6 +11,23 @@ from pointsman.errors import ArtefactError, MissingDependency
 
 Progress = Callable[[int, int], None]
 """Called with (samples done, samples in all)."""
+
+LOG_EVERY = 10.0
+"""Seconds between two lines of ``log_progress``"""
+
+
+def log_progress(what: str) -> Progress:
+    """Progress as plain lines on stderr: the first, the last, and one each ten seconds."""
+    last = float("-inf")
+
+    def step(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done >= total or now - last >= LOG_EVERY:
+            print(f"{what} {done}/{total}", file=sys.stderr, flush=True)
+            last = now
+
+    return step
 
 
 class Log(Protocol):

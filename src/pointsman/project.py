@@ -53,13 +53,14 @@ class Project:
         return LabelMap(tuple(self.adapters))
 
 
-def load_project(path: Path) -> Project:
+def load_project(path: str | Path) -> Project:
     """Reads a project file; relative paths in it are relative to its folder.
 
     Raises:
         ConfigError: missing file, bad TOML, an unknown or missing key, a value of a wrong type.
         LabelError: an adapter name that cannot be one.
     """
+    path = Path(path)
     try:
         # Some editors write a byte order mark.
         table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -115,7 +116,7 @@ def _expanded(value: str) -> Path:
         raise ConfigError(f"{value}: no such user, so no such home; give a whole path") from None
 
 
-def adapter_labels(path: Path | None = None) -> dict[str, int]:
+def adapter_labels(path: str | Path | None = None) -> dict[str, int]:
     """Adapter name to label, as ``ADAPTER_LABELS`` of the original scripts.
 
     Args:
@@ -126,7 +127,9 @@ def adapter_labels(path: Path | None = None) -> dict[str, int]:
 
 
 def __getattr__(name: str) -> Any:
-    # ADAPTER_LABELS is read when it is asked for: importing this module touches no file.
+    # Read when they are asked for: importing this module touches no file.
     if name == "ADAPTER_LABELS":
         return adapter_labels()
+    if name == "STANDARD_ADAPTER_ORDER":
+        return list(adapter_labels())
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from pointsman.adapters.activated import invocation_tokens, last_answer_only, one_answer_each
-from pointsman.adapters.load import attach
+from pointsman.adapters.peft import attach
 from pointsman.adapters.train import AdapterSettings, _collate, train_adapter
 from pointsman.conversation import Prompt, Turn, user_turn
 from pointsman.data.dataset import Dataset

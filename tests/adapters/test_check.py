@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from pointsman.adapters.check.check import check_adapter, fix_adapter
 from pointsman.adapters.check.vllm import CODES
 from pointsman.adapters.files import CONFIG, NOTE, WEIGHTS
-from pointsman.adapters.load import attach
+from pointsman.adapters.peft import attach
 from pointsman.adapters.train import AdapterSettings, train_adapter
 from pointsman.data.dataset import Dataset
 from pointsman.errors import ArtefactError, ConfigError, MismatchError

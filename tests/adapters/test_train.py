@@ -2,9 +2,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pointsman.adapters.files import NOTE, WEIGHTS
-from pointsman.adapters.load import attach, load_base_with_loras
+from pointsman.adapters.peft import attach, load_base_with_loras
 from pointsman.adapters.train import AdapterSettings, _ByLength, _workers, train_adapter
 from pointsman.conversation import Prompt, Turn, user_turn
 from pointsman.data.dataset import Dataset
@@ -32,6 +29,7 @@ from pointsman.images import load_image
 from pointsman.models.base import Base, load_base
 from pointsman.progress import Progress
 from pointsman.sample import RoutingSample, load_prompt
+from support.processes import ended, start
 from support.tiny import ADAPTERS, make_adapter, make_base, make_image
 
 # Python 3.12 and later warn of any fork beside threads; the workers use none of them.
@@ -118,25 +116,23 @@ def test_killed_training_goes_on(
     tiny_dataset: Path, tiny_base_folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "pointsman", "adapters", "train", "calendar"]
-    command += [str(tiny_dataset), "--base", str(tiny_base_folder), "--out", str(out)]
-    command += ["--epochs", "15", "--batch-size", "1", "--rank", "2", "--json"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+    command = ["adapters", "train", "calendar", tiny_dataset, "--base", tiny_base_folder]
+    command += ["--out", out, "--epochs", "15", "--batch-size", "1", "--rank", "2", "--json"]
+    process = start(*command)
     deadline = time.monotonic() + 120
     while not list(out.glob("checkpoints/checkpoint-*/trainer_state.json")):
-        assert process.poll() is None, "it ended before it could be killed"
+        assert process.is_alive(), "it ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
+    ended(process)
     checkpoint = max(
         int(path.parent.name.split("-")[1])
         for path in out.glob("checkpoints/checkpoint-*/trainer_state.json")
     )
-    done = subprocess.run(command, capture_output=True, env=environment, check=False, text=True)
-    assert done.returncode == 0, done.stderr
-    note = json.loads(done.stdout)
+    shown = tmp_path / "shown"
+    assert ended(start(*command, shown=shown)) == 0, shown.with_suffix(".err").read_text()
+    note = json.loads(shown.with_suffix(".out").read_text())
     steps = [entry["step"] for entry in note["loss"]]
     assert steps == sorted(set(steps)), "a step was trained twice or lost"
     assert checkpoint >= 50

@@ -10,7 +10,7 @@ import pytest
 import pointsman
 from pointsman.adapters.files import CONFIG, NOTE, WEIGHTS
 from support.commands import Result, refused, run, succeeds
-from support.tiny import ADAPTERS, make_adapter
+from support.tiny import ADAPTERS, make_adapter, make_brief
 
 POINTSMAN = Path(sys.executable).with_name("pointsman")
 
@@ -265,7 +265,10 @@ def test_people_get_tables(folder: Path) -> None:
 def test_worth_with_a_multitask_adapter_of_higher_rank(
     folder: Path, tiny_base_folder: Path
 ) -> None:
-    config = ("--config", folder / "pointsman.toml")
+    brief = make_brief(tiny_base_folder, folder / "brief")
+    text = (folder / "pointsman.toml").read_text().replace(str(tiny_base_folder), str(brief))
+    (folder / "brief.toml").write_text(text)
+    config = ("--config", folder / "brief.toml")
     whole = make_adapter(tiny_base_folder, folder / "whole", 9, r=8)
     out = folder / "with-multitask"
     shown = succeeds(

@@ -22,6 +22,7 @@ from pointsman.project import Project
 from pointsman.routing import feature_store as features_module
 from support.canary import Canary
 from support.commands import refused, run, succeeds
+from support.processes import ended, start
 from support.sources import tree
 from support.tiny import ADAPTERS, make_base
 from test_images import header_only
@@ -216,7 +217,7 @@ def test_an_empty_test_split_is_no_fault(
     data = read_dataset(dataset)
     write_files(dataset, seal(data.labels, data.splits | {"test": []}, [], {}))
     succeeds("preprocess", dataset, "--base", tiny_base_folder, "--out", tmp_path / "out")
-    succeeds("train", tmp_path / "out", "--out", tmp_path / "router")
+    succeeds("train", tmp_path / "out", "--out", tmp_path / "router", "--layers", "3")
 
 
 # Things that do not belong together
@@ -573,7 +574,7 @@ def test_a_write_that_is_cut_off_leaves_nothing_behind(
     succeeds(*again, "--out", out)
     assert tree(out) == tree(features)
     with file_size_limit(200):
-        line = refused("train", features, "--out", tmp_path / "router")
+        line = refused("train", features, "--out", tmp_path / "router", "--layers", "3")
     assert "cannot be written (File too large)" in line
     assert not (tmp_path / "router" / "config.json").exists()
     assert not list(tmp_path.rglob("*.partial"))
@@ -623,7 +624,8 @@ def test_a_full_disk_loses_nothing(
     succeeds(*again, "--out", out)
     assert tree(out) == tree(features)
     router = small_disk / "router"
-    succeeds("train", out, "--out", router)
+    train = ("train", out, "--layers", "3")
+    succeeds(*train, "--out", router)
     before = tree(router)
     with (small_disk / "ballast").open("wb") as ballast:
         while True:
@@ -632,7 +634,7 @@ def test_a_full_disk_loses_nothing(
             except OSError:
                 break
     for place in (router, small_disk / "other"):
-        line = refused("train", out, "--out", place, "--seed", "1")
+        line = refused(*train, "--out", place, "--seed", "1")
         assert "No space left on device" in line
     assert tree(router) == before
     assert not list(small_disk.glob("other/*"))
@@ -647,7 +649,7 @@ def test_an_interrupted_preprocess_goes_on(
     # A shell that starts the tests in the background has them ignore SIGINT, children included.
     code = """
 import signal, time
-from pointsman import features
+from pointsman.routing import feature_store as features
 from pointsman.cli.app import main
 signal.signal(signal.SIGINT, signal.default_int_handler)
 features.SHARD_SAMPLES = 3
@@ -660,19 +662,17 @@ main()
 """
     out = tmp_path / "out"
     arguments = ["preprocess", str(dataset), "--base", str(tiny_base_folder), "--out", str(out)]
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start(*arguments, code=code, shown=tmp_path / "shown")
     deadline = time.monotonic() + 60
     while len(list(out.glob("*.safetensors"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    shown, errors = process.communicate(timeout=30)
-    assert (process.returncode, shown) == (130, "")
-    assert errors == "interrupted; run the same command again to go on\n"
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGINT)
+    assert ended(process, 30) == 130
+    assert (tmp_path / "shown.out").read_text() == ""
+    assert (
+        tmp_path / "shown.err"
+    ).read_text() == "interrupted; run the same command again to go on\n"
     kept = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     assert 2 <= len(kept) < 12
     assert not list(out.glob("*.partial"))
@@ -680,4 +680,4 @@ main()
     monkeypatch.setattr(features_module, "SHARD_SAMPLES", 3)
     succeeds(*arguments)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert run("train", out, "--out", tmp_path / "router").code == 0
+    assert run("train", out, "--out", tmp_path / "router", "--layers", "3").code == 0

@@ -17,6 +17,7 @@ from pointsman.data.dataset import SPLITS, Dataset
 from pointsman.data.generate import generate_dataset, parse_sources
 from pointsman.errors import ArtefactError, ConfigError, LabelError, SampleError
 from pointsman.labels import LabelMap
+from support.commands import Result, run
 from support.sources import make_source, png, record, tree, two_sources, write
 
 REPOSITORY = Path(__file__).parents[2]
@@ -429,7 +430,7 @@ def test_text_without_an_image_is_a_sample_too(tmp_path: Path) -> None:
 
 
 def test_the_script_makes_a_dataset_in_the_order_of_the_project_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sources = two_sources(tmp_path, 4)
     (tmp_path / "pointsman.toml").write_text(
@@ -439,16 +440,16 @@ def test_the_script_makes_a_dataset_in_the_order_of_the_project_file(
     script = runpy.run_path(str(REPOSITORY / "scripts/generate_routing_data.py"))
     assert script["__getattr__"]("ADAPTER_LABELS") == {"claim-window": 0, "calendar": 1}
 
-    def run(*pairs: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["script", *pairs, "--out", "out"])
-        return int(script["main"]())
+    def run_script(*options: str) -> Result:
+        return run(*options, "--out", "out", program=script["main"])
 
-    assert run("--source=calendar=gone.jsonl") == 1
-    failure = capsys.readouterr().err
-    assert failure.count("\n") == 1
-    assert "no source for claim-window" in failure
-    assert run(*(f"--source={name}={path}" for name, (path,) in sources.items())) == 0
-    assert "labels [0=claim-window, 1=calendar]" in capsys.readouterr().out
+    failure = run_script("--source=calendar=gone.jsonl")
+    assert failure.code == 1
+    assert failure.err.count("\n") == 1
+    assert "no source for claim-window" in failure.err
+    done = run_script(*(f"--source={name}={path}" for name, (path,) in sources.items()))
+    assert done.code == 0
+    assert "labels [0=claim-window, 1=calendar]" in done.out
     manifest = json.loads((tmp_path / "out/dataset.json").read_text())
     assert manifest["adapters"] == ["claim-window", "calendar"]
 

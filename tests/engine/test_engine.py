@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from pointsman.adapters.load import load_base_with_loras
+from pointsman.adapters.peft import load_base_with_loras
 from pointsman.conversation import Prompt, make_prompt, user_turn
 from pointsman.data.dataset import Dataset
 from pointsman.engine.answer import Answer, action_point, parse_actions, typed_text
 from pointsman.engine.engine import Engine
 from pointsman.engine.peft_backend import route_and_generate
-from pointsman.errors import ConfigError, ImageError, LabelError, MismatchError
+from pointsman.errors import ConfigError, ImageError, LabelError, MismatchError, RequestError
 from pointsman.models.base import Base
 from pointsman.models.features import FeatureRecipe, extract
 from pointsman.project import Project
@@ -70,7 +70,9 @@ def test_answers_equal_pefts_own_for_every_adapter_in_a_mixed_batch(
     prompts = [load_prompt(sample) for sample in samples[:8]]
     names = [*tiny_engine.router.labels, None]
     adapters = [names[index % 4] for index in range(8)]
-    answers = tiny_engine.generate_batch(prompts, adapters=adapters, max_new_tokens=6)
+    answers = tiny_engine.generate_batch(
+        prompts, adapter=[name or "base" for name in adapters], max_new_tokens=6
+    )
     for prompt, adapter, answer in zip(prompts, adapters, answers, strict=True):
         assert answer.text == peft_tokens(reference, prompt, adapter, 6)
         assert answer.adapter == adapter
@@ -97,9 +99,13 @@ def test_text_and_several_images(tiny_engine: Engine, samples: Sequence[RoutingS
     )
     prompts = [single, text_only, double, single]
     adapters = ["calendar", "claim-window", "provider-select", "claim-window"]
-    together = tiny_engine.generate_batch(prompts, adapters=adapters, max_new_tokens=5)
+    together = tiny_engine.generate_batch(
+        prompts, adapter=[name or "base" for name in adapters], max_new_tokens=5
+    )
     for prompt, adapter, answer in zip(prompts, adapters, together, strict=True):
-        [alone] = tiny_engine.generate_batch([prompt], adapters=[adapter], max_new_tokens=5)
+        [alone] = tiny_engine.generate_batch(
+            [prompt], adapter=[adapter or "base"], max_new_tokens=5
+        )
         assert answer.text == alone.text
 
 
@@ -136,7 +142,7 @@ def test_routing_stops_at_the_routers_layer(
 def test_adapters_leave_no_trace(tiny_engine: Engine, samples: Sequence[RoutingSample]) -> None:
     prompt = load_prompt(samples[0])
     before = tiny_engine.route_batch([prompt])[0]
-    tiny_engine.generate_batch([prompt], adapters=["provider-select"], max_new_tokens=2)
+    tiny_engine.generate_batch([prompt], adapter=["provider-select"], max_new_tokens=2)
     assert tiny_engine.route_batch([prompt])[0] == before
     assert not any(p.requires_grad for p in tiny_engine.base.model.parameters())
 
@@ -161,7 +167,9 @@ def test_threads_never_cross(tiny_engine: Engine, samples: Sequence[RoutingSampl
 
     def ask(index: int) -> tuple[Answer, Answer]:
         prompt, adapter = requests[index]
-        [named] = tiny_engine.generate_batch([prompt], adapters=[adapter], max_new_tokens=3)
+        [named] = tiny_engine.generate_batch(
+            [prompt], adapter=[adapter or "base"], max_new_tokens=3
+        )
         [routed] = tiny_engine.generate_batch([prompt], max_new_tokens=2)
         return named, routed
 
@@ -193,9 +201,9 @@ def test_an_error_of_one_caller_leaves_the_engine_alive(
     with pytest.raises(ImageError, match="no such image"):
         tiny_engine.generate("absent.png", "Go")
     with pytest.raises(LabelError, match="unknown adapter 'nobody'"):
-        tiny_engine.generate_batch([load_prompt(samples[0])], adapters=["nobody"])
-    with pytest.raises(ConfigError, match="1 adapters for 2 prompts"):
-        tiny_engine.generate_batch([load_prompt(samples[0])] * 2, adapters=[None])
+        tiny_engine.generate_batch([load_prompt(samples[0])], adapter=["nobody"])
+    with pytest.raises(RequestError, match="1 adapters for 2 prompts"):
+        tiny_engine.generate_batch([load_prompt(samples[0])] * 2, adapter=["base"])
     assert tiny_engine.route(samples[0].images[0], "Pick day 3").probabilities
 
 
@@ -241,7 +249,7 @@ def test_a_project_without_a_router(tiny_project: Project) -> None:
 
 def test_every_adapter_must_be_loaded(tiny_base: Base, tiny_router: Path) -> None:
     with pytest.raises(ConfigError, match="adapter 'calendar' of the router's label map"):
-        Engine(tiny_base, Router.load(tiny_router))
+        Engine(tiny_base, Router.load(tiny_router), {})
 
 
 def test_route_and_generate_is_the_engines_own_work(

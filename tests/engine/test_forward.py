@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from pointsman.adapters.load import load_base_with_loras
-from pointsman.adapters.weights import Lora, lora_of
+from pointsman.adapters.peft import load_base_with_loras
+from pointsman.adapters.weights import Lora
 from pointsman.conversation import Prompt, make_prompt
 from pointsman.engine.forward import Compiler, Forward, Routing, Shape
 from pointsman.engine.lora_stack import LoraStack
@@ -21,6 +21,7 @@ from pointsman.models.vision import ImageCache
 from pointsman.project import Project
 from pointsman.routing.fit_scores import fit_scorer
 from pointsman.routing.router import Router
+from support.engines import lora_of
 from support.tiny import make_image
 
 COUNTS = (3, 3, 2, 3, 1)

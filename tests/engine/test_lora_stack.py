@@ -4,13 +4,13 @@ import pytest
 import torch
 from peft import IA3Config, LoHaConfig, PeftConfig, get_peft_model
 
-from pointsman.adapters.load import PROJECTIONS, load_base_with_loras
-from pointsman.adapters.weights import Lora, lora_of
-from pointsman.engine.engine import Engine
+from pointsman.adapters.layout import PROJECTIONS
+from pointsman.adapters.peft import load_base_with_loras
+from pointsman.adapters.weights import Lora
 from pointsman.engine.lora_stack import LoraStack
 from pointsman.errors import ConfigError, LabelError, MismatchError
 from pointsman.models.base import Base, load_base
-from support.engines import MIXED, ask, batch_of, make_adapters, make_engine, peft_text
+from support.engines import MIXED, ask, batch_of, lora_of, make_adapters, make_engine, peft_text
 from support.tiny import ADAPTERS, make_adapter
 
 UNEQUAL = (
@@ -60,7 +60,9 @@ def test_adapters_of_any_shape_answer_as_in_peft(
     prompts = [*MIXED, *MIXED]
     with make_engine(tiny_base_folder, unequal, tiny_router, resident=resident) as engine:
         assert engine.plan.name == "two-pass"
-        named = engine.generate_batch(prompts, adapters=adapters, max_new_tokens=5)
+        named = engine.generate_batch(
+            prompts, adapter=[name or "base" for name in adapters], max_new_tokens=5
+        )
         routed = engine.generate_batch(MIXED, max_new_tokens=5)
         assert len(batch_of(engine).stack.resident) <= (resident or 3)
     for prompt, adapter, answer in zip(prompts, adapters, named, strict=True):
@@ -98,7 +100,7 @@ def test_adapters_come_and_go_beside_requests_at_work(
         engine.remove_adapter("fifth")
         # A name is free again once its adapter has gone, and nothing of that adapter is left.
         engine.add_adapter("fifth", more["fourth"])
-        [answer] = engine.generate_batch([prompt], adapters=["fifth"], max_new_tokens=6)
+        [answer] = engine.generate_batch([prompt], adapter=["fifth"], max_new_tokens=6)
         assert answer.text == peft_text(reference, prompt, "fourth", 6)
 
 
@@ -116,7 +118,7 @@ def test_adapters_that_cannot_come_or_go(
             engine.add_adapter("calendar", more["fourth"])
         with pytest.raises(ConfigError, match=r"rank 9 .* max_rank"):
             engine.add_adapter("large", str(large))
-        with pytest.raises(ConfigError, match=r"'dora' does not go with plan two-pass .*DoRA"):
+        with pytest.raises(ConfigError, match=r"'dora' does not suit plan two-pass .*DoRA"):
             engine.add_adapter("dora", str(dora))
         with pytest.raises(LabelError, match=r"__base__"):
             engine.add_adapter("__base__", more["fourth"])
@@ -161,7 +163,7 @@ def test_who_waits_for_a_row_gets_it_in_turn(
             engine.submit(MIXED[0], adapter="calendar", max_new_tokens=n) for n in range(5, 30)
         ]
         streams[1].result(20)
-        done = [str(n) for n, stream in enumerate(streams) if stream._done.is_set()]
+        done = [str(n) for n, stream in enumerate(streams) if stream.is_done]
         for stream in streams:
             stream.result(20)
     assert len(done) < 6, f"{len(done)} of later requests were answered before the second"
@@ -275,11 +277,13 @@ def answers_are_pefts(
         for adapter, prompt, answer in zip(
             named,
             prompts,
-            engine.generate_batch(prompts, adapters=named, max_new_tokens=4),
+            engine.generate_batch(
+                prompts, adapter=[name or "base" for name in named], max_new_tokens=4
+            ),
             strict=True,
         ):
             assert answer.text == peft_text(reference, prompt, adapter, 4)
         routed = engine.generate(MIXED[0].images[0], "Pick day 3", max_new_tokens=4)
         assert routed.text == peft_text(reference, ask("Pick day 3", 1), routed.adapter, 4)
         with pytest.raises(ConfigError, match="does not suit"):
-            Engine(reference, engine.router, plan="two-pass")
+            make_engine(base_folder, adapters, router, plan="two-pass")

@@ -6,15 +6,16 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from pointsman.adapters.load import load_base_with_loras
-from pointsman.adapters.weights import Lora, lora_of
+from pointsman.adapters.peft import load_base_with_loras
+from pointsman.adapters.weights import Lora
 from pointsman.conversation import Prompt
 from pointsman.engine.engine import Engine
 from pointsman.engine.forward import Forward, Routing
 from pointsman.engine.lora_stack import LoraStack
+from pointsman.engine.options import EngineOptions
 from pointsman.engine.plan import choose_plan
 from pointsman.errors import AbstainedError, ConfigError, LabelError, SampleError
-from pointsman.models.base import Base
+from pointsman.models.base import Base, load_base
 from pointsman.models.checkpoint import PaddingSide
 from pointsman.models.encoding import Encoded
 from pointsman.models.features import FeatureRecipe, extract, pool
@@ -24,7 +25,9 @@ from support.engines import (
     UPPER,
     ask,
     counted,
+    lora_of,
     make_adapters,
+    make_adapters_for,
     make_engine,
     make_router,
     peft_text,
@@ -123,7 +126,9 @@ def test_any_mix_answers_as_peft_does(served: Served) -> None:
     engine, reference, _ = served
     pairs = [(p, name) for p in MIXED for name in (*ADAPTERS, None)]
     prompts, names = [p for p, _ in pairs], [name for _, name in pairs]
-    named = engine.generate_batch(prompts, adapters=names, max_new_tokens=5)
+    named = engine.generate_batch(
+        prompts, adapter=[name or "base" for name in names], max_new_tokens=5
+    )
     expected = [peft_text(reference, prompt, name, 5) for prompt, name in pairs]
     assert [answer.text for answer in named] == expected
     assert len(set(expected)) > len(pairs) // 2, "they are too alike to tell"
@@ -154,7 +159,7 @@ def test_rows_join_late_and_leave_early(served: Served) -> None:
     first.route(20)
     asked = [(MIXED[n % 5], names[n % 4], n % 2 == 0, 1 + (n * 7) % 33) for n in range(32)]
     streams = [
-        engine.submit(prompt, adapter=None if routed else name, routed=routed, max_new_tokens=new)
+        engine.submit(prompt, adapter="auto" if routed else name or "base", max_new_tokens=new)
         for prompt, name, routed, new in asked
     ]
     longest: dict[tuple[int, str | None], str] = {}
@@ -179,7 +184,7 @@ def test_any_number_of_rows(served: Served, count: int) -> None:
     names = (*ADAPTERS, None)
     asked = [(ask(f"Row {n}"[: 4 + n % 3], n % 3), names[n % 4]) for n in range(count)]
     answers = engine.generate_batch(
-        [p for p, _ in asked], adapters=[name for _, name in asked], max_new_tokens=3
+        [p for p, _ in asked], adapter=[name or "base" for _, name in asked], max_new_tokens=3
     )
     for (prompt, name), answer in list(zip(asked, answers, strict=True))[::4]:
         assert answer.text == peft_text(reference, prompt, name, 3)
@@ -199,20 +204,19 @@ def test_answers_outgrow_the_first_room(served: Served) -> None:
 def test_an_end_token_ends_one_answer_only(
     tiny_base_folder: Path, router_folder: Path, tiny_adapters: dict[str, str]
 ) -> None:
-    base = load_base_with_loras(str(tiny_base_folder), tiny_adapters)
+    base = load_base(str(tiny_base_folder))
     reference = load_base_with_loras(str(tiny_base_folder), tiny_adapters)
     said = peft_text(reference, MIXED[0], "calendar", 12)
     end = reference.tokenizer(said[4])["input_ids"][0]
-    for each in (base, reference):
-        each.model.get_base_model().generation_config.eos_token_id = [
-            end,
-            each.tokenizer.eos_token_id,
-        ]
+    for model in (base.model, reference.model.get_base_model()):
+        model.generation_config.eos_token_id = [end, base.tokenizer.eos_token_id]
     names = [*ADAPTERS, None] * 2
     prompts = [*MIXED, *MIXED[:2]]
-    with Engine(base, Router.load(router_folder)) as engine:
+    with Engine(base, Router.load(router_folder), tiny_adapters) as engine:
         assert end in engine.base.ends
-        answers = engine.generate_batch(prompts, adapters=names, max_new_tokens=12)
+        answers = engine.generate_batch(
+            prompts, adapter=[name or "base" for name in names], max_new_tokens=12
+        )
     expected = [peft_text(reference, p, n, 12) for p, n in zip(prompts, names, strict=True)]
     assert [answer.text for answer in answers] == expected
     assert len(answers[0].text) < len(said)
@@ -221,8 +225,8 @@ def test_an_end_token_ends_one_answer_only(
 def test_who_abstains_lets_the_base_answer(served: Served, router_folder: Path) -> None:
     router = Router.load(router_folder)
     careful = replace(router, calibration=replace(router.calibration, threshold=1e4))
-    base = load_base_with_loras(str(served.engine.base.folder), served.adapters)
-    with Engine(base, careful) as engine:
+    base = load_base(str(served.engine.base.folder))
+    with Engine(base, careful, served.adapters) as engine:
         answers = engine.generate_batch(MIXED, max_new_tokens=4)
     for prompt, answer in zip(MIXED, answers, strict=True):
         assert answer.route is not None
@@ -242,8 +246,10 @@ def test_who_abstains_falls_back_to_an_adapter(
     served: Served, router_folder: Path, tiny_base: Base
 ) -> None:
     careful = median_router(Router.load(router_folder), tiny_base)
-    base = load_base_with_loras(str(served.engine.base.folder), served.adapters)
-    with Engine(base, careful, fallback="provider-select") as engine:
+    base = load_base(str(served.engine.base.folder))
+    with Engine(
+        base, careful, served.adapters, options=EngineOptions(fallback="provider-select")
+    ) as engine:
         answers = engine.generate_batch(MIXED, max_new_tokens=4)
     routes = [answer.route for answer in answers if answer.route is not None]
     assert sum(decision.abstained for decision in routes) == len(MIXED) // 2
@@ -259,8 +265,8 @@ def test_who_abstains_fails_if_nobody_is_to_answer(
 ) -> None:
     """Those beside it are answered."""
     careful = median_router(Router.load(router_folder), tiny_base)
-    base = load_base_with_loras(str(served.engine.base.folder), served.adapters)
-    with Engine(base, careful, fallback="error") as engine:
+    base = load_base(str(served.engine.base.folder))
+    with Engine(base, careful, served.adapters, options=EngineOptions(fallback="error")) as engine:
         streams = [engine.submit(prompt, max_new_tokens=4) for prompt in MIXED]
         failed = 0
         for prompt, stream in zip(MIXED, streams, strict=True):
@@ -281,22 +287,31 @@ def test_who_abstains_fails_if_nobody_is_to_answer(
 
 
 def test_a_fallback_that_is_none(served: Served, router_folder: Path) -> None:
-    base = load_base_with_loras(str(served.engine.base.folder), served.adapters)
+    base = load_base(str(served.engine.base.folder))
     with pytest.raises(LabelError, match="'inbox'"):
-        Engine(base, Router.load(router_folder), fallback="inbox")
+        Engine(
+            base,
+            Router.load(router_folder),
+            served.adapters,
+            options=EngineOptions(fallback="inbox"),
+        )
 
 
 def test_several_layers_and_poolings_are_read_on_the_way(
-    upper: Engine, tiny_adapters: dict[str, str], tiny_base: Base, tiny_base_folder: Path
+    upper: Engine,
+    tiny_adapters: dict[str, str],
+    tiny_base: Base,
+    tiny_base_folder: Path,
+    tmp_path: Path,
 ) -> None:
     """In one forward or in two: what is decided is what the stand-alone router decides."""
     recipe = FeatureRecipe((1, 2), ("mean", "last"))
     router = make_router(tiny_base, upper.router, recipe)
     expected = router.route(tiny_base, MIXED)
     assert len({decision.label for decision in expected}) > 1
-    adapters = {name: str(path) for name, path in upper.base.adapters.items()}
+    adapters = make_adapters_for("in-pass", tiny_base, tmp_path)
     for paths, plan in ((adapters, "in-pass"), (tiny_adapters, "two-pass")):
-        with Engine(load_base_with_loras(str(tiny_base_folder), paths), router) as engine:
+        with Engine(load_base(str(tiny_base_folder)), router, paths) as engine:
             assert engine.plan.name == plan
             answers = engine.generate_batch(MIXED, max_new_tokens=1)
         for answer, alone in zip(answers, expected, strict=True):
@@ -346,7 +361,7 @@ def test_two_passes_read_the_lower_layers_twice(
         assert [layer for layer, _ in layers] == [0, 1, 0, 1, 2, 3]
         assert len(tower) == 1
         with counted(engine) as (layers, tower):
-            engine.generate_batch([ask("Pick 4", 100)], adapters=["calendar"], max_new_tokens=1)
+            engine.generate_batch([ask("Pick 4", 100)], adapter=["calendar"], max_new_tokens=1)
         assert [layer for layer, _ in layers] == [0, 1, 2, 3], "it is known who answers"
         assert tower == []
 
@@ -377,7 +392,9 @@ def test_activated_from_before_an_image(
     with make_engine(tiny_base_folder, adapters, router_folder) as engine:
         assert engine.plan.name == "activated"
         for _ in range(2):  # the second time with what was kept of the first
-            answers = engine.generate_batch(prompts, adapters=names, max_new_tokens=4)
+            answers = engine.generate_batch(
+                prompts, adapter=[name or "base" for name in names], max_new_tokens=4
+            )
             for prompt, name, answer in zip(prompts, names, answers, strict=True):
                 assert answer.text == peft_text(reference, prompt, name, 4)
 
@@ -392,7 +409,7 @@ def test_a_prompt_that_invokes_nothing_is_refused(
         for options in ({"adapter": "calendar"}, {}):
             with pytest.raises(SampleError, match=r"lacks the tokens .*\[65, 66, 67, 68\]"):
                 engine.submit(MIXED[0], **options).result(20)
-        [answer] = engine.generate_batch([MIXED[0]], adapters=[None], max_new_tokens=4)
+        [answer] = engine.generate_batch([MIXED[0]], adapter=["base"], max_new_tokens=4)
         reference = load_base_with_loras(str(tiny_base_folder), adapters)
         assert answer.text == peft_text(reference, MIXED[0], None, 4)
 

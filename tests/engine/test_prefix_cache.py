@@ -90,7 +90,7 @@ def test_the_next_turn_reads_only_what_is_new(
     keeping, fresh = engines
     prompt = ask("Pick day 3 of the month", 200, size=(96, 64))
     for text in ("And the day after?", "Now the last one, please", "Done?"):
-        options = {"adapter": adapter, "routed": False, "max_new_tokens": 8}
+        options = {"adapter": adapter or "base", "max_new_tokens": 8}
         said = keeping.submit(prompt, **options).result(20).text  # type: ignore[arg-type]
         assert said == fresh.submit(prompt, **options).result(20).text  # type: ignore[arg-type]
         old, prompt = length(keeping, prompt), go_on(prompt, said, text)
@@ -128,7 +128,7 @@ def test_routed_turns_read_what_the_router_sees_and_what_is_new(
     prompt = ask("Pick day 3 of the month", 220, size=(96, 64))
     [decision] = keeping.route_batch([go_on(prompt, "", "And then?")])
     name = decision.adapter
-    first = keeping.submit(prompt, adapter=name, routed=False, max_new_tokens=8).result(20)
+    first = keeping.submit(prompt, adapter=name or "base", max_new_tokens=8).result(20)
     second = go_on(prompt, first.text, "And then?")
     with counted(keeping) as (layers, tower):
         again = keeping.submit(second, max_new_tokens=1).result(20)
@@ -152,7 +152,7 @@ def test_another_image_or_adapter_is_read_whole(engines: tuple[Engine, Engine]) 
     for seed, name, is_reused in cases:
         keeping.submit(ask("Pick day 3", 230), adapter="calendar", max_new_tokens=3).result(20)
         prompt = ask("Pick day 4, or rather 5", seed)
-        options = {"adapter": name, "routed": False, "max_new_tokens": 5}
+        options = {"adapter": name or "base", "max_new_tokens": 5}
         with counted(keeping) as (layers, _):
             answer = keeping.submit(prompt, **options).result(20)  # type: ignore[arg-type]
         assert answer.text == fresh.submit(prompt, **options).result(20).text  # type: ignore[arg-type]
@@ -187,8 +187,12 @@ def test_turns_beside_others_at_work(engines: tuple[Engine, Engine]) -> None:
         (ask("Hello there, who are you and what do you say?"), None),
     ] * 2
     prompts, names = [p for p, _ in asked], [name for _, name in asked]
-    mine = keeping.generate_batch(prompts, adapters=names, max_new_tokens=7)
-    theirs = fresh.generate_batch(prompts, adapters=names, max_new_tokens=7)
+    mine = keeping.generate_batch(
+        prompts, adapter=[name or "base" for name in names], max_new_tokens=7
+    )
+    theirs = fresh.generate_batch(
+        prompts, adapter=[name or "base" for name in names], max_new_tokens=7
+    )
     assert [answer.text for answer in mine] == [answer.text for answer in theirs]
 
 
@@ -196,7 +200,7 @@ def test_the_shelf_is_bounded(engines: tuple[Engine, Engine]) -> None:
     keeping, _ = engines
     size = batch_of(keeping).forward.slots.bytes
     prompts = [ask("Pick day 3", seed) for seed in range(260, 266)]
-    keeping.generate_batch(prompts, adapters=["calendar"] * 6, max_new_tokens=2)
+    keeping.generate_batch(prompts, adapter=["calendar"] * 6, max_new_tokens=2)
     assert batch_of(keeping).forward.slots.bytes == size
     reused = []
     for prompt in prompts:

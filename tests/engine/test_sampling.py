@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from pointsman.adapters.load import load_base_with_loras
+from pointsman.adapters.peft import load_base_with_loras
 from pointsman.engine.engine import Engine
 from pointsman.engine.sampling import Sampling
-from pointsman.errors import ConfigError
+from pointsman.errors import RequestError
 from pointsman.models.base import Base
 from support.engines import MIXED, make_engine, peft_text
 
@@ -68,7 +68,7 @@ def test_other_seeds_draw_others_and_none_draws_anew(engine: Engine) -> None:
     def draw(seed: int | None) -> str:
         sampling = Sampling(**HOT, seed=seed)
         [answer] = engine.generate_batch(
-            [MIXED[0]], adapters=["calendar"], max_new_tokens=16, sampling=sampling
+            [MIXED[0]], adapter=["calendar"], max_new_tokens=16, sampling=sampling
         )
         return answer.text
 
@@ -82,7 +82,7 @@ def test_only_the_likeliest_is_greedy(
 ) -> None:
     sampling = Sampling(**{"temperature": 4.0} | only)  # type: ignore[arg-type]
     [answer] = engine.generate_batch(
-        [MIXED[0]], adapters=["calendar"], max_new_tokens=10, sampling=sampling
+        [MIXED[0]], adapter=["calendar"], max_new_tokens=10, sampling=sampling
     )
     assert answer.text == peft_text(reference, MIXED[0], "calendar", 10)
 
@@ -105,7 +105,7 @@ def test_only_the_likeliest_is_greedy(
     ],
 )
 def test_what_is_out_of_range_is_named(name: str, value: float) -> None:
-    with pytest.raises(ConfigError, match=f"^{name} is {value}, out of range"):
+    with pytest.raises(RequestError, match=f"^{name} is {value}, out of range"):
         Sampling(**{name: value})  # type: ignore[arg-type]
 
 

@@ -6,7 +6,7 @@ import torch
 
 from pointsman.conversation import Prompt
 from pointsman.engine.engine import Engine
-from pointsman.errors import ConfigError
+from pointsman.errors import ConfigError, RequestError
 from pointsman.models.base import Base
 from pointsman.routing.calibration import Calibration
 from pointsman.routing.route import Held, Route
@@ -57,7 +57,7 @@ def test_a_hysteresis_that_cannot_be(hysteresis: object) -> None:
 
 @pytest.mark.parametrize("session", ["", 3, b"a"])
 def test_a_session_that_cannot_be(session: object) -> None:
-    with pytest.raises(ConfigError, match="give a name, or None"):
+    with pytest.raises(RequestError, match="give a name, or None"):
         check_session(session)  # type: ignore[arg-type]
 
 
@@ -212,9 +212,9 @@ def test_route_and_generate_know_sessions_too(
     assert (kept.adapter, kept.held) == (mine, True)
     answer = engine.generate(*of(prompts[other][0]), session="route", max_new_tokens=1)  # type: ignore[arg-type]
     assert answer.adapter == mine
-    with pytest.raises(ConfigError, match="give a name, or None"):
+    with pytest.raises(RequestError, match="give a name, or None"):
         engine.submit(prompts[mine][0], session="")
-    with pytest.raises(ConfigError, match="give a name, or None"):
+    with pytest.raises(RequestError, match="give a name, or None"):
         engine.route(None, "x", session=3)  # type: ignore[arg-type]
 
 

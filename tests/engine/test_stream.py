@@ -4,15 +4,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from tokenizers.decoders import DecodeStream
 
-from pointsman.adapters.load import load_base_with_loras
+from pointsman.adapters.peft import load_base_with_loras
 from pointsman.conversation import Prompt, user_turn
 from pointsman.engine.answer import Answer
 from pointsman.engine.engine import Engine
 from pointsman.engine.request import Request
 from pointsman.engine.sampling import Sampling
-from pointsman.engine.stream import Stream
-from pointsman.errors import ConfigError, LabelError, SampleError
+from pointsman.engine.stream import Feed, Stream
+from pointsman.errors import EngineClosedError, LabelError, RequestError, SampleError
 from support.engines import MIXED, ask, batch_of, make_adapters, make_engine, peft_text
 from support.tiny import ADAPTERS
 
@@ -64,10 +66,10 @@ def test_pieces_come_one_by_one_and_the_route_before_them(engine: Engine) -> Non
     stream = engine.submit(MIXED[0], max_new_tokens=300)
     route = stream.route(20)
     assert route is not None
-    assert not stream._done.is_set(), "the route is there before the answer"
+    assert not stream.is_done, "the route is there before the answer"
     pieces = iter(stream)
     next(pieces)
-    assert not stream._done.is_set()
+    assert not stream.is_done
     rest = list(pieces)
     assert len(rest) > 10
     assert stream.result().route == route
@@ -77,7 +79,7 @@ def test_who_names_the_adapter_gets_no_route(either: Engine) -> None:
     stream = either.submit(MIXED[0], adapter="calendar", max_new_tokens=3)
     assert stream.route(20) is None
     assert stream.result().route is None
-    base = either.submit(MIXED[0], routed=False, max_new_tokens=3)
+    base = either.submit(MIXED[0], adapter="base", max_new_tokens=3)
     assert base.route(20) is None
     assert base.result().adapter is None
 
@@ -93,16 +95,19 @@ def test_a_stream_ends_for_everybody_who_reads_it(engine: Engine) -> None:
             list(fails)
 
 
-def test_no_half_of_a_character() -> None:
-    """Bytes of é, € and an emoji come one by one."""
+def test_no_half_of_a_character(engine: Engine) -> None:
+    """Bytes of é, € and an emoji come one by one, each a token of its own."""
+    tokenizer = engine.base.tokenizer
     request = Request(MIXED[0], None, False, 9, Sampling())
-    data = "aé€🙂b".encode()
-    for end in range(1, len(data) + 1):
-        request.show(data[:end].decode(errors="replace"), is_last=False)
-    request.show("aé€🙂b\ufffd", is_last=False)
-    request.show("aé€🙂b\ufffd", is_last=True)  # what is never completed is said at the end
-    request.stream.finished(Answer("", None, (), None, None, None))
-    assert list(request.stream) == ["a", "é", "€", "🙂", "b", "\ufffd"]
+    decoder = DecodeStream(skip_special_tokens=True)
+    tokens = tokenizer("aé€🙂b", add_special_tokens=False)["input_ids"]
+    assert len(tokens) == len("aé€🙂b".encode())
+    half = tokenizer("é", add_special_tokens=False)["input_ids"][:1]
+    for token in (*tokens, *half):
+        request.say(decoder.step(tokenizer.backend_tokenizer, token))
+    # What is never completed is said at the end.
+    request.finish(engine.base.decode(torch.tensor([*tokens, *half])), "stop")
+    assert list(Stream(request.feed)) == ["a", "é", "€", "🙂", "b", "\ufffd"]
 
 
 def test_pieces_of_random_bytes_hold_no_half_characters(engine: Engine) -> None:
@@ -168,7 +173,7 @@ def test_an_error_is_its_own_requests(either: Engine) -> None:
                 wait()
     for index in (0, 2, 4):
         assert streams[index].result(20).text == expected
-    assert either._owner.is_alive()
+    assert either._worker.thread.is_alive()
 
 
 def test_a_prompt_that_just_fits_gets_what_room_there_is(
@@ -177,7 +182,7 @@ def test_a_prompt_that_just_fits_gets_what_room_there_is(
     rest = 2048 - engine.base.encode([ask("")])["input_ids"].shape[1]
     full = ask("x" * rest)
     almost = ask("x" * (rest - 5))
-    assert len(engine.submit(full, routed=False, max_new_tokens=9).result(30).text) <= 1
+    assert len(engine.submit(full, adapter="base", max_new_tokens=9).result(30).text) <= 1
     reference = load_base_with_loras(str(tiny_base_folder), tiny_adapters)
     said = engine.submit(almost, adapter="calendar", max_new_tokens=50).result(30).text
     assert said == peft_text(reference, almost, "calendar", 5)
@@ -186,9 +191,9 @@ def test_a_prompt_that_just_fits_gets_what_room_there_is(
 def test_what_is_asked_wrongly_is_refused_at_once(engine: Engine, by_peft: Engine) -> None:
     with pytest.raises(LabelError, match="nobody"):
         engine.submit(MIXED[0], adapter="nobody")
-    with pytest.raises(ConfigError, match="max_new_tokens is 0"):
+    with pytest.raises(RequestError, match="max_new_tokens is 0"):
         engine.submit(MIXED[0], max_new_tokens=0)
-    with pytest.raises(ConfigError, match="answers greedily"):
+    with pytest.raises(RequestError, match="answers greedily"):
         by_peft.submit(MIXED[0], sampling=Sampling(temperature=1))
 
 
@@ -199,14 +204,14 @@ def test_closing_lets_queued_requests_finish(
     streams = [engine.submit(prompt, max_new_tokens=8) for prompt in MIXED]
     engine.close()
     assert all(stream.result(0).route is not None for stream in streams)
-    assert not engine._owner.is_alive()
+    assert not engine._worker.thread.is_alive()
     engine.close()  # twice does no harm
     for use in (
         lambda: engine.submit(MIXED[0]),
         lambda: engine.generate_batch([MIXED[0]]),
         lambda: engine.route_batch([MIXED[0]]),
     ):
-        with pytest.raises(ConfigError, match="closed"):
+        with pytest.raises(EngineClosedError, match="closed"):
             use()
 
 
@@ -222,8 +227,8 @@ def test_nobody_waits_for_a_thread_that_has_died(
     for stream in streams:
         with pytest.raises(AttributeError):
             stream.result(20)
-    engine._owner.join(5)
-    with pytest.raises(ConfigError, match="closed"):
+    engine._worker.thread.join(5)
+    with pytest.raises(EngineClosedError, match="closed"):
         engine.submit(MIXED[0])
 
 
@@ -236,7 +241,7 @@ def test_many_callers_stream_at_once(
 
     def caller(index: int) -> None:
         prompt, name = MIXED[index % 3], names[index % 4]
-        stream = engine.submit(prompt, adapter=name, routed=False, max_new_tokens=12)
+        stream = engine.submit(prompt, adapter=name or "base", max_new_tokens=12)
         if index % 5 == 4:
             time.sleep(0.005)
             stream.cancel()
@@ -256,8 +261,8 @@ def test_many_callers_stream_at_once(
 
 
 def test_a_whole_answer_stays_one() -> None:
-    stream = Stream()
-    answer = Answer("done", None, (), None, None, None)
-    stream.finished(answer)
-    stream.failed(RuntimeError("of a neighbour"))
-    assert stream.result() is answer
+    feed = Feed()
+    answer = Answer("done", None, (), None, None, None, "stop", 3, 1)
+    feed.finish(answer)
+    feed.fail(RuntimeError("of a neighbour"))
+    assert Stream(feed).result() is answer

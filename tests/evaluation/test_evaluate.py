@@ -292,7 +292,9 @@ def test_each_role_is_answered_by_its_adapter(evaluated, tiny_engine):
         assert {r: a.adapter for r, a in prediction.answers.items()} == expected
         prompt = load_prompt(prediction.sample)
         for role, adapter in expected.items():
-            alone = tiny_engine.generate_batch([prompt], adapters=[adapter], max_new_tokens=6)[0]
+            alone = tiny_engine.generate_batch(
+                [prompt], adapter=[adapter or "base"], max_new_tokens=6
+            )[0]
             assert prediction.answers[role].text == alone.text
             texts.add((prediction.sample.images, adapter, alone.text))
     assert len({text for _, _, text in texts}) > len(names)  # the answers tell adapters apart

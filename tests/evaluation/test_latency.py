@@ -26,7 +26,7 @@ def test_everyone_is_asked_about_everything(tiny_engine: Engine) -> None:
 
 
 def test_nothing_is_remembered_of_another_ask(tiny_engine: Engine) -> None:
-    tiny_engine.generate_batch(PROMPTS, adapters=[None] * 3, max_new_tokens=2)
+    tiny_engine.generate_batch(PROMPTS, adapter=["base"] * 3, max_new_tokens=2)
     with counted(tiny_engine) as (layers, tower):
         time_requests(tiny_engine, PROMPTS, {"oracle": [None] * 3, "base": [None] * 3}, 2)
     # Two at first, then two for each of three prompts: whole prompts, images and all.

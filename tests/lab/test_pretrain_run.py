@@ -117,7 +117,7 @@ def test_ranks_train_as_one(tmp_path: Path) -> None:
     command += ["--nproc-per-node", "2"]
     subprocess.run(
         [*command, str(script), str(tmp_path)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         check=True,
         capture_output=True,
     )

@@ -329,7 +329,7 @@ def test_wrong_settings_are_named_all_at_once(tmp_path: Path) -> None:
 def test_missing_fonts_say_how_to_install_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(typefaces_module, "find_spec", lambda name: None)
     typefaces_module.bundled_families.cache_clear()
-    with pytest.raises(MissingDependency, match=r"pip install 'pointsman\[screens\]'"):
+    with pytest.raises(MissingDependency, match="pip install font-roboto font-source-sans-pro"):
         draw_screen(random.Random(0), "calendar", "plain")
 
 

@@ -1,9 +1,5 @@
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,6 +15,7 @@ from pointsman.models.base import Base, load_base
 from pointsman.models.features import FeatureRecipe, Pooling, extract, probe_features
 from pointsman.routing.feature_store import Features, preprocess, read_features
 from pointsman.sample import load_prompt
+from support.processes import ended, start
 from support.tiny import ADAPTERS, make_base, make_image
 
 RECIPE = FeatureRecipe((1, 2, 3))
@@ -237,32 +234,24 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(
     """The full measurement, 20 kills, is benchmarks/bench_preprocess_kill.py."""
     whole = tmp_path / "whole"
     preprocess(read_dataset(many), tiny_base, whole, RECIPE)
-    command = [
-        sys.executable,
-        "-m",
-        "pointsman",
-        "preprocess",
-        str(many),
-        "--layers",
-        "1,2,3",
-    ]
-    command += ["--base", str(tiny_base_folder), "--out", str(tmp_path / "killed")]
+    command = ["preprocess", many, "--layers", "1,2,3"]
+    command += ["--base", tiny_base_folder, "--out", tmp_path / "killed"]
     rng = random.Random(1)
     kills = 0
     while kills < 3:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = start(*command)
         shards = len(list((tmp_path / "killed").glob("*.safetensors")))
         deadline = time.monotonic() + 60
-        # Past a new shard: earlier the kill would only hit Python's imports.
+        # Past a new shard: earlier the kill would only hit the loading of the base.
         while len(list((tmp_path / "killed").glob("*.safetensors"))) == shards:
-            assert process.poll() is None, "it ended before it could be killed"
+            assert process.is_alive(), "it ended before it could be killed"
             assert time.monotonic() < deadline
             time.sleep(0.002)
         time.sleep(rng.random() * 0.05)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        process.kill()
+        ended(process)
         kills += 1
         if (tmp_path / "killed" / "metadata.json").is_file():
             break
-    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert ended(start(*command)) == 0
     assert folder_bytes(tmp_path / "killed") == folder_bytes(whole)

@@ -156,7 +156,7 @@ def test_probes_are_replayed(tiny_router: Path, tiny_base_folder: Path) -> None:
 def test_load_router_head_of_a_folder(tiny_router: Path, tiny_base: Base) -> None:
     head, adapters = load_router_head(tiny_router, tiny_base.hidden_size, "cpu")
     assert adapters == list(ADAPTERS)
-    assert head(torch.zeros(2, tiny_base.hidden_size)).shape == (2, 3)
+    assert head(Router.load(tiny_router).probes.features[:2]).shape == (2, 3)
 
 
 def test_load_router_head_refuses_another_size(tiny_router: Path) -> None:
@@ -168,11 +168,11 @@ def test_pt_round_trip(tiny_router: Path, tiny_base: Base, tmp_path: Path) -> No
     router = Router.load(tiny_router)
     write_pt(tmp_path / "head.pt", router)
     checkpoint = torch.load(tmp_path / "head.pt", weights_only=True)
-    keys = {"state_dict", "adapters", "base_model_id", "best_loss", "best_acc"}
+    keys = {"state_dict", "adapters", "base_model_id", "best_loss", "best_acc", "reads"}
     assert set(checkpoint) == keys
     head, adapters = load_router_head(tmp_path / "head.pt", tiny_base.hidden_size, "cpu")
     assert adapters == list(ADAPTERS)
-    x = torch.randn(4, tiny_base.hidden_size)
+    x = router.probes.features
     assert torch.equal(head(x), router.head(x))
 
 

@@ -236,10 +236,6 @@ def quantised(base: Base) -> Base:
     return base
 
 
-def templated(template: str) -> Callable[[Base], Base]:
-    return lambda base: replace(base, prompts=replace(base.prompts, template=template))
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -250,8 +246,10 @@ def templated(template: str) -> Callable[[Base], Base]:
         settings(do_rescale=False),
         limits(longest_edge=200 * 200),
         limits(shortest_edge=160 * 160),
-        templated(TEMPLATE.replace("assistant", "helper")),
-        templated("Be brief." + TEMPLATE),
+        lambda base: replace(
+            base, prompts=replace(base.prompts, template=TEMPLATE.replace("assistant", "helper"))
+        ),
+        lambda base: replace(base, prompts=replace(base.prompts, template="Be brief." + TEMPLATE)),
     ],
     ids=["8 bits", "mean", "std", "resample", "rescale", "max", "min", "role", "system"],
 )

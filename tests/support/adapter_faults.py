@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pointsman.adapters.files import CONFIG, WEIGHTS
-from pointsman.adapters.load import PROJECTIONS
+from pointsman.adapters.layout import PROJECTIONS
 from support.tiny import make_adapter
 
 LAYERS = 4

@@ -8,14 +8,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.variants import ALoraLinearVariant
 from PIL import Image
+from torch import Tensor
 
 from pointsman.adapters.activated import invocation_tokens
-from pointsman.adapters.load import load_base_with_loras
+from pointsman.adapters.layout import Key, key_of
+from pointsman.adapters.weights import Lora, obstacle
 from pointsman.conversation import Prompt, Turn, user_turn
 from pointsman.engine.engine import Engine
+from pointsman.engine.options import EngineOptions
 from pointsman.engine.scheduler import Scheduler
-from pointsman.models.base import Base
+from pointsman.models.base import Base, load_base
 from pointsman.models.features import FeatureRecipe, extract, probe_features
 from pointsman.routing.fit_scores import fit_scorer
 from pointsman.routing.head import build_router_head
@@ -47,7 +53,12 @@ def make_adapters_for(plan: str, base: Base, folder: Path) -> dict[str, str]:
 
 
 def make_engine(base: Path, adapters: Mapping[str, str], router: Path, **options: Any) -> Engine:
-    return Engine(load_base_with_loras(str(base), adapters), Router.load(router), **options)
+    """An engine; ``options`` are those of ``EngineOptions``, and ``encoder``."""
+    encoder = options.pop("encoder", None)
+    router_of = Router.load(router)
+    return Engine(
+        load_base(str(base)), router_of, adapters, encoder=encoder, options=EngineOptions(**options)
+    )
 
 
 def make_router(base: Base, like: Router, recipe: FeatureRecipe) -> Router:
@@ -66,6 +77,29 @@ def make_router(base: Base, like: Router, recipe: FeatureRecipe) -> Router:
     return replace(
         like, head=head, scorer=scorer, recipe=recipe, probes=expected, calibration=calibration
     )
+
+
+def lora_of(model: PeftModel, name: str) -> Lora | str:
+    """An adapter's weights as PEFT has loaded them, or why they cannot be stacked."""
+    config: Any = model.peft_config[name]
+    if (reason := obstacle(config.to_dict())) is not None:
+        return reason
+    weights: dict[Key, tuple[Tensor, Tensor]] = {}
+    for path, module in model.get_base_model().named_modules():
+        if not isinstance(module, LoraLayer) or name not in (
+            *module.lora_A,
+            *module.lora_embedding_A,
+        ):
+            continue
+        key = key_of(path)
+        if key is None:
+            return f"it changes {path}, which is no projection of the decoder"
+        variant = module.lora_variant.get(name)
+        if not isinstance(variant, ALoraLinearVariant | None):
+            return f"it is of PEFT's variant {type(variant).__name__}"
+        a, b = module.lora_A[name].weight, module.lora_B[name].weight
+        weights[key] = (a.detach(), b.detach() * module.scaling[name])
+    return Lora(name, weights, tuple(getattr(config, "alora_invocation_tokens", None) or ()))
 
 
 def picture(seed: int, size: tuple[int, int] = (64, 48)) -> Image.Image:
@@ -145,5 +179,5 @@ def counted(engine: Engine) -> Iterator[tuple[list[tuple[int, int]], list[int]]]
 
 def batch_of(engine: Engine) -> Scheduler:
     """What answers an engine's requests, where it is not PEFT."""
-    assert isinstance(engine._way, Scheduler)
-    return engine._way
+    assert isinstance(engine._backend, Scheduler)
+    return engine._backend

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from transformers import (
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from pointsman.adapters.load import PROJECTIONS
+from pointsman.adapters.layout import PROJECTIONS
 from pointsman.models.base import load_base
 
 REPOSITORY = Path(__file__).parents[2]
@@ -105,6 +106,17 @@ def make_base(folder: Path, seed: int = 0, layers: int = 4) -> Path:
         image_std=[0.5] * 3,
     )
     processor.save_pretrained(folder)
+    return folder
+
+
+def make_brief(base_folder: Path, folder: Path) -> Path:
+    """The same base, but every second token ends an answer, so that answers are short."""
+    shutil.copytree(base_folder, folder)
+    path = folder / "generation_config.json"
+    config = json.loads(path.read_text())
+    vocabulary = json.loads((folder / "config.json").read_text())["text_config"]["vocab_size"]
+    config["eos_token_id"] = [config["eos_token_id"], *range(0, vocabulary - len(SPECIAL), 2)]
+    path.write_text(json.dumps(config))
     return folder
 
 

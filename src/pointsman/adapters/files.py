@@ -6,7 +6,7 @@ models, servers and trainers that save a wrapped model have other names for the 
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,12 @@ from pointsman.files import refuse_other, write_bytes, write_json, write_tensors
 CONFIG, WEIGHTS, NOTE = "adapter_config.json", "adapter_model.safetensors", "pointsman.json"
 
 
-def fetch_adapter(name: str, path: str) -> Path:
+def fetch_adapter(name: str, path: str | Path) -> Path:
     """Folder of an adapter with its two files in it. Raises ``ArtefactError``."""
     folder = Path(path).expanduser()
     if not folder.is_dir():
         try:
-            folder = Path(snapshot_download(path, allow_patterns=[CONFIG, WEIGHTS, NOTE]))
+            folder = Path(snapshot_download(str(path), allow_patterns=[CONFIG, WEIGHTS, NOTE]))
         except HFValidationError:
             raise ArtefactError(f"adapter {name}: {path}: no such folder") from None
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
@@ -65,6 +65,8 @@ class AdapterFile:
     folder: Path
     config: dict[str, Any]
     tensors: Mapping[str, Tensor]
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of the two files by their names, of the very bytes that were read"""
 
     @property
     def modules(self) -> set[str]:

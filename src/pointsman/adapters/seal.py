@@ -1,7 +1,7 @@
 """Sealing adapters: a router learns the digests of the files that its labels stand for.
 
-A router is trained on the base alone, often before its adapters are at hand, so this is a step of
-its own. What was sealed once is only replaced for adapters that are named.
+A router is trained on the base alone, often before its adapters exist, so sealing is a separate
+step. A seal is replaced only for adapters that are named.
 """
 
 from collections.abc import Collection
@@ -21,8 +21,8 @@ def seal_adapters(path: Path, project: Project, again: Collection[str] = ()) -> 
     """Seals the files of a project's adapters into the router folder ``path``.
 
     Args:
-        again: adapters whose sealed files are to be replaced by those at hand, as after training
-            one anew.
+        again: adapters whose sealed files are to be replaced by the current ones, as after
+            retraining.
 
     Returns:
         What became of each adapter, in label order: ``sealed``, ``unchanged`` or ``sealed again``.
@@ -38,17 +38,25 @@ def seal_adapters(path: Path, project: Project, again: Collection[str] = ()) -> 
     for name in again:
         router.labels.label(name)  # refuses a name that is none
     folders = {name: fetch_adapter(name, place) for name, place in project.adapters.items()}
-    router.check_adapters({name: f for name, f in folders.items() if name not in again})
+    found = {name: _digests(folder) for name, folder in folders.items()}
+    for name in folders:
+        if name not in again:
+            router.check_adapter(name, folders[name], found[name])
     # A router that reads text may stand before a server: then there may be no base to fit them to.
     skeleton = load_skeleton(project.base, revision=project.revision) if project.base else None
-    digests, done = {}, {}
     for name, folder in folders.items():
-        report = check_adapter(folder, skeleton)
-        if report.errors:
-            raise ArtefactError(f"adapter {name}: not sealed; {report.errors[0]}")
-        found = {file: digest_file(folder / file) for file in (CONFIG, WEIGHTS)}
-        was = router.adapter_digests.get(name)
-        done[name] = "sealed" if was is None else "unchanged" if was == found else "sealed again"
-        digests[name] = found
-    replace(router, adapter_digests=digests).save(path)
+        if errors := check_adapter(folder, skeleton).errors:
+            raise ArtefactError(f"adapter {name}: not sealed; {errors[0]}")
+    done = {name: _outcome(router.adapter_digests.get(name), found[name]) for name in folders}
+    replace(router, adapter_digests=found).save(path)
     return done
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {file: digest_file(folder / file) for file in (CONFIG, WEIGHTS)}
+
+
+def _outcome(before: dict[str, str] | None, now: dict[str, str]) -> str:
+    if before is None:
+        return "sealed"
+    return "unchanged" if before == now else "sealed again"

@@ -22,7 +22,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from pointsman.adapters.activated import invocation_tokens, last_answer_only, one_answer_each
 from pointsman.adapters.files import CONFIG, NOTE, WEIGHTS
-from pointsman.adapters.load import PROJECTIONS
+from pointsman.adapters.layout import PROJECTIONS
 from pointsman.conversation import Prompt
 from pointsman.errors import ArtefactError, ConfigError, MismatchError, SampleError
 from pointsman.files import read_object, refuse_other, write_json

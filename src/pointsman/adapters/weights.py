@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import sqrt
 from typing import Any
 
-from peft import PeftModel
-from peft.tuners.lora import LoraLayer
-from peft.tuners.lora.variants import ALoraLinearVariant
-from torch import Tensor
+from torch import Size, Tensor
 
-GROUPS = (
-    ("self_attn", ("q_proj", "k_proj", "v_proj")),
-    ("self_attn", ("o_proj",)),
-    ("mlp", ("gate_proj", "up_proj")),
-    ("mlp", ("down_proj",)),
-)
-"""Projections of a decoder layer that read the same input, in the order of their calls."""
-Key = tuple[int, str]
-"""Decoder layer and projection"""
+from pointsman.adapters.files import PREFIX, AdapterFile
+from pointsman.adapters.layout import Key, Layout, key_of, pattern_value
+
+_MORE = {
+    "use_dora": "DoRA",
+    "use_qalora": "QALoRA",
+    "use_bdlora": "BD-LoRA",
+    "arrow_config": "Arrow",
+    "velora_config": "VeLoRA",
+    "monteclora_config": "MonteCLoRA",
+    "kasa_config": "KaSA",
+    "lora_bias": "a bias of its own",
+    "modules_to_save": "whole modules beside its matrices",
+    "trainable_token_indices": "new embeddings of tokens",
+    "target_parameters": "parameters outside linear layers",
+    "layer_replication": "repeated layers",
+}
+"""Options by which a LoRA is more than two matrices for each module"""
 
 
 @dataclass(frozen=True)
@@ -44,58 +52,72 @@ class Lora:
         return replace(self, weights=weights)
 
 
-def lora_of(model: PeftModel, name: str) -> Lora | str:
-    """An adapter's weights as PEFT has loaded them, or why they cannot be stacked."""
-    config: Any = model.peft_config[name]
-    if (reason := _obstacle(config)) is not None:
+@dataclass(frozen=True)
+class PlainLora:
+    """What a plain LoRA's configuration asks for on a base: modules, ranks and scales."""
+
+    ranks: Mapping[str, int]
+    """By the module's path"""
+    scales: Mapping[str, float]
+    shapes: Mapping[str, tuple[int, int]]
+    """(outputs, inputs) of each module"""
+
+    @property
+    def expected(self) -> dict[str, Size]:
+        """The keys that the file must hold, and their shapes."""
+        expected = {}
+        for path, rank in self.ranks.items():
+            outputs, inputs = self.shapes[path]
+            expected[f"{PREFIX}{path}.lora_A.weight"] = Size((rank, inputs))
+            expected[f"{PREFIX}{path}.lora_B.weight"] = Size((outputs, rank))
+        return expected
+
+    def lora(self, name: str, file: AdapterFile) -> Lora:
+        """The matrices of a file that holds what is expected, as PEFT would compute with them."""
+        weights: dict[Key, tuple[Tensor, Tensor]] = {}
+        for path, scale in self.scales.items():
+            # PEFT computes with float32 matrices, whatever precision they were saved in.
+            a = file.tensors[f"{PREFIX}{path}.lora_A.weight"].float()
+            b = file.tensors[f"{PREFIX}{path}.lora_B.weight"].float() * scale
+            key = key_of(path)
+            assert key is not None
+            weights[key] = (a, b)
+        return Lora(name, weights, tuple(file.config.get("alora_invocation_tokens") or ()))
+
+
+def plain_lora(config: Mapping[str, Any], layout: Layout) -> PlainLora | str:
+    """What a configuration asks for, or why its adapter cannot be stacked with others.
+
+    Raises:
+        re.error: a regular expression that is none.
+        ValueError: no module of the base is a target.
+    """
+    if (reason := obstacle(config)) is not None:
         return reason
-    places = projections_of(model.get_base_model())
-    weights: dict[Key, tuple[Tensor, Tensor]] = {}
-    for path, module in model.get_base_model().named_modules():
-        if not isinstance(module, LoraLayer) or name not in (
-            *module.lora_A,
-            *module.lora_embedding_A,
-        ):
-            continue
-        if path not in places:
-            return f"it changes {path}, which is no projection of the decoder"
-        variant = module.lora_variant.get(name)
-        if not isinstance(variant, ALoraLinearVariant | None):
-            return f"it is of PEFT's variant {type(variant).__name__}"
-        a, b = module.lora_A[name].weight, module.lora_B[name].weight
-        weights[places[path]] = (a.detach(), b.detach() * module.scaling[name])
-    return Lora(name, weights, tuple(getattr(config, "alora_invocation_tokens", None) or ()))
+    if isinstance(config.get("target_modules"), str) and (
+        config.get("layers_to_transform") or config.get("layers_pattern")
+    ):
+        raise ValueError("target_modules is a regular expression and layers are given beside it")
+    targets = layout.targets(config)
+    if not targets:
+        raise ValueError(f"target_modules {config.get('target_modules')!r} match no module")
+    if outside := [path for path in targets if key_of(path) is None]:
+        return f"it changes {outside[0]}, which is no projection of the decoder"
+    ranks = {p: pattern_value(config.get("rank_pattern"), p, config["r"]) for p in targets}
+    alpha = config.get("lora_alpha", 8)
+    alphas = {p: pattern_value(config.get("alpha_pattern"), p, alpha) for p in targets}
+    root = bool(config.get("use_rslora"))
+    scales = {p: alphas[p] / (sqrt(ranks[p]) if root else ranks[p]) for p in targets}
+    return PlainLora(ranks, scales, {p: layout.shapes[p] for p in targets})
 
 
-def _obstacle(config: Any) -> str | None:
-    kind = getattr(config.peft_type, "value", str(config.peft_type))
-    if kind != "LORA":
-        return f"it is of PEFT's kind {kind}"
-    plain = {
-        "use_dora": "DoRA",
-        "use_qalora": "QALoRA",
-        "use_bdlora": "BD-LoRA",
-        "arrow_config": "Arrow",
-        "lora_bias": "a bias of its own",
-        "modules_to_save": "whole modules beside its matrices",
-        "trainable_token_indices": "new embeddings of tokens",
-        "target_parameters": "parameters outside linear layers",
-        "layer_replication": "repeated layers",
-    }
-    for option, meaning in plain.items():
-        if getattr(config, option, None):
+def obstacle(config: Mapping[str, Any]) -> str | None:
+    """Why an adapter of this configuration is more than matrices of linear layers."""
+    if config.get("peft_type") != "LORA":
+        return f"it is of PEFT's kind {config.get('peft_type')}"
+    for option, meaning in _MORE.items():
+        if config.get(option):
             return f"it has {meaning} ({option})"
-    if config.bias != "none":
-        return f"it changes biases (bias={config.bias!r})"
+    if config.get("bias", "none") != "none":
+        return f"it changes biases (bias={config['bias']!r})"
     return None
-
-
-def projections_of(model: Any) -> dict[str, Key]:
-    """Path of every projection that can be stacked, to its layer and name."""
-    names = {module: path for path, module in model.named_modules()}
-    return {
-        names[getattr(getattr(layer, part), projection)]: (index, projection)
-        for index, layer in enumerate(model.model.language_model.layers)
-        for part, projections in GROUPS
-        for projection in projections
-    }

@@ -124,9 +124,11 @@ def generate(
     request: Words,
     config: Config = None,
     adapter: Annotated[
-        str | None, typer.Option(help="Skip routing: an adapter's name, or 'base'.")
+        str, typer.Option(help="auto: the router decides; an adapter's name; or base.")
+    ] = "auto",
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of the answer at most.")
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 256,
     temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.0,
     top_p: Annotated[float, typer.Option(help="Only tokens of this probability together.")] = 1.0,
     top_k: Annotated[int, typer.Option(help="Only so many tokens; 0: all.")] = 0,
@@ -144,8 +146,7 @@ def generate(
     with _engine(config, device=device, plan=plan) as engine:
         answer = engine.submit(
             make_prompt(image, text),
-            adapter=None if adapter == "base" else adapter,
-            routed=adapter is None,
+            adapter=adapter,
             max_new_tokens=max_new_tokens,
             sampling=sampling,
         ).result()
@@ -465,12 +466,14 @@ def export(
     out: Annotated[Path, typer.Option(help="The .pt file to write.")],
 ) -> None:
     """Write a router's head in the original's .pt layout."""
-    from pointsman.routing.legacy_pt import write_pt
+    from pointsman.routing.legacy_pt import reads_of, write_pt
     from pointsman.routing.router import Router
 
     loaded = Router.load(router)
     write_pt(out, loaded)
     console.say(f"{out}: labels {loaded.labels}")
+    console.say(f"it reads {loaded.recipe}; in place of hidden_states[-1][:, 0, :] write")
+    console.say(reads_of(loaded).line)
 
 
 @app.command()
@@ -478,12 +481,16 @@ def adopt(
     checkpoint: Annotated[Path, typer.Argument(help="A .pt checkpoint without adapter names.")],
     adapter_names: Annotated[str, typer.Option(help="NAME,NAME,… in label order.")],
     out: Annotated[Path, typer.Option(help="The .pt file to write.")],
+    activation: Annotated[
+        str | None,
+        typer.Option(help="Between a head's two linear layers: gelu, relu, silu or tanh."),
+    ] = None,
 ) -> None:
     """Give a nameless .pt checkpoint its ordered adapter names."""
     from pointsman.routing.legacy_pt import adopt_pt
 
     names = _names(adapter_names)
-    adopt_pt(checkpoint, names, out)
+    adopt_pt(checkpoint, names, out, activation=activation)
     console.say(f"{out}: labels {dict(enumerate(names))}")
 
 
@@ -682,6 +689,7 @@ def _engine(
 ) -> "Engine":
     """The project's engine, else the pocket's; perhaps with one more adapter, its last."""
     from pointsman.engine.engine import Engine
+    from pointsman.engine.options import EngineOptions
     from pointsman.pocket import pocket_folder
     from pointsman.project import FILE_NAME, load_project
 
@@ -700,7 +708,7 @@ def _engine(
         from pointsman.evaluation.multitask import engine_beside
 
         return engine_beside(project, where, multitask, device=device, plan=plan)
-    return Engine.from_project(project, where, device=device, plan=plan)
+    return Engine.from_project(project, where, device=device, options=EngineOptions(plan=plan))
 
 
 def _text_router(

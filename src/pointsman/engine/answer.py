@@ -4,13 +4,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pointsman.conversation import Prompt
 from pointsman.routing.route import Route
 
 _OPENING, _CLOSING = re.compile(r"<tool_call>\s*"), re.compile(r"\s*</tool_call>")
 _DECODER = json.JSONDecoder()
+FinishReason = Literal["stop", "length", "cancelled"]
 COORDINATE_RANGE = 1000
 """Qwen3-VL writes coordinates from 0 to this, whatever the image's size."""
 
@@ -21,7 +22,7 @@ class Answer:
 
     text: str
     adapter: str | None
-    """Who answered; None is the base"""
+    """The adapter that answered; None is the base"""
     actions: tuple[dict[str, Any], ...]
     """Arguments of the tool calls in the text, in order"""
     point: tuple[float, float] | None
@@ -29,15 +30,40 @@ class Answer:
     typed: str | None
     """What the actions type"""
     route: Route | None
-    """The decision; None where the caller named the adapter"""
+    """The decision; None where the caller named an adapter"""
+    finish_reason: FinishReason
+    """``stop``: the model ended it; ``length``: a limit cut it off; ``cancelled``: the caller"""
+    prompt_tokens: int
+    """Tokens of the prompt, those of its images included"""
+    completion_tokens: int
+    """Tokens of the answer, the one that ends it included"""
 
 
-def make_answer(text: str, adapter: str | None, prompt: Prompt, decision: Route | None) -> Answer:
+def make_answer(
+    text: str,
+    adapter: str | None,
+    prompt: Prompt,
+    decision: Route | None,
+    *,
+    finish_reason: FinishReason,
+    prompt_tokens: int,
+    completion_tokens: int,
+) -> Answer:
     """Reads what ``adapter`` (None: the base) said to a prompt."""
     actions = parse_actions(text)
     click = next((action for action in actions if "coordinate" in action), {})
     point = action_point(click, prompt.images[0].size) if prompt.images else None
-    return Answer(text.strip(), adapter, actions, point, typed_text(actions), decision)
+    return Answer(
+        text=text.strip(),
+        adapter=adapter,
+        actions=actions,
+        point=point,
+        typed=typed_text(actions),
+        route=decision,
+        finish_reason=finish_reason,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+    )
 
 
 def parse_actions(text: str) -> tuple[dict[str, Any], ...]:

@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pointsman.adapters.weights import GROUPS, Key, Lora
+from pointsman.adapters.layout import GROUPS, Key
+from pointsman.adapters.weights import Lora
 from pointsman.errors import ConfigError, MismatchError
 from pointsman.models.base import Base
 from pointsman.models.cpu_kernels import linear
@@ -39,18 +40,18 @@ class RowSelection:
     """One token each, through a compiler, which fuses these products with the gather"""
     is_compiled: bool = False
     """Through a compiler, which would make a layer anew for each row that it saw as a number"""
-    _only: int | None = None
-    _gathered: dict[int, tuple[Tensor, list[Tensor]]] = field(default_factory=dict)
+    only: int | None = None
+    """The one row of all requests, where that is known without waiting"""
+    gathered: dict[int, tuple[Tensor, list[Tensor]]] = field(default_factory=dict)
 
     def choose(self, rows: Tensor | None, is_step: bool = False, is_compiled: bool = False) -> None:
         """Sets the row of each request."""
-        self.rows, self.is_step, self._only = rows, is_step, None
+        self.rows, self.is_step, self.only = rows, is_step, None
         self.is_compiled = is_compiled or is_step
-        self._gathered.clear()
+        self.gathered.clear()
         if rows is not None and not self.is_compiled and rows.device.type == "cpu":
-            # a look costs nothing
-            first = int(rows[0])
-            self._only = first if bool((rows == first).all()) else None
+            first = int(rows[0])  # a look costs nothing
+            self.only = first if bool((rows == first).all()) else None
 
 
 class FusedProjections(nn.Module):
@@ -126,7 +127,7 @@ class FusedProjections(nn.Module):
         """(B, T, d_in) to each member's output (B, T, d_out)."""
         joint = linear(x, self.weight, self.bias)
         outputs = torch.split(joint, self.sizes, -1)
-        rows, only = self.batch.rows, self.batch._only
+        rows, only = self.batch.rows, self.batch.only
         if self.table is None or rows is None or only == len(self.a) - 1:
             return outputs
         if self.batch.is_step:
@@ -160,9 +161,9 @@ class FusedProjections(nn.Module):
         assert self.table is not None
         if self.batch.is_compiled or rows.device.type != "cpu":  # there, steps do not gather
             return self._cut(self.table[rows], self.rank)
-        found = self.batch._gathered.get(id(self))
+        found = self.batch.gathered.get(id(self))
         if found is None:
-            found = self.batch._gathered[id(self)] = self._cut(self.table[rows], self.rank)
+            found = self.batch.gathered[id(self)] = self._cut(self.table[rows], self.rank)
         return found
 
 
@@ -327,9 +328,9 @@ class LoraStack:
     def is_resident(self, name: str) -> bool:
         return name in self._row
 
-    def row_of(self, name: str) -> int:
-        """The row of a resident adapter."""
-        return self._row[name]
+    def row_of(self, name: str | None) -> int:
+        """The row of a resident adapter; None: the base's."""
+        return self.zero if name is None else self._row[name]
 
     def release(self, row: int) -> None:
         self._users[row] -= 1

@@ -6,103 +6,174 @@ reading stops at the router's layer.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, overload
 
 import torch
 from torch import Tensor
 
-from pointsman.adapters.load import adapter_on, attach
+from pointsman.adapters.load import Adapter
+from pointsman.adapters.peft import adapter_on, attach
+from pointsman.adapters.with_loras import GREEDY, check_loaded
 from pointsman.conversation import Prompt
-from pointsman.engine.answer import Answer, make_answer
+from pointsman.engine.answer import Answer, FinishReason, make_answer
 from pointsman.engine.request import Request, failing
-from pointsman.errors import ConfigError
+from pointsman.errors import RequestError
 from pointsman.models.base import Base
 from pointsman.models.encoding import Encoded
-from pointsman.models.features import Reader
+from pointsman.models.qwen3_vl import MAX_NEW_TOKENS
+from pointsman.models.text_encoder import TextEncoder
 from pointsman.routing.route import Route
 from pointsman.routing.router import Router
 from pointsman.routing.sessions import Sessions
 
 
+@overload
 def route_and_generate(
     base: Base,
-    router: Router,
+    router: Router | str | Path,
+    prompts: Prompt,
+    *,
+    adapters: str | None = ...,
+    max_new_tokens: int = ...,
+) -> Answer: ...
+
+
+@overload
+def route_and_generate(
+    base: Base,
+    router: Router | str | Path,
     prompts: Sequence[Prompt],
     *,
-    adapters: Sequence[str | None] | None = None,
-    max_new_tokens: int = 256,
-) -> list[Answer]:
-    """Routes a batch and answers each request greedily with its adapter (abstained: the base).
+    adapters: Sequence[str | None] | None = ...,
+    max_new_tokens: int = ...,
+) -> list[Answer]: ...
+
+
+def route_and_generate(
+    base: Base,
+    router: Router | str | Path,
+    prompts: Prompt | Sequence[Prompt],
+    *,
+    adapters: str | Sequence[str | None] | None = None,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+) -> Answer | list[Answer]:
+    """Routes requests and answers each greedily with its adapter (abstained: the base).
 
     The vision tower runs once per image, and again for adapters that change it. Requests of one
     adapter are answered together. Not thread-safe: call it from the thread that owns the model.
 
     Args:
         base: with the router's adapters loaded, as ``load_base_with_loras`` returns it.
-        adapters: who answers each prompt (None: the base); by default the router decides.
+        router: a router or its folder.
+        prompts: one, or several in a batch.
+        adapters: the adapter that answers each prompt (None: the base); by default the router
+            decides.
+
+    Returns:
+        An answer for one prompt, a list for several.
+
+    Raises:
+        LabelError: an adapter that is not loaded.
     """
+    router = router if isinstance(router, Router) else Router.load(Path(router))
+    if isinstance(prompts, Prompt):
+        named: Any = None if adapters is None else [adapters]
+        return route_and_generate(
+            base, router, [prompts], adapters=named, max_new_tokens=max_new_tokens
+        )[0]
     if not prompts:
         return []
-    if adapters is None:
-        routes = router.route(base, prompts)
-        decided: Sequence[Route | None] = routes
-        names = [decision.adapter for decision in routes]
-    else:
-        if len(adapters) != len(prompts):
-            raise ConfigError(f"{len(adapters)} adapters for {len(prompts)} prompts; give as many")
-        decided, names = [None] * len(prompts), list(adapters)
+    names, routes = _decided(base, router, prompts, adapters)
     with torch.inference_mode(), base.without_adapters():
         encoded = base.encode(prompts, padding_side="left")
         image_features = base.image_features(encoded)
     answers: dict[int, Answer] = {}
     for name in dict.fromkeys(names):
         rows = [row for row, other in enumerate(names) if other == name]
-        batch, shown = _rows(prompts, encoded, rows)
-        if name is not None and shown and _changes_the_tower(base, name):
-            images = encoded["image_index"][shown].tolist()
-            batch["pixel_values"] = base.pixel_values(encoded, images)
-        else:
-            batch["mm_encoder_outputs"] = _picked(image_features, shown)
-        with torch.inference_mode(), adapter_on(base, name):
-            tokens = base.model.generate(
-                **batch,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                # A checkpoint's own generation config may sample; ours is greedy.
-                temperature=None,
-                top_p=None,
-                top_k=None,
+        said = _said(base, name, prompts, (encoded, image_features), rows, max_new_tokens)
+        for row, tokens in zip(rows, said, strict=True):
+            whole, reason = _whole(tokens, base.ends)
+            answers[row] = make_answer(
+                base.decode(torch.tensor(whole)),
+                name,
+                prompts[row],
+                routes[row],
+                finish_reason=reason,
+                prompt_tokens=int(encoded["attention_mask"][row].sum()),
+                completion_tokens=len(whole),
             )
-        new = tokens[:, batch["input_ids"].shape[1] :]
-        for row, answer in zip(rows, new, strict=True):
-            answers[row] = make_answer(base.decode(answer), name, prompts[row], decided[row])
     return [answers[row] for row in range(len(prompts))]
 
 
+def _said(
+    base: Base,
+    name: str | None,
+    prompts: Sequence[Prompt],
+    read: tuple[Encoded, dict[str, Any]],
+    rows: list[int],
+    max_new_tokens: int,
+) -> list[list[int]]:
+    """The tokens that one adapter answers to some rows of a batch, whose images were ``read``."""
+    encoded, image_features = read
+    batch, shown = _rows(prompts, encoded, rows)
+    if name is not None and shown and _changes_the_tower(base, name):
+        images = encoded["image_index"][shown].tolist()
+        batch["pixel_values"] = base.pixel_values(encoded, images)
+    else:
+        batch["mm_encoder_outputs"] = _picked(image_features, shown)
+    with torch.inference_mode(), adapter_on(base, name):
+        tokens = base.model.generate(**batch, max_new_tokens=max_new_tokens, **GREEDY)
+    new: list[list[int]] = tokens[:, batch["input_ids"].shape[1] :].tolist()
+    return new
+
+
+def _decided(
+    base: Base,
+    router: Router,
+    prompts: Sequence[Prompt],
+    adapters: str | Sequence[str | None] | None,
+) -> tuple[list[str | None], Sequence[Route | None]]:
+    """The adapter of each prompt, and the router's decision if it is the router's."""
+    if adapters is None:
+        routes = router.route(base, prompts)
+        return [decision.adapter for decision in routes], routes
+    if len(adapters) != len(prompts):
+        raise RequestError(f"{len(adapters)} adapters for {len(prompts)} prompts; give as many")
+    for name in adapters:
+        if name is not None:
+            check_loaded(base, name)
+    return list(adapters), [None] * len(prompts)
+
+
 class PeftBackend:
-    """Answers requests for any adapters, those of one adapter together.
+    """Answers requests for any adapters, those of one adapter together: a ``Backend``.
 
     Args:
-        base: with the router's adapters loaded.
-        reader: the base, or the router's text encoder.
+        base: without adapters, which are added one by one.
+        encoder: of a router that reads text alone.
     """
 
     room = 2**31
 
-    def __init__(self, base: Base, router: Router, reader: Reader, sessions: Sessions) -> None:
-        self._base, self._router, self._reader, self._sessions = base, router, reader, sessions
+    def __init__(
+        self, base: Base, router: Router, encoder: TextEncoder | None, sessions: Sessions
+    ) -> None:
+        self.base, self._router, self._sessions = base, router, sessions
+        self._encoder = encoder
         self.at_work: list[Request] = []
 
     def rest(self) -> None:
         """Nothing is left on between two requests."""
 
-    def add(self, name: str, folder: Path) -> None:
-        self._base = attach(self._base, name, folder)
+    def prepare(self, request: Request) -> None:
+        request.ids = self.base.prepare([request.prompt])["input_ids"][0].tolist()
+
+    def add(self, adapter: Adapter) -> None:
+        self.base = attach(self.base, adapter.name, adapter.file)
 
     def remove(self, name: str) -> None:
-        self._base.model.delete_adapter(name)
+        self.base.model.delete_adapter(name)
 
     def run(self, requests: Sequence[Request]) -> list[Request]:
         """Answers them all; none is left waiting."""
@@ -122,21 +193,27 @@ class PeftBackend:
         prompts = [request.prompt for request in requests]
         if requests[0].routed:
             held = self._sessions.held([r.session for r in requests], torch.device("cpu"))
-            routes = self._router.route(self._reader, prompts, held)
+            routes = self._router.route(self._encoder or self.base, prompts, held)
             for request, decision in zip(requests, routes, strict=True):
-                request.decided(decision)
-                request.routed = False
+                request.decide(decision)
                 self._sessions.decided(request.session, decision)
         answers = route_and_generate(
-            self._base,
+            self.base,
             self._router,
             prompts,
             adapters=[request.adapter for request in requests],
             max_new_tokens=requests[0].max_new_tokens,
         )
         for request, answer in zip(requests, answers, strict=True):
-            request.show(answer.text, is_last=True)
-            request.stream.finished(replace(answer, route=request.route))
+            request.finish(answer.text, answer.finish_reason, answer.completion_tokens)
+
+
+def _whole(tokens: list[int], ends: frozenset[int]) -> tuple[list[int], FinishReason]:
+    """Tokens up to the one that ends the answer, without the padding behind it."""
+    for place, token in enumerate(tokens, 1):
+        if token in ends:
+            return tokens[:place], "stop"
+    return tokens, "length"
 
 
 def _changes_the_tower(base: Base, name: str) -> bool:

@@ -39,7 +39,7 @@ class PrefixCache:
         self._kept: OrderedDict[int, CachedPrefix] = OrderedDict()
 
     def put(self, ids: Sequence[int], digests: list[list[int]], adapter: str | None) -> int | None:
-        """The place for the tokens that an adapter has read; None where there is no shelf."""
+        """The place for the tokens that an adapter has read; None where there are no places."""
         if not self._empty and not self._kept:
             return None
         new = CachedPrefix(tuple(ids), digests, adapter)
@@ -52,20 +52,20 @@ class PrefixCache:
         return place
 
     def find(self, request: Request, any_adapter: bool) -> tuple[int, int, str | None] | None:
-        """The place that holds most of a request's first tokens, how many, and who read them.
+        """The place that holds most of a request's first tokens, how many, and their adapter.
 
         All of its images must be among them. At least one token is left to be read, and all on
         which activated adapters act.
         """
         best: tuple[int, int, str | None] | None = None
         for place, kept in self._kept.items():
-            is_hers = any_adapter or request.routed or kept.adapter == request.adapter
-            if not is_hers or kept.digests != request.digests:
+            is_usable = any_adapter or request.routed or kept.adapter == request.adapter
+            if not is_usable or kept.digests != request.digests:
                 continue
             pairs = zip(kept.ids, request.ids, strict=False)
             alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
             known = min(alike, len(request.ids) - max(request.tail, 1))
-            if known >= max(request.shown, _WORTH) and (best is None or known > best[1]):
+            if known >= max(request.image_prefix_len, _WORTH) and (best is None or known > best[1]):
                 best = place, known, kept.adapter
         return best
 

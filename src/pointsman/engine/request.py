@@ -3,15 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from pointsman.conversation import Prompt
+from pointsman.engine.answer import FinishReason, make_answer
 from pointsman.engine.sampling import Sampler, Sampling
-from pointsman.engine.stream import Stream
+from pointsman.engine.stream import Feed
 from pointsman.models.encoding import Encoded
 from pointsman.routing.route import Route
-
-_INCOMPLETE = "\ufffd"
-"""What a decoder makes of a character whose last bytes are still to come."""
 
 
 @dataclass(eq=False)
@@ -20,56 +19,80 @@ class Request:
 
     prompt: Prompt
     adapter: str | None
-    """Who is to answer (None: the base); not looked at if ``routed``"""
+    """The adapter that answers (None: the base); not looked at while ``routed``"""
     routed: bool
+    """Whether the router is still to decide"""
     max_new_tokens: int
     sampling: Sampling
     session: str | None = None
-    """Whose adapter it keeps, if it is routed"""
-    stream: Stream = field(default_factory=Stream)
+    """The session whose adapter it keeps, if it is routed"""
+    feed: Feed = field(default_factory=Feed)
     route: Route | None = None
     slot: int = -1
     row: int | None = None
-    """Of the stack, kept until the answer is whole; None: the base's"""
+    """Of the LoRA stack, held until the answer is whole; None: the base's"""
     encoded: Encoded | None = None
+    """On the host"""
+    for_router: Any = None
+    """What the router reads, encoded on the host, where that is not what is answered"""
     ids: list[int] = field(default_factory=list)
     """Tokens of the prompt"""
     digests: list[list[int]] = field(default_factory=list)
     """Of the images' content"""
-    shown: int = 0
+    image_prefix_len: int = 0
     """Tokens of the prompt up to the end of its last image"""
     tail: int = 0
-    """Last tokens of the prompt on which alone activated adapters act"""
+    """Last tokens of the prompt, the only ones on which activated adapters act"""
     tokens: list[int] = field(default_factory=list)
     """Said so far"""
+    chars_streamed: int = 0
+    decoder: Any = None
+    """Turns tokens into text, one by one"""
     sampler: Sampler | None = None
-    _shown: int = 0
 
-    def decided(self, route: Route) -> None:
-        """Takes the router's decision."""
+    def decide(self, route: Route) -> None:
+        """Takes the router's decision. Raises ``AbstainedError`` if nothing is to answer."""
         self.route, self.adapter = route, route.adapter
-        self.stream.decided(route)
+        self.feed.decide(route)
         route.check_answered()
+        self.routed = False
 
-    def show(self, text: str, is_last: bool) -> None:
-        """Hands over what is new in the text so far, but no half of a character."""
-        if not is_last and text.endswith(_INCOMPLETE):
-            return
-        if len(text) > self._shown:
-            self.stream.said(text[self._shown :])
-            self._shown = len(text)
+    def say(self, piece: str | None) -> None:
+        """Hands over a piece of text; None: the token completes no character."""
+        if piece:
+            self.feed.say(piece)
+            self.chars_streamed += len(piece)
+
+    def finish(self, text: str, reason: FinishReason, tokens: int | None = None) -> None:
+        """Ends the answer, whose whole text this is.
+
+        Args:
+            tokens: how many it has; by default those said so far.
+        """
+        self.say(text[self.chars_streamed :])
+        self.feed.finish(
+            make_answer(
+                text,
+                self.adapter,
+                self.prompt,
+                self.route,
+                finish_reason=reason,
+                prompt_tokens=len(self.ids),
+                completion_tokens=len(self.tokens) if tokens is None else tokens,
+            )
+        )
 
 
 @contextmanager
 def failing(
     requests: Sequence[Request], leave: Callable[[Request], None] | None = None
 ) -> Iterator[None]:
-    """Whatever goes wrong is the requests' own error, and they ``leave``; others go on."""
+    """Makes any error the requests' own, and has them ``leave``; others go on."""
     try:
         yield
     except Exception as error:
         for request in requests:
-            request.stream.failed(error)
+            request.feed.fail(error)
         for request in requests:
             if leave is not None:
                 leave(request)

@@ -13,7 +13,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from pointsman.errors import ConfigError
+from pointsman.errors import RequestError
 
 _COLDEST = 1e-5
 
@@ -23,7 +23,7 @@ class Sampling:
     """How tokens are drawn; the default is greedy.
 
     Raises:
-        ConfigError: a value out of its range.
+        RequestError: a value out of its range.
     """
 
     temperature: float = 0.0
@@ -49,7 +49,7 @@ class Sampling:
         for name, (is_right, right) in wanted.items():
             if not is_right:
                 value = getattr(self, name)
-                raise ConfigError(f"{name} is {value}, out of range; give {right}")
+                raise RequestError(f"{name} is {value}, out of range; give {right}")
 
     @property
     def is_greedy(self) -> bool:

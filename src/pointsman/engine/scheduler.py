@@ -1,25 +1,23 @@
-"""The batch: requests in slots, let in and out between two steps of the model.
+"""The scheduler: admits requests into slots between two steps of the model, and ends them.
 
-Each request has a slot for its keys and values and a row of the stacked adapters, so that any mix
-of adapters is one batch. One thread owns it, see ``Engine``.
+Each request has a slot for its keys and values and a row of the LoRA stack, so that any mix of
+adapters is one batch. One thread owns it, see ``Worker``.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from tokenizers.decoders import DecodeStream
+from torch import Tensor
 
-from pointsman.adapters.load import attach
-from pointsman.adapters.weights import Lora, lora_of
+from pointsman.adapters.load import Adapter
 from pointsman.conversation import routed_part
-from pointsman.engine.answer import make_answer
-from pointsman.engine.forward import Forward, Routing, Shape
+from pointsman.engine.answer import FinishReason
+from pointsman.engine.forward import Forward, Shape
 from pointsman.engine.lora_stack import LoraStack
 from pointsman.engine.plan import Plan
+from pointsman.engine.prefill import Known, Prefill
 from pointsman.engine.prefix_cache import PrefixCache
 from pointsman.engine.request import Request, failing
 from pointsman.engine.sampling import Sampler
@@ -28,24 +26,22 @@ from pointsman.models.base import Base
 from pointsman.models.cpu_kernels import to_device
 from pointsman.models.encoding import Encoded, join
 from pointsman.models.features import Reader
-from pointsman.routing.route import Held
+from pointsman.routing.route import Route
 from pointsman.routing.router import Router
-from pointsman.routing.scores import Evidence
 from pointsman.routing.sessions import Sessions
 
-_PREFILL_TOKENS = {"cpu": 4096, "cuda": 16384}
-"""Padded tokens of one prefill; more at once only spill a CPU's caches"""
+_NOTHING = Known()
 
 
 class Scheduler:
-    """Answers requests with stacked adapters, by any plan but ``peft``.
+    """Answers requests with stacked adapters, by any plan but ``peft``: a ``Backend``.
 
     Args:
-        base: without PEFT; it is the batch's from now on.
+        base: without PEFT; it is the scheduler's from now on.
         reader: the base, or the router's text encoder.
         stack: with the router's adapters as its first labels.
         slots: requests at work at the same time.
-        kept: conversations of which only what is new is read.
+        kept: conversations in the prefix cache.
         shapes: of compiled prefills, see ``Forward``.
     """
 
@@ -55,23 +51,24 @@ class Scheduler:
         router: Router,
         plan: Plan,
         stack: LoraStack,
-        slots: int,
-        kept: int,
         reader: Reader,
         sessions: Sessions,
+        *,
+        slots: int,
+        kept: int,
         shapes: Sequence[Shape] = (),
     ) -> None:
-        self._base, self._router, self._plan, self.stack = base, router, plan, stack
+        self.base, self._router, self._plan, self.stack = base, router, plan, stack
         self._reader, self._sessions = reader, sessions
         self.forward = Forward(base, stack, slots + kept, shapes=shapes)
-        self._on_device = router.to(base.device)
-        self._shelf = PrefixCache(range(slots, slots + kept))
+        self._prefill = Prefill(base, router, plan, stack, self.forward, reader, sessions)
+        self._prefixes = PrefixCache(range(slots, slots + kept))
         self._slots = slots
         self._at_work: dict[int, Request] = {}
         self._again: list[Request] = []
         """Requests that are to be begun once more"""
         self._invocation = stack.invocation
-        # What the base's keys alone are kept of can be continued by any adapter.
+        # Cached keys of an aLoRA's prompt come from the base alone: any adapter can reuse them.
         self._any_adapter = plan.name == "activated"
         self._reads_the_end = router.recipe.poolings == ("last",)
         self._ends = base.ends
@@ -83,20 +80,29 @@ class Scheduler:
 
     @property
     def room(self) -> int:
-        """Requests that can be let in."""
         return self._slots - len(self._at_work)
 
     def rest(self) -> None:
-        """Before the model is used otherwise: the base alone answers."""
         self.forward.forget_steps()
 
-    def add(self, name: str, folder: Path) -> None:
-        """Loads one more adapter. Raises ``ConfigError`` if it does not go with the plan."""
-        lora = _read_lora(self._base, name, folder)
+    def prepare(self, request: Request) -> None:
+        encoded = self.base.prepare([request.prompt])
+        request.encoded = encoded
+        request.ids = encoded["input_ids"][0].tolist()
+        if "image_digests" in encoded:
+            request.digests = encoded["image_digests"].tolist()
+        if (image := self.base.config.image_token_id) in request.ids:
+            request.image_prefix_len = len(request.ids) - request.ids[::-1].index(image)
+        request.tail = self._tail_of(request)
+        if request.routed and not self._is_routed_within(request):
+            request.for_router = self._router.prepare(self._reader, [request.prompt])
+
+    def add(self, adapter: Adapter) -> None:
+        name, lora = adapter.name, adapter.lora
         if isinstance(lora, str) or lora.invocation != self._invocation:
             reason = lora if isinstance(lora, str) else "other tokens invoke it"
             raise ConfigError(
-                f"adapter {name!r} does not go with plan {self._plan.name} ({reason}); "
+                f"adapter {name!r} does not suit plan {self._plan.name} ({reason}); "
                 "give it an engine of its own"
             )
         if self._plan.name == "in-pass" and lora.lowest_layer < self._router.layer:
@@ -108,10 +114,9 @@ class Scheduler:
 
     def remove(self, name: str) -> None:
         self.stack.remove(name)
-        self._shelf.forget(name)
+        self._prefixes.forget(name)
 
     def run(self, requests: Sequence[Request]) -> list[Request]:
-        """Lets requests in and makes one token for all; those that must wait on come back."""
         waiting = self._admit(requests)
         self._step()
         waiting, self._again = self._again + waiting, []
@@ -123,15 +128,14 @@ class Scheduler:
         waiting: list[Request] = []
         for index, request in enumerate(requests):
             with self._failing([request]):
-                if request.routed and not self._is_routed_within(request):
+                if request.routed and request.for_router is not None:
                     self._route_ahead(request)
-                if not self._gets_row(request):  # and nobody overtakes who waits for one
+                if not self._gets_row(request):  # and none may overtake one that waits for a row
                     waiting = list(requests[index:])
                     break
-                self._encode(request)
                 if not self._continue(request):
                     fresh.append(request)
-        for batch in self._batches(fresh):
+        for batch in self._prefill.batches(fresh):
             with self._failing(batch):
                 self._read(batch)
         return waiting
@@ -140,155 +144,90 @@ class Scheduler:
         """Whether the forward that answers a request reads what the router is to read."""
         turns = request.prompt.turns
         seen, _ = routed_part(turns, request.prompt.images, self._router.recipe.history)
-        return self._reader is self._base and seen == turns
+        return self._reader is self.base and seen == turns
 
     def _route_ahead(self, request: Request) -> None:
         """Decides by a forward of its own; from then on the request is as good as named."""
         self.rest()
         held = self._sessions.held([request.session], torch.device("cpu"))
-        [decision] = self._router.route(self._reader, [request.prompt], held)
-        request.decided(decision)
-        request.routed = False
+        [decision] = self._router.route_prepared(self._reader, request.for_router, held)
+        self._take(request, decision)
+
+    def _take(self, request: Request, decision: Route) -> None:
+        request.decide(decision)
         self._sessions.decided(request.session, decision)
 
-    def _encode(self, request: Request) -> None:
-        encoded = self._base.encode([request.prompt])
-        request.encoded = encoded
-        request.ids = encoded["input_ids"][0].tolist()
-        if "image_digests" in encoded:
-            request.digests = encoded["image_digests"].tolist()
-        if (image := self._base.config.image_token_id) in request.ids:
-            request.shown = len(request.ids) - request.ids[::-1].index(image)
-        request.tail = self._tail_of(request)
-
     def _gets_row(self, request: Request) -> bool:
-        """Whether a request's adapter is there; False: every row answers somebody."""
-        if not request.routed and request.adapter is not None:
-            request.row = self.stack.acquire(request.adapter)
-            return request.row is not None
-        return True
-
-    def _batches(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
-        """Requests of like length, so that little of a prefill is padding."""
-        most = _PREFILL_TOKENS.get(self._base.device.type, _PREFILL_TOKENS["cuda"])
-        batch: list[Request] = []
-        for request in sorted(requests, key=lambda request: (request.tail, len(request.ids))):
-            is_other = bool(batch) and batch[0].tail != request.tail
-            if is_other or (batch and (len(batch) + 1) * len(request.ids) > most):
-                yield batch
-                batch = []
-            batch.append(request)
-        if batch:
-            yield batch
+        """Whether a request's adapter is on the device; False: every row is answering."""
+        if request.routed or request.adapter is None:
+            return True
+        request.row = self.stack.acquire(request.adapter)
+        return request.row is not None
 
     def _read(self, requests: Sequence[Request]) -> None:
         """Reads whole prompts into slots."""
-        encoded = join([request.encoded for request in requests if request.encoded])
-        features = self._base.image_features(encoded)
+        encoded = self.base.on_device(
+            join([request.encoded for request in requests if request.encoded])
+        )
         for request in requests:
             self._take_slot(request)
-        self._begin(requests, encoded, features, lambda request: request.adapter)
+        self._begin(requests, encoded)
+
+    def _continue(self, request: Request) -> bool:
+        """Reads only what is new of a conversation whose start is in the prefix cache."""
+        if request.routed and (self._plan.name == "two-pass" or not self._reads_the_end):
+            return False
+        found = self._prefixes.find(request, self._any_adapter)
+        if found is None:
+            return False
+        place, tokens, adapter = found
+        if self._any_adapter:
+            known = Known(tokens)
+        elif adapter is None or self.stack.is_resident(adapter):
+            known = Known(
+                tokens, self.stack.zero if adapter is None else self.stack.row_of(adapter)
+            )
+        else:
+            return False
+        self._take_slot(request)
+        self.forward.slots.move(place, request.slot, tokens)
+        assert request.encoded is not None
+        self._begin([request], self.base.on_device(request.encoded), known)
+        return True
 
     def _begin(
-        self,
-        requests: Sequence[Request],
-        encoded: Encoded,
-        features: dict[str, Any],
-        answerer: Callable[[Request], str | None],
-        known: int = 0,
-        row: int | None = None,
+        self, requests: Sequence[Request], encoded: Encoded, known: Known = _NOTHING
     ) -> None:
-        """One prefill, what was decided on the way, and the first token of each request.
-
-        Args:
-            answerer: whose row a request was read with, once its decision is known.
-            row: with which all are read, whatever the router decides.
-        """
-        named = self._rows(requests)
-        held = self._sessions.held([request.session for request in requests], self._base.device)
-        decided: list[Evidence] = []
-        recipe, normalise = self._router.recipe, self._reader.normalises
-
-        def decide(reads: Sequence[Tensor], batch: Encoded) -> Tensor:
-            features = [recipe.pool(states, batch, normalise=normalise) for states in reads]
-            decided.append(self._on_device.read(torch.cat(features, 1)))
-            if row is not None:
-                return torch.full_like(named, row)
-            labels = self._router.answering(self._router.labels_of(decided[0], held))
-            return torch.where(named < 0, self.stack.rows_of(labels), named)
-
-        routed = any(request.routed for request in requests)
-        routing = Routing(self._router.recipe.layers, decide, again=self._plan.name == "two-pass")
-        with self.forward.threads(encoded["input_ids"].numel() - known):
-            logits = self.forward.prefill(
-                encoded,
-                features,
-                [request.slot for request in requests],
-                None if routed else named,
-                routing if routed else None,
-                tail=requests[0].tail,
-                known=known,
-            )
-        if routed:
-            self._decided(requests, decided[0], held)
-        there = [at for at, r in enumerate(requests) if r.slot >= 0]  # others were refused
-        right = [at for at in there if self._has_row(requests[at], answerer(requests[at]))]
-        # Of the others the adapter was not on the device, or the slot was another's.
-        wrong = [requests[at] for at in there if at not in right]
+        """One prefill, the decisions made on the way, and the first token of each request."""
+        logits, routes = self._prefill(requests, encoded, known)
+        is_read = [
+            self._is_read(request, decision, known)
+            for request, decision in zip(requests, routes, strict=True)
+        ]
+        # A request may have failed; or its adapter was not on the device, or another's row read it.
+        wrong = [r for r, read in zip(requests, is_read, strict=True) if not read and r.slot >= 0]
         for request in wrong:  # a row that a waiting request kept could be waited for for ever
             self._leave(request)
         self._again += wrong
+        right = [at for at, read in enumerate(is_read) if read]
         if right:
             logits = logits[right] if len(right) < len(requests) else logits
             self._say(self._draw([requests[at] for at in right], logits))
 
-    def _decided(self, requests: Sequence[Request], evidence: Evidence, held: Held | None) -> None:
-        """Reads the router's decisions back."""
-        routes = self._router.routes_of(evidence, held)
-        for request, decision in zip(requests, routes, strict=True):
-            with self._failing([request]):
-                if request.routed:
-                    request.decided(decision)
-                    self._sessions.decided(request.session, decision)
-
-    def _has_row(self, request: Request, answered: str | None) -> bool:
-        """Whether a request that was routed just now was read with its adapter's row."""
-        if not request.routed:
+    def _is_read(self, request: Request, decision: Route | None, known: Known) -> bool:
+        """Takes a request's decision; whether its prompt was read with its adapter's row."""
+        if decision is None:
             return True
-        request.routed = False
-        was_there = request.adapter is None or self.stack.is_resident(request.adapter)
-        if request.adapter is not None and was_there:
-            request.row = self.stack.acquire(request.adapter)
-        return was_there and answered == request.adapter
-
-    def _continue(self, request: Request) -> bool:
-        """Reads only what is new of a conversation whose earlier turns are kept, if they are."""
-        if request.routed and (self._plan.name == "two-pass" or not self._reads_the_end):
+        with self._failing([request]):
+            self._take(request, decision)
+        if request.slot < 0:  # it was refused
             return False
-        found = self._shelf.find(request, self._any_adapter)
-        if found is None:
+        if request.adapter is None:
+            return known.row in (None, self.stack.zero)
+        if not self.stack.is_resident(request.adapter):
             return False
-        place, known, adapter = found
-        row: int | None = None
-        if not self._any_adapter:
-            if adapter is not None and not self.stack.is_resident(adapter):
-                return False
-            row = self.stack.zero if adapter is None else self.stack.row_of(adapter)
-        self._take_slot(request)
-        self.forward.slots.move(place, request.slot, known)
-
-        def answerer(request: Request) -> str | None:
-            return request.adapter if self._any_adapter else adapter
-
-        assert request.encoded is not None
-        self._begin([request], request.encoded, {}, answerer, known, row)
-        return True
-
-    def _rows(self, requests: Sequence[Request]) -> Tensor:
-        """(B,) rows of requests whose adapter is known, -1 for the others."""
-        zero = self.stack.zero
-        rows = [-1 if r.routed else zero if r.row is None else r.row for r in requests]
-        return to_device(torch.tensor(rows), self._base.device)
+        request.row = self.stack.acquire(request.adapter)
+        return known.row in (None, request.row)
 
     def _tail_of(self, request: Request) -> int:
         """Last tokens of a prompt on which activated adapters act; 0 where none does."""
@@ -306,7 +245,7 @@ class Scheduler:
     def _draw(self, requests: Sequence[Request], logits: Tensor) -> list[tuple[Request, int]]:
         """The next token of each request, from logits (B, vocabulary); also set for the step.
 
-        Who fails at it is left out.
+        A request that fails at it is left out.
         """
         slots = to_device(torch.tensor([r.slot for r in requests]), logits.device)
         likeliest = logits.argmax(-1)
@@ -323,7 +262,7 @@ class Scheduler:
         return drawn
 
     def _step(self) -> None:
-        """One more token for everybody at work."""
+        """One more token for every request at work."""
         requests = [self._at_work[slot] for slot in sorted(self._at_work)]
         if not requests:
             return
@@ -345,29 +284,33 @@ class Scheduler:
 
     def _say_one(self, request: Request, token: int) -> None:
         if request.route is None:
-            request.stream.decided(None)
+            request.feed.decide(None)
+        if request.decoder is None:
+            request.decoder = DecodeStream(skip_special_tokens=True)
         request.tokens.append(token)
-        room = self._longest - len(request.ids) - len(request.tokens)
-        is_cut = len(request.tokens) >= request.max_new_tokens or room < 1
-        is_last = token in self._ends or is_cut or request.stream.is_cancelled
-        text = self._base.decode(torch.tensor(request.tokens))
-        request.show(text, is_last)
-        if is_last:
-            self._finish(request, text)
+        request.say(request.decoder.step(self.base.tokenizer.backend_tokenizer, token))
+        reason = self._finish_reason(request, token)
+        if reason is not None:
+            self._keep(request)
+            self._leave(request)
+            request.finish(self.base.decode(torch.tensor(request.tokens)), reason)
 
-    def _finish(self, request: Request, text: str) -> None:
-        self._keep(request)
-        self._leave(request)
-        answer = make_answer(text, request.adapter, request.prompt, request.route)
-        request.stream.finished(answer)
+    def _finish_reason(self, request: Request, token: int) -> FinishReason | None:
+        """Why the answer ends with this token; None: it goes on."""
+        if token in self._ends:
+            return "stop"
+        if request.feed.is_cancelled:
+            return "cancelled"
+        room = self._longest - len(request.ids) - len(request.tokens)
+        return "length" if len(request.tokens) >= request.max_new_tokens or room < 1 else None
 
     def _keep(self, request: Request) -> None:
-        """Puts what was read on the shelf, for the conversation's next turn."""
+        """Puts what was read into the prefix cache, for the conversation's next turn."""
         # The last token was said but not read. Activated adapters act on the end of a prompt, so
         # that only what lies before it is the base's.
         ids = request.ids + request.tokens[:-1]
         ids = request.ids[: -request.tail] if request.tail else ids
-        place = self._shelf.put(ids, request.digests, request.adapter)
+        place = self._prefixes.put(ids, request.digests, request.adapter)
         if place is not None:
             self.forward.slots.move(request.slot, place, len(ids))
 
@@ -387,18 +330,6 @@ class Scheduler:
 
     @contextmanager
     def _failing(self, requests: Sequence[Request]) -> Iterator[None]:
-        """As ``failing``; who fails leaves the batch."""
+        """As ``failing``; what fails leaves the batch."""
         with failing(requests, self._leave):
             yield
-
-
-def _read_lora(base: Base, name: str, folder: Path) -> Lora | str:
-    """An adapter's weights, read by PEFT onto a skeleton of the base, which has no weights."""
-    with torch.device("meta"):
-        skeleton = type(base.model)(base.model.config)
-    for module in skeleton.modules():
-        for kind, tensor in list(module.named_parameters(recurse=False)):
-            # Not on meta: PEFT moves an adapter to where its base is.
-            setattr(module, kind, nn.Parameter(torch.zeros(()).expand(tensor.shape), False))
-    loaded = attach(replace(base, model=skeleton), name, folder, onto_nothing=True)
-    return lora_of(loaded.model, name)

@@ -1,77 +1,203 @@
-"""Streams: the answer to one request as it comes."""
+"""Streams: the answer to one request as it is made.
 
-import queue
-from collections.abc import Iterator
-from threading import Event
+The engine writes to a ``Feed``; the caller reads it through a ``Stream``, from any thread or from
+an event loop, which is woken and never polls.
+"""
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from threading import Condition
+from typing import Any
 
 from pointsman.engine.answer import Answer
+from pointsman.errors import EngineClosedError
 from pointsman.routing.route import Route
 
 
-class Stream:
-    """One answer: iterate over it for its text, piece by piece, or wait for ``result``.
-
-    Both raise what went wrong while the request was answered.
-    """
+class Feed:
+    """What the engine knows of one answer so far."""
 
     def __init__(self) -> None:
-        self._pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._routed, self._done = Event(), Event()
-        self._route: Route | None = None
-        self._answer: Answer | None = None
-        self._error: BaseException | None = None
-        self.is_cancelled = False
+        self.changed = Condition()
+        self.pieces: deque[str] = deque()
+        """Said, and not read yet"""
+        self.route: Route | None = None
+        self.is_routed = self.is_done = self.is_cancelled = False
+        self.answer: Answer | None = None
+        self.error: BaseException | None = None
+        self._pid = os.getpid()
+        self._waiters: list[Callable[[], None]] = []
+        """Called once, at the next change"""
+        self._callbacks: list[Callable[[], None]] = []
+        """Called once, at the end"""
+
+    def decide(self, route: Route | None) -> None:
+        """Takes the router's decision; None where the caller named an adapter."""
+        self.route = route
+        self._change(is_routed=True)
+
+    def say(self, piece: str) -> None:
+        """Hands over the next piece of text."""
+        self.pieces.append(piece)
+        self._change()
+
+    def finish(self, answer: Answer) -> None:
+        """Ends the stream with the whole answer."""
+        self.answer = answer
+        self._change(is_routed=True, is_done=True)
+
+    def fail(self, error: BaseException) -> None:
+        """Ends the stream with an error; an answer that is whole stays one."""
+        if not self.is_done:
+            self.error = error
+            self._change(is_routed=True, is_done=True)
+
+    def wait(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Blocks until a condition holds; False if it does not within so many seconds.
+
+        Raises:
+            EngineClosedError: in a child process, where no engine will ever write.
+        """
+        if os.getpid() != self._pid:
+            raise EngineClosedError(
+                "the answer belongs to the engine of a parent process; make an engine here"
+            )
+        with self.changed:
+            return self.changed.wait_for(condition, timeout)
+
+    def call_when_changed(self, condition: Callable[[], bool], waiter: Callable[[], None]) -> bool:
+        """Has ``waiter`` called at the next change; False, and not called, if a condition holds."""
+        with self.changed:
+            if condition():
+                return False
+            self._waiters.append(waiter)
+            return True
+
+    def call_when_done(self, callback: Callable[[], None]) -> None:
+        """Has ``callback`` called at the end; at once if that is over."""
+        with self.changed:
+            if not self.is_done:
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def raise_error(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def _change(self, is_routed: bool = False, is_done: bool = False) -> None:
+        with self.changed:
+            self.is_routed |= is_routed
+            self.is_done |= is_done
+            waiters, self._waiters = self._waiters, []
+            callbacks: list[Callable[[], None]] = []
+            if is_done:
+                callbacks, self._callbacks = self._callbacks, []
+            self.changed.notify_all()
+        for call in (*waiters, *callbacks):
+            call()
+
+
+class Stream:
+    """One answer: iterate over its text, piece by piece, or wait for ``result``.
+
+    In a coroutine, ``async for piece in stream`` and ``await stream`` do the same. All raise what
+    went wrong while the request was answered. Every piece is given once, whoever reads.
+    """
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
 
     def __iter__(self) -> Iterator[str]:
-        while (piece := self._pieces.get()) is not None:
-            yield piece
-        self._pieces.put(None)  # who iterates again, or beside, ends too
-        self._raise()
+        while True:
+            self._feed.wait(self._has_news)
+            try:
+                yield self._feed.pieces.popleft()
+            except IndexError:
+                if self._feed.is_done and not self._feed.pieces:
+                    break
+        self._feed.raise_error()
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        while True:
+            await self._wait(self._has_news)
+            try:
+                yield self._feed.pieces.popleft()
+            except IndexError:
+                if self._feed.is_done and not self._feed.pieces:
+                    break
+        self._feed.raise_error()
+
+    def __await__(self) -> Generator[Any, None, Answer]:
+        """The whole answer."""
+        yield from self._wait(lambda: self._feed.is_done).__await__()
+        return self._answer()
 
     def route(self, timeout: float | None = None) -> Route | None:
-        """The decision, once it is made; None where the caller named the adapter.
+        """The decision, once it is made; None where the caller named an adapter.
 
         Raises:
             TimeoutError: none came within so many seconds.
         """
-        if not self._routed.wait(timeout):
+        if not self._feed.wait(lambda: self._feed.is_routed, timeout):
             raise TimeoutError(f"no route within {timeout} s")
-        self._raise()
-        return self._route
+        self._feed.raise_error()
+        return self._feed.route
+
+    async def async_route(self) -> Route | None:
+        """The decision, once it is made, without blocking the event loop."""
+        await self._wait(lambda: self._feed.is_routed)
+        self._feed.raise_error()
+        return self._feed.route
 
     def result(self, timeout: float | None = None) -> Answer:
         """The whole answer. Raises ``TimeoutError`` if it takes longer than so many seconds."""
-        if not self._done.wait(timeout):
+        if not self._feed.wait(lambda: self._feed.is_done, timeout):
             raise TimeoutError(f"no answer within {timeout} s")
-        self._raise()
-        assert self._answer is not None
-        return self._answer
+        return self._answer()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the answer is whole, or has failed."""
+        return self._feed.is_done
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self._feed.is_cancelled
 
     def cancel(self) -> None:
         """Ends the answer after the token at work; what was said so far is its result."""
-        self.is_cancelled = True
+        self._feed.is_cancelled = True
 
-    def decided(self, route: Route | None) -> None:
-        self._route = route
-        self._routed.set()
+    def add_done_callback(self, callback: Callable[["Stream"], None]) -> None:
+        """Has ``callback(stream)`` called when the answer is whole or has failed.
 
-    def said(self, piece: str) -> None:
-        self._pieces.put(piece)
+        It runs on the engine's thread, at once if that is over: it must be short, and not raise.
+        """
+        self._feed.call_when_done(lambda: callback(self))
 
-    def finished(self, answer: Answer) -> None:
-        self._answer = answer
-        self._end()
+    def _has_news(self) -> bool:
+        return bool(self._feed.pieces) or self._feed.is_done
 
-    def failed(self, error: BaseException) -> None:
-        if not self._done.is_set():  # a whole answer stays one
-            self._error = error
-            self._end()
+    def _answer(self) -> Answer:
+        self._feed.raise_error()
+        assert self._feed.answer is not None
+        return self._feed.answer
 
-    def _end(self) -> None:
-        self._done.set()
-        self._routed.set()
-        self._pieces.put(None)
+    async def _wait(self, condition: Callable[[], bool]) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            woken = asyncio.Event()
+            if not self._feed.call_when_changed(
+                condition,
+                lambda woken=woken: _wake(loop, woken),  # type: ignore[misc]
+            ):
+                return
+            await woken.wait()
 
-    def _raise(self) -> None:
-        if self._error is not None:
-            raise self._error
+
+def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Event) -> None:
+    if not loop.is_closed():  # nobody is left to be woken
+        loop.call_soon_threadsafe(woken.set)

@@ -21,7 +21,7 @@ from pointsman.evaluation.result import ROLES, Evaluation, Prediction, Seconds
 from pointsman.evaluation.worth import Role
 from pointsman.files import write_bytes, write_json, write_text
 from pointsman.images import image_size
-from pointsman.labels import LabelMap
+from pointsman.labels import BASE, LabelMap
 from pointsman.progress import Progress
 from pointsman.routing.request_router import RequestRouter
 from pointsman.routing.route import Route
@@ -45,7 +45,7 @@ def evaluate(
     worth: bool = False,
     multitask: str | None = None,
     batch_size: int = 8,
-    max_new_tokens: int = 256,
+    max_new_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Routes every sample and has those answered that are in scope and have a bbox.
@@ -207,7 +207,7 @@ def _latency(
     engine: Engine,
     answered_by: Mapping[int, Mapping[Role, str | None]],
     rows: Sequence[int],
-    max_new_tokens: int,
+    max_new_tokens: int | None,
 ) -> dict[Role, list[float]]:
     """Seconds by role, of the same rows each; nothing if there are none."""
     if not rows:
@@ -219,14 +219,14 @@ def _latency(
 
 
 def _answers(
-    run: _Run, engine: Engine, jobs: Mapping[Job, list[Role]], max_new_tokens: int
+    run: _Run, engine: Engine, jobs: Mapping[Job, list[Role]], max_new_tokens: int | None
 ) -> dict[int, dict[Role, Answer]]:
     """Answers by row and role."""
     answers: dict[int, dict[Role, Answer]] = {}
     for batch in run.batches(jobs):
         said = engine.generate_batch(
             run.prompts(batch),
-            adapters=[adapter for _, adapter in batch],
+            adapter=[adapter or BASE for _, adapter in batch],
             max_new_tokens=max_new_tokens,
         )
         for job, answer in zip(batch, said, strict=True):

@@ -8,6 +8,7 @@ from itertools import count
 from pointsman.conversation import Prompt
 from pointsman.engine.engine import Engine
 from pointsman.evaluation.worth import Role
+from pointsman.labels import BASE, ROUTED
 
 _STEP = 16
 """Levels between two colours of a pixel, so that scaling an image down leaves them apart"""
@@ -19,7 +20,7 @@ def time_requests(
     engine: Engine,
     prompts: Sequence[Prompt],
     answered_by: Mapping[Role, Sequence[str | None]],
-    max_new_tokens: int,
+    max_new_tokens: int | None,
     done: Callable[[], None] = lambda: None,
 ) -> dict[Role, list[float]]:
     """Seconds from a request to its whole answer, nothing else being asked meanwhile.
@@ -40,9 +41,9 @@ def time_requests(
     def ask(row: int, place: int) -> float:
         role = roles[place]
         prompt = _marked(prompts[row], next(_MARKS))
-        adapters = None if role == "routed" else [answered_by[role][row]]
+        adapter = ROUTED if role == "routed" else answered_by[role][row] or BASE
         started = time.perf_counter()
-        engine.generate_batch([prompt], adapters=adapters, max_new_tokens=max_new_tokens)
+        engine.submit(prompt, adapter=adapter, max_new_tokens=max_new_tokens).result()
         return time.perf_counter() - started
 
     for place in range(len(roles)):

@@ -3,23 +3,32 @@
 It lies in the same stack as the others, so that what differs in time is not the way to answer.
 """
 
-from typing import Any
-
 from pointsman.adapters.files import CONFIG, fetch_adapter
 from pointsman.engine.engine import Engine
+from pointsman.engine.options import EngineOptions
 from pointsman.files import read_object
+from pointsman.models.checkpoint import Dtype
 from pointsman.project import Project
 
 NAME = "multitask"
 
 
-def engine_beside(project: Project, where: str, path: str, **options: Any) -> Engine:
+def engine_beside(
+    project: Project,
+    where: str,
+    path: str,
+    *,
+    device: str | None = None,
+    dtype: Dtype | None = None,
+    plan: str | None = None,
+) -> Engine:
     """A project's engine with room for one more adapter, which is the last of its ``adapters``.
 
     Args:
         where: the project's name in errors.
         path: folder or Hub id of the adapter.
-        options: of ``Engine.from_project``.
+        device, dtype: as for ``Engine.from_project``.
+        plan: as for ``EngineOptions``.
 
     Raises:
         ArtefactError, MismatchError: it is missing, broken or made for another base.
@@ -27,11 +36,12 @@ def engine_beside(project: Project, where: str, path: str, **options: Any) -> En
     """
     config = read_object(fetch_adapter(NAME, path) / CONFIG)
     rank = config.get("r")  # whatever else is wrong with it, loading it says
-    options |= {
-        "resident": len(project.adapters) + 1,
-        "max_rank": rank if isinstance(rank, int) else None,
-    }
-    engine = Engine.from_project(project, where, **options)
+    options = EngineOptions(
+        plan=plan,
+        resident=len(project.adapters) + 1,
+        max_rank=rank if isinstance(rank, int) and rank > 0 else None,
+    )
+    engine = Engine.from_project(project, where, device=device, dtype=dtype, options=options)
     name = NAME
     while name in engine.adapters:
         name += "-"

@@ -183,7 +183,15 @@ class Base:
         Raises:
             SampleError: a prompt whose images and image places differ in number.
         """
-        batch = cast(dict[str, Tensor], self.prompts.encode(prompts, padding_side))
+        return self.on_device(self.prompts.encode(prompts, padding_side))
+
+    def prepare(self, prompts: Sequence[Prompt]) -> Encoded:
+        """Prompts as one batch padded on the right, on the host; safe in any thread."""
+        return self.prompts.encode(prompts)
+
+    def on_device(self, prepared: Encoded) -> Encoded:
+        """A batch on the base's device, but for what is read on the host."""
+        batch = cast(dict[str, Tensor], prepared)
         moved = {k: v if k in ON_HOST else to_device(v, self.device) for k, v in batch.items()}
         return cast(Encoded, moved)
 

@@ -66,6 +66,12 @@ class Reader(Protocol):
     def without_adapters(self) -> AbstractContextManager[None]:
         """All adapters off inside the block."""
 
+    def prepare(self, prompts: Sequence[Prompt]) -> Any:
+        """A padded batch of B prompts of T tokens on the host; safe in any thread."""
+
+    def on_device(self, prepared: Any) -> Any:
+        """A batch that ``prepare`` made, on the reader's device."""
+
     def encode(self, prompts: Sequence[Prompt]) -> Any:
         """A padded batch of B prompts of T tokens, with its ``attention_mask`` (B, T)."""
 

@@ -6,6 +6,7 @@ Training and serving both come through ``PromptEncoder.encode``, so they cannot 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -46,8 +47,11 @@ class PromptEncoder:
         """Prompts as one padded batch on the CPU, ready for the answer's first token.
 
         Raises:
-            SampleError: a prompt whose images and image places differ in number.
+            SampleError: a prompt whose images and image places differ in number, or one that is
+                longer than the base reads.
         """
+        for prompt in prompts:
+            self._check_length(prompt)
         texts = [self.render(prompt.turns) for prompt in prompts]
         grids, patches = self._images(prompts)
         rows = [self._tokens(text, grid) for text, grid in zip(texts, grids, strict=True)]
@@ -103,22 +107,39 @@ class PromptEncoder:
         Text such as ``<|image_pad|>`` would otherwise become the real special token.
         """
         check_text(text)
-        pattern = self._special_tokens
-        while match := pattern.search(text):
+        pieces, place = [], 0
+        # From just behind the last one's first character: tokens may overlap.
+        while match := self._special_tokens.search(text, place):
+            pieces += [text[place : match.start() + 1], _ZERO_WIDTH]
             place = match.start() + 1
-            text = text[:place] + _ZERO_WIDTH + text[place:]
-        return text
+        return "".join((*pieces, text[place:]))
 
     def decode(self, tokens: Tensor) -> str:
         """Tokens of one answer (T,) as text, special tokens left out."""
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
+    def _check_length(self, prompt: Prompt) -> None:
+        """Refuses a text of megabytes before it is tokenised, which takes seconds."""
+        characters = sum(len(turn.text) for turn in prompt.turns)
+        # Normalisation may compose characters, so that a token stands for more of them.
+        at_least = characters // (4 * self._longest_token)
+        if at_least > self.longest:
+            raise SampleError(
+                f"a prompt of {characters} characters has more than {at_least} tokens and the base "
+                f"reads at most {self.longest}; shorten the text"
+            )
+
+    @cached_property
+    def _longest_token(self) -> int:
+        """Characters of the vocabulary's longest token."""
+        return max(map(len, self.tokenizer.get_vocab()))
 
     def _content(self, part: str | None) -> dict[str, str]:
         if part is None:
             return {"type": "image"}
         return {"type": "text", "text": self.neutralised(part)}
 
-    @property
+    @cached_property
     def _special_tokens(self) -> re.Pattern[str]:
         tokens = (t.content for t in self.tokenizer.added_tokens_decoder.values() if t.special)
         # An empty alternation would match everywhere; (?!) matches nowhere.

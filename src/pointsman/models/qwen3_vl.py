@@ -19,6 +19,8 @@ from pointsman.models.checkpoint import (
 from pointsman.models.processor import load_processor, processor_settings
 
 MODEL_TYPE = "qwen3_vl"
+MAX_NEW_TOKENS = 256
+"""Tokens of an answer at most, where the caller sets no limit"""
 
 
 def qwen_config(folder: Path, base_model_id: str) -> dict[str, Any]:

@@ -118,12 +118,21 @@ class TextEncoder:
         Raises:
             SampleError: a prompt without text, or with text that is no Unicode.
         """
+        return self.on_device(self.prepare(prompts))
+
+    def prepare(self, prompts: Sequence[Prompt]) -> EncodedText:
+        """The same on the host; safe in any thread."""
         rows = [self._tokens(_text_of(prompt.turns)) for prompt in prompts]
         return EncodedText(
-            input_ids=to_device(pad(rows, self.tokenizer.pad_token_id or 0, "right"), self.device),
-            attention_mask=to_device(
-                pad([[1] * len(row) for row in rows], 0, "right"), self.device
-            ),
+            input_ids=pad(rows, self.tokenizer.pad_token_id or 0, "right"),
+            attention_mask=pad([[1] * len(row) for row in rows], 0, "right"),
+        )
+
+    def on_device(self, prepared: EncodedText) -> EncodedText:
+        """A batch on the encoder's device."""
+        return EncodedText(
+            input_ids=to_device(prepared["input_ids"], self.device),
+            attention_mask=to_device(prepared["attention_mask"], self.device),
         )
 
     def read(

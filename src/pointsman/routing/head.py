@@ -1,18 +1,64 @@
 """The head: features to logits, linear or one hidden layer."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor, nn
 
-from pointsman.errors import ArtefactError, ConfigError
+from pointsman.errors import ArtefactError, ConfigError, MismatchError
+from pointsman.models.states import EncoderOutput
+from pointsman.routing.reads import Reads
 
 
 class RouterHead(nn.Sequential):
-    """Features (B, hidden_size) to logits (B, num_labels)."""
+    """Features (B, hidden_size) to logits (B, num_labels).
+
+    A head that was loaded from an exported checkpoint refuses features unlike those that it was
+    trained on, and takes an encoder's output too, of which it reads its own layer and position.
+    """
+
+    reads: Reads | None = None
+    """What is fed to it is checked against this; None in training and in an engine"""
+
+    def forward(self, features: Tensor | EncoderOutput) -> Tensor:
+        """Logits (B, num_labels). Raises ``MismatchError`` on features of something else."""
+        if self.reads is not None:
+            if isinstance(features, EncoderOutput):
+                features = self.reads.features(features)
+            self.reads.check(features, self.hidden_size)
+        logits: Tensor = super().forward(features)  # type: ignore[no-untyped-call]
+        return logits
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Loads weights, and what their checkpoint says that they read.
+
+        A linear head becomes one with a hidden layer if those are an exported head's weights: the
+        original scripts build it without knowing. It is then in evaluation mode.
+        """
+        reads = Reads.from_state(state_dict)
+        if reads.recipe is not None:
+            self._take_shape(state_dict, reads)
+        loaded = super().load_state_dict(state_dict, strict, assign)
+        self.reads = reads
+        return loaded
+
+    def _take_shape(self, state: Mapping[str, Tensor], reads: Reads) -> None:
+        """Takes an exported head's hidden layer."""
+        width, size = state["0.weight"].shape
+        if size != self.hidden_size:
+            raise MismatchError(
+                f"the head reads {reads.recipe}, {size} features; build it with hidden_size={size}"
+            )
+        if len(self) == 1 and len(state) > 2:
+            head = build_router_head(size, self.num_labels, width)
+            self._modules = head.to(self.first.weight)._modules
+        self.eval()
 
     @property
     def first(self) -> nn.Linear:
-        layer = self[0]
-        assert isinstance(layer, nn.Linear)
-        return layer
+        return next(layer for layer in self if isinstance(layer, nn.Linear))
 
     @property
     def hidden_size(self) -> int:
@@ -70,6 +116,6 @@ def head_from_state(state: dict[str, Tensor], where: str) -> RouterHead:
         mlp_size = 0 if len(weights) == 1 else weights[0].shape[0]
         head = build_router_head(weights[0].shape[1], weights[-1].shape[0], mlp_size)
         if {name: tuple(t.shape) for name, t in head.state_dict().items()} == shapes:
-            head.load_state_dict(state)
+            nn.Module.load_state_dict(head, state)
             return head.eval()
     raise ArtefactError(f"{where}: {shapes} are not the weights of a router head")

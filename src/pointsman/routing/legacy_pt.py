@@ -12,8 +12,13 @@ from torch import Tensor
 from pointsman.errors import ArtefactError, MismatchError
 from pointsman.files import write_bytes
 from pointsman.labels import LabelMap
-from pointsman.routing.head import RouterHead, head_from_state
+from pointsman.routing.foreign_head import adopt_head
+from pointsman.routing.head import RouterHead
+from pointsman.routing.reads import KEY, Reads
 from pointsman.routing.router import Router
+
+ACTIVATION = "activation"
+"""Field of a checkpoint that says what stands between a head's two linear layers"""
 
 
 def load_router_head(
@@ -21,26 +26,33 @@ def load_router_head(
 ) -> tuple[RouterHead, list[str]]:
     """Loads a head and its ordered adapter names from a router folder or a ``.pt`` checkpoint.
 
+    The head takes features, or an encoder's output. It refuses features unlike those that it was
+    trained on where its file says what they are, and warns where request after request has the
+    same: at position 0, where the original scripts pooled, a causal base makes no difference.
+
     Args:
         path: router folder, or a checkpoint in the original's layout.
         hidden_size: size of the base's hidden state, which the head must fit.
 
     Returns:
-        The head, mapping (B, hidden_size) to (B, labels), and the adapter of each label. Where a
-        router reads several places, the head takes their features one after the other.
+        The head in evaluation mode, mapping (B, hidden_size) to (B, labels), and the adapter of
+        each label. Where a router reads several places, the head takes their features one after
+        the other.
 
     Raises:
-        ArtefactError: missing, broken, or a checkpoint without adapter names.
+        ArtefactError: missing, broken, a checkpoint without adapter names, or a head that cannot be
+            taken over, see ``adopt_head``.
         MismatchError: the head was made for another hidden size or number of labels.
     """
     path = Path(path)
     if path.is_dir():
         router = Router.load(path)
-        head, adapters, found = router.head, list(router.labels), router.hidden_size
+        head, adapters, reads = router.head, list(router.labels), reads_of(router)
     else:
         checkpoint = read_pt(path)
-        head = head_from_state(checkpoint["state_dict"], str(path))
-        adapters, found = checkpoint["adapters"], head.hidden_size
+        head, adapters = _head(checkpoint, path), checkpoint["adapters"]
+        reads = Reads.from_state(checkpoint["state_dict"])
+    found = head.hidden_size // reads.places
     if found != hidden_size:
         raise MismatchError(
             f"{path}: the head reads {found} features but the base has "
@@ -50,15 +62,22 @@ def load_router_head(
         raise MismatchError(
             f"{path}: the head has {head.num_labels} outputs for {len(adapters)} adapters"
         )
+    head.reads = reads
     return head.to(device), adapters
 
 
-def read_pt(path: Path) -> dict[str, Any]:
+def reads_of(router: Router) -> Reads:
+    """What a router's head reads."""
+    return Reads(router.recipe, router.probes.features)
+
+
+def read_pt(path: str | Path) -> dict[str, Any]:
     """Reads a checkpoint in the original's layout, unpickling nothing but tensors and plain values.
 
     Raises:
         ArtefactError: missing, broken, unsafe, or without its ordered adapter names.
     """
+    path = Path(path)
     checkpoint = _load_pt(path)
     if not checkpoint.get("adapters"):
         raise ArtefactError(
@@ -70,40 +89,63 @@ def read_pt(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def write_pt(path: Path, router: Router) -> None:
-    """Writes a router's head in the original's ``.pt`` layout."""
+def write_pt(path: str | Path, router: Router) -> None:
+    """Writes a router's head in the original's ``.pt`` layout.
+
+    ``reads`` tells a person what the head reads. Code finds it in the state dict's own metadata,
+    which any module loads and ``RouterHead`` checks its features against.
+    """
+    reads = reads_of(router)
+    state = router.head.state_dict()
+    state._metadata[""][KEY] = reads.to_metadata()  # type: ignore[attr-defined]
     _save_pt(
-        path,
+        Path(path),
         {
-            "state_dict": dict(router.head.state_dict()),
+            "state_dict": state,
             "adapters": list(router.labels),
             "base_model_id": router.origin.base_model_id,
             "best_loss": router.best_loss,
             "best_acc": router.best_acc,
+            KEY: reads.to_json(),
         },
     )
 
 
-def adopt_pt(path: Path, adapters: Sequence[str], out: Path) -> None:
+def adopt_pt(
+    path: str | Path, adapters: Sequence[str], out: str | Path, *, activation: str | None = None
+) -> None:
     """Writes a copy of a nameless ``.pt`` checkpoint that carries its ordered adapter names.
 
+    Args:
+        activation: of a head of two linear layers, what stands between them.
+
     Raises:
+        ArtefactError: not a checkpoint, or a head that cannot be taken over, see ``adopt_head``.
+        ConfigError: an activation that is not known.
         LabelError: names that cannot be.
         MismatchError: the head has another number of outputs, or the checkpoint other names.
     """
-    labels = LabelMap(tuple(adapters))
+    labels, path = LabelMap(tuple(adapters)), Path(path)
     checkpoint = _load_pt(path)
+    if activation is not None:
+        checkpoint[ACTIVATION] = activation
     if found := checkpoint.get("adapters"):
         labels.check_same(
             LabelMap.from_json(found, str(path)), "--adapter-names", str(path), "leave them out"
         )
-    head = head_from_state(checkpoint["state_dict"], str(path))
+    head = _head(checkpoint, path)
     if head.num_labels != len(labels):
         raise MismatchError(
             f"{path}: the head has {head.num_labels} outputs but {labels} are "
             f"{len(labels)} names; name every output, in label order"
         )
-    _save_pt(out, checkpoint | {"adapters": list(labels)})
+    _save_pt(Path(out), checkpoint | {"adapters": list(labels)})
+
+
+def _head(checkpoint: dict[str, Any], path: Path) -> RouterHead:
+    state = checkpoint["state_dict"]
+    is_ours = Reads.from_state(state).recipe is not None
+    return adopt_head(state, "gelu" if is_ours else checkpoint.get(ACTIVATION), str(path))
 
 
 def _load_pt(path: Path) -> dict[str, Any]:

@@ -129,9 +129,18 @@ class Router:
             reader: the base, or the router's text encoder.
             held: on the CPU.
         """
-        seen = [prompt.routed_part(self.recipe.history) for prompt in prompts]
+        return self.route_prepared(reader, self.prepare(reader, prompts), held)
+
+    def prepare(self, reader: Reader, prompts: Sequence[Prompt]) -> Any:
+        """What the router reads of prompts, as a batch on the host; safe in any thread."""
+        return reader.prepare([prompt.routed_part(self.recipe.history) for prompt in prompts])
+
+    def route_prepared(
+        self, reader: Reader, prepared: Any, held: Held | None = None
+    ) -> list[Route]:
+        """As ``route``, for a batch that ``prepare`` made."""
         with torch.inference_mode(), reader.without_adapters():
-            features = extract(reader, reader.encode(seen), self.recipe)
+            features = extract(reader, reader.on_device(prepared), self.recipe)
         return self.routes(features, held)
 
     def routes(self, features: Tensor, held: Held | None = None) -> list[Route]:
@@ -234,10 +243,13 @@ class Router:
         """Adapters of whose files the router knows nothing, in label order."""
         return [name for name in self.labels if name not in self.adapter_digests]
 
-    def check_adapters(self, folders: Mapping[str, Path]) -> None:
-        """Raises ``MismatchError`` unless these adapters' files are those that were sealed."""
-        for name, folder in folders.items():
-            check_adapter_seal(name, folder, self.adapter_digests.get(name, {}))
+    def check_adapter(self, name: str, folder: Path, digests: Mapping[str, str]) -> None:
+        """Raises ``MismatchError`` unless an adapter's files are those that were sealed.
+
+        Args:
+            digests: SHA-256 of its files by their names.
+        """
+        check_adapter_seal(name, folder, digests, self.adapter_digests.get(name, {}))
 
     def save(self, path: str | Path) -> None:
         """Writes the router folder, ``config.json`` last; replaces a router of the same labels.

@@ -79,14 +79,17 @@ def _check_field(where: Path, name: str, config: Mapping[str, Any], digest: Any)
         )
 
 
-def check_adapter_seal(name: str, folder: Path, digests: Mapping[str, str]) -> None:
+def check_adapter_seal(
+    name: str, folder: Path, found: Mapping[str, str], sealed: Mapping[str, str]
+) -> None:
     """Raises ``MismatchError`` unless an adapter's files are those that a router sealed.
 
     Args:
-        digests: of each file by its name; an adapter of which nothing was sealed passes.
+        found: SHA-256 of its files by their names.
+        sealed: the same, as the router has them; empty for an adapter that it does not seal.
     """
-    for file, digest in digests.items():
-        if digest_file(folder / file) != digest:
+    for file, digest in sealed.items():
+        if found.get(file) != digest:
             raise MismatchError(
                 f"adapter {name}: {folder / file} is not the file that the router sealed; restore "
                 f"it or, if it is meant, `pointsman seal ROUTER --config PROJECT --again {name}`"

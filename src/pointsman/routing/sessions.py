@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from pointsman.errors import ConfigError
+from pointsman.errors import ConfigError, RequestError
 from pointsman.labels import OUT_OF_SCOPE
 from pointsman.models.cpu_kernels import to_device
 from pointsman.routing.route import Held, Route
@@ -50,6 +50,6 @@ class Sessions:
 
 
 def check_session(session: str | None) -> None:
-    """Raises ``ConfigError`` unless ``session`` can be one's name."""
+    """Raises ``RequestError`` unless ``session`` can be one's name."""
     if session is not None and (not isinstance(session, str) or not session):
-        raise ConfigError(f"session {session!r}: give a name, or None for no session")
+        raise RequestError(f"session {session!r}: give a name, or None for no session")

@@ -7,16 +7,19 @@ with and without it.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pointsman.adapters import files as adapter_file
-from pointsman.adapters.check import vllm as vllm_lint
 from pointsman.adapters.check.files import check_files, read_adapter
-from pointsman.adapters.check.origin import check_invocation, check_origin_of
+from pointsman.adapters.check.origin import check_invocation, check_origin
+from pointsman.adapters.check.peft_fit import fit_any
 from pointsman.adapters.check.probe import probe
 from pointsman.adapters.check.structure import check_structure
-from pointsman.errors import ArtefactError, ConfigError, MismatchError
+from pointsman.adapters.check.vllm import CODES, MAX_RANK, check_vllm
+from pointsman.adapters.files import remapped, write
+from pointsman.adapters.layout import Layout
+from pointsman.errors import ArtefactError, ConfigError
 from pointsman.findings import Finding, Findings, Report
 from pointsman.models.base import Base
 
@@ -28,7 +31,7 @@ def check_adapter(
     base: Base | None,
     *,
     target: str | None = None,
-    max_lora_rank: int = vllm_lint.MAX_RANK,
+    max_lora_rank: int = MAX_RANK,
 ) -> Report:
     """Looks for everything that is wrong with an adapter; never stops at a fault.
 
@@ -50,59 +53,40 @@ def check_adapter(
         return run.report()
     check_files(run, adapter)
     if base is not None:
-        check_origin_of(run, adapter, base)
-        check_structure(run, adapter, base)
+        check_origin(run, adapter, base)
+        layout = Layout.of(base.model)
+        fitter = partial(fit_any, layout=layout, model=base.model)
+        check_structure(run, fitter(adapter), fitter, layout, base.id)
         check_invocation(run, adapter, base)
     if target == "vllm":
-        vllm_lint.check_vllm(run, adapter, max_lora_rank)
+        check_vllm(run, adapter, max_lora_rank)
     counts: dict[str, Any] = {"tensors": len(adapter.tensors), "modules": len(adapter.modules)}
     if base is not None and base.device.type != "meta" and is_loadable(run.findings):
         counts["largest_change"] = probe(run, adapter, base)
     return run.report(**counts)
 
 
-def check_on_load(name: str, folder: Path, base: Base) -> list[Finding]:
-    """What an engine looks for whenever it loads an adapter; returns what is only odd.
-
-    The same as ``check_adapter``, but for the keys and shapes, which ``attach`` has PEFT place on
-    the base itself, for the tokens that invoke it, which each request must have, and the probe.
-
-    Raises:
-        MismatchError: it was made for another base.
-        ArtefactError: anything else that ``check_adapter`` calls an error.
-    """
-    run = Findings(f"adapter {name}: {folder}")
-    adapter = read_adapter(run, str(folder))
-    if adapter is not None:
-        check_files(run, adapter)
-        check_origin_of(run, adapter, base)
-    for finding in run.report().errors:
-        kind = MismatchError if finding.kind == "other-base" else ArtefactError
-        raise kind(str(finding).removeprefix("error: "))
-    return run.findings
-
-
 def is_loadable(findings: Sequence[Finding]) -> bool:
     """Whether PEFT can take it: no errors but those of another server, and of other files."""
-    fine = ("outside-weights", *vllm_lint.CODES)
+    fine = ("outside-weights", *CODES)
     return all(finding.level != "error" or finding.kind in fine for finding in findings)
 
 
 def fix_adapter(path: str | Path, base: Base, out: Path) -> Report:
-    """Writes a copy of an adapter with today's keys, which then passes, and returns its report.
+    """Writes a copy of an adapter with current key names, and returns the copy's report.
 
     Raises:
-        ConfigError: its keys are today's, so that there is nothing to rename.
-        ArtefactError: it has faults that other names do not mend, or ``out`` cannot be written.
+        ConfigError: its keys are current, and there is nothing to rename.
+        ArtefactError: it has faults that other key names do not fix, or ``out`` cannot be written.
     """
     report = check_adapter(path, base)
     others = [finding for finding in report.errors if finding.kind != "old-layout"]
     if others:
-        raise ArtefactError(f"{out}: not written; names alone do not mend this: {others[0]}")
+        raise ArtefactError(f"{out}: not written; names alone do not fix it: {others[0]}")
     if not report.errors:
         raise ConfigError(f"{path}: its keys match the base, nothing to fix; use it as it is")
     adapter = read_adapter(Findings(str(path)), str(path))
-    fixed = None if adapter is None else adapter_file.remapped(adapter)
+    fixed = None if adapter is None else remapped(adapter)
     assert fixed is not None  # the finding says so
-    adapter_file.write(fixed, out)
+    write(fixed, out)
     return check_adapter(out, base)

@@ -8,11 +8,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pointsman.adapters.check.structure import NAME
 from pointsman.adapters.files import CONFIG, WEIGHTS, AdapterFile, fetch_adapter, module_of
-from pointsman.adapters.load import rewrites_base
 from pointsman.errors import ArtefactError
-from pointsman.files import read_object, read_tensors
+from pointsman.files import digest_file, read_object, read_tensors_and_digest
 from pointsman.findings import SAVE_AGAIN, Findings
 
 SCALES = (1 / 16, 8.0)
@@ -35,27 +33,32 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
 }
 """What the values must be that are looked at here; any may be null."""
 _PICKLES = ("adapter_model.bin", "adapter_model.pt")
+REWRITING_INITS = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Ways to initialise a LoRA that start from the base's own weights, and change them."""
+_UNNAMED = "checked"
 
 
 # Files
 
 
-def read_adapter(run: Findings, path: str) -> AdapterFile | None:
+def read_adapter(run: Findings, path: str | Path) -> AdapterFile | None:
     """The adapter, or None where one of its files cannot be had."""
     folder = Path(path).expanduser()
     if not folder.is_dir():
         try:
-            folder = fetch_adapter(NAME, path)
+            folder = fetch_adapter(_UNNAMED, path)
         except ArtefactError as error:
-            reason = str(error).removeprefix(f"adapter {NAME}: ").removeprefix(f"{path}: ")
+            reason = str(error).removeprefix(f"adapter {_UNNAMED}: ").removeprefix(f"{path}: ")
             run.error("folder", reason, f"give the folder that holds {CONFIG}")
             return None
     config = _read_config(run, folder)
-    tensors = _read_weights(run, folder)
+    weights = _read_weights(run, folder)
     _check_around(run, folder)
-    if config is None or tensors is None:
+    if config is None or weights is None:
         return None
-    return AdapterFile(folder, config, tensors)
+    tensors, digest = weights
+    digests = {CONFIG: digest_file(folder / CONFIG), WEIGHTS: digest}
+    return AdapterFile(folder, config, tensors, digests)
 
 
 def _read_config(run: Findings, folder: Path) -> dict[str, Any] | None:
@@ -81,7 +84,7 @@ def _read_config(run: Findings, folder: Path) -> dict[str, Any] | None:
     return None if wrong else config
 
 
-def _read_weights(run: Findings, folder: Path) -> dict[str, Tensor] | None:
+def _read_weights(run: Findings, folder: Path) -> tuple[dict[str, Tensor], str] | None:
     pickles = [name for name in _PICKLES if (folder / name).is_file()]
     convert = (
         "load it where it was trained and save it again with save_pretrained, which writes "
@@ -96,14 +99,14 @@ def _read_weights(run: Findings, folder: Path) -> dict[str, Tensor] | None:
     if pickles:
         run.warning("pickle", f"{pickles[0]} lies beside {WEIGHTS} and is never read", "delete it")
     try:
-        tensors = read_tensors(folder / WEIGHTS)
+        tensors, digest = read_tensors_and_digest(folder / WEIGHTS)
     except ArtefactError as error:
         run.error("weights", without_folder(error, folder), "copy or save the adapter again")
         return None
     if not tensors:
         run.error("weights", f"{WEIGHTS} holds no weights at all", SAVE_AGAIN)
         return None
-    return tensors
+    return tensors, digest
 
 
 def _check_around(run: Findings, folder: Path) -> None:
@@ -144,7 +147,7 @@ def check_files(run: Findings, adapter: AdapterFile) -> None:
 
 
 def _check_config(run: Findings, adapter: AdapterFile) -> None:
-    if (init := rewrites_base(adapter.config)) is not None:
+    if (init := _rewriting_init(adapter.config)) is not None:
         run.error(
             "rewrites-base",
             f"init_lora_weights is {init!r}: loading it changes the base's own weights",
@@ -174,6 +177,12 @@ def _check_config(run: Findings, adapter: AdapterFile) -> None:
             if not _names_one_of(place, adapter.modules):
                 message = f"{pattern} names {place}, which is none of its modules"
                 run.warning(code, message, "compare with the trainer's settings")
+
+
+def _rewriting_init(config: dict[str, Any]) -> str | None:
+    """The initialisation by which loading an adapter would change the base's own weights."""
+    init = str(config.get("init_lora_weights") or "").lower()
+    return init if init.startswith(REWRITING_INITS) else None
 
 
 def _names_one_of(pattern: str, modules: set[str]) -> bool:

@@ -1,33 +1,71 @@
 """Whether an adapter was made for this base, and whether its prompts can invoke it."""
 
-from pointsman.adapters.check.structure import NAME
-from pointsman.adapters.files import AdapterFile
-from pointsman.adapters.load import check_origin, is_same_model
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from pointsman.adapters.files import NOTE, AdapterFile
 from pointsman.conversation import user_turn
-from pointsman.errors import PointsmanError
+from pointsman.errors import ArtefactError, MismatchError
+from pointsman.files import read_object
 from pointsman.findings import TRAIN_AGAIN, Findings
 from pointsman.models.base import Base
+from pointsman.models.checkpoint import Fingerprint
 
-# What the base's shapes tell
+# What publishers of quantised copies put behind a model's name.
+_QUANTISED = re.compile(r"(-unsloth)?(-bnb)?-(4bit|8bit|fp8|awq|int4|int8|gptq(-int[48])?)$")
 
 
-def check_origin_of(run: Findings, adapter: AdapterFile, base: Base) -> None:
-    try:
-        check_origin(base, NAME, adapter.folder)
-    except PointsmanError as error:
-        message = str(error).removeprefix(f"adapter {NAME} ({adapter.folder}) ")
-        message, _, mend = message.rpartition("; ")
-        run.error("other-base", message or str(error), mend or TRAIN_AGAIN)
+def check_origin(run: Findings, adapter: AdapterFile, base: Base) -> None:
+    """Whether an adapter says that it was made for another base.
+
+    The weights of a skeleton are not known, and are not compared.
+    """
+    note = adapter.folder / NOTE
+    if note.is_file():  # written by train_adapter: digests of the very base
+        _check_note(run, note, base)
         return
     named = str(adapter.config.get("base_model_name_or_path") or "")
+    if all(_is_hub_id(value) for value in (named, base.id)) and not is_same_model(named, base.id):
+        run.error("other-base", f"was made for {named}, not for {base.id}", TRAIN_AGAIN)
+        return
     mine, theirs = (value.rstrip("/").rpartition("/")[2] for value in (named, base.id))
     if "qwen" not in mine.lower() or "qwen" not in theirs.lower():
         return  # a folder's name tells nothing
     if not is_same_model(mine, theirs):
         run.warning("other-base", f"was made for {named}, the base is {base.id}", TRAIN_AGAIN)
     elif mine.lower() != theirs.lower():
-        mend = "compare its answers with the trainer's"
-        run.warning("other-base", f"was trained on {named}, a copy of {base.id}", mend)
+        hint = "compare its answers with the trainer's"
+        run.warning("other-base", f"was trained on {named}, a copy of {base.id}", hint)
+
+
+def _check_note(run: Findings, note: Path, base: Base) -> None:
+    try:
+        trained_on = Fingerprint(**read_object(note)["fingerprint"])
+    except (ArtefactError, KeyError, TypeError):
+        run.error("note", f"{note.name} does not say which base made the adapter", TRAIN_AGAIN)
+        return
+    if not base.fingerprint.weights:
+        trained_on = replace(trained_on, weights="")
+    try:
+        trained_on.check_same(base.fingerprint, "the adapter", f"the base {base.id}", TRAIN_AGAIN)
+    except MismatchError as error:
+        message, _, hint = str(error).rpartition("; ")
+        run.error("other-base", message.removeprefix("the adapter "), hint)
+
+
+def is_same_model(named: str, other: str) -> bool:
+    """Whether two Hub ids are one model, or a quantised copy of it to train adapters on."""
+    publishers, models = zip(
+        *(value.lower().rpartition("/")[::2] for value in (named, other)), strict=True
+    )
+    if publishers[0] != publishers[1] and "unsloth" not in publishers:
+        return False
+    return len({_QUANTISED.sub("", model) for model in models}) == 1
+
+
+def _is_hub_id(value: str) -> bool:
+    return value.count("/") == 1 and not value.startswith((".", "~")) and not Path(value).exists()
 
 
 def check_invocation(run: Findings, adapter: AdapterFile, base: Base) -> None:
@@ -41,6 +79,6 @@ def check_invocation(run: Findings, adapter: AdapterFile, base: Base) -> None:
         run.error(
             "invocation",
             f"its alora_invocation_tokens {list(tokens)} are not in what the chat template of "
-            f"{base.id} makes of a prompt, so that it would never be on",
+            f"{base.id} makes of a prompt, it would never be active",
             TRAIN_AGAIN,
         )

@@ -9,15 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pointsman.adapters.check.structure import NAME
 from pointsman.adapters.files import AdapterFile
-from pointsman.adapters.load import attach
+from pointsman.adapters.peft import attach
 from pointsman.errors import ArtefactError, MismatchError
 from pointsman.findings import Findings
 from pointsman.models.base import Base
 from pointsman.models.features import probe_prompts
 
-# What it does
+_NAME = "checked"
 
 
 def probe(run: Findings, adapter: AdapterFile, base: Base) -> float | None:
@@ -32,12 +31,12 @@ def probe(run: Findings, adapter: AdapterFile, base: Base) -> float | None:
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             before = twin.model(**inputs, logits_to_keep=1).logits.float()
-            attached = attach(twin, NAME, adapter.folder)
+            attached = attach(twin, _NAME, adapter)
             after = attached.model(**inputs, logits_to_keep=1).logits.float()
     except (ArtefactError, MismatchError) as error:
         message, _, mend = str(error).rpartition("; ")
         code = "other-base" if isinstance(error, MismatchError) else "attach"
-        run.error(code, message.removeprefix(f"adapter {NAME}: "), mend)
+        run.error(code, message.removeprefix(f"adapter {_NAME}: "), mend)
         return None
     if not bool(before.isfinite().all()):
         run.error("nan", f"{base.id} itself gives NaN or infinity", "use another dtype or device")

@@ -1,38 +1,34 @@
-"""Whether an adapter fits a base: PEFT places it on the base's shapes, which need no weights."""
+"""Whether an adapter fits a base: its keys, shapes and targets against the base's modules."""
 
-import copy
-import warnings
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModelForCausalLM, get_peft_model_state_dict
 from torch import Size
 
-from pointsman.adapters import files as adapter_file
-from pointsman.adapters.files import CONFIG, AdapterFile, module_of
-from pointsman.adapters.load import base_weights_in
-from pointsman.adapters.weights import lora_of
+from pointsman.adapters.files import CONFIG, PREFIX, AdapterFile, module_of, remapped, renaming
+from pointsman.adapters.layout import Layout
+from pointsman.adapters.weights import PlainLora, plain_lora
 from pointsman.errors import ArtefactError
 from pointsman.findings import SAVE_AGAIN, TRAIN_AGAIN, Findings
-from pointsman.models.base import Base
-
-NAME = "checked"
 
 
 @dataclass(frozen=True)
-class _Fit:
-    """What PEFT would make of an adapter's configuration on the base, and what its keys fill."""
+class Fit:
+    """What an adapter's configuration asks for on the base, and what its keys fill."""
 
     adapter: AdapterFile
     expected: dict[str, Size]
-    refusal: str | None
-    """Why PEFT cannot place it on the base at all"""
-    slow: str | None
-    """Why it cannot be stacked with others"""
     own: dict[str, str]
-    """Keys that name the base's own weights"""
+    """Keys that name the base's own weights, to the paths of those"""
+    refusal: str | None = None
+    """Why it cannot be placed on the base at all"""
+    obstacle: str | None = None
+    """Why it cannot be stacked with others"""
+    plain: PlainLora | None = None
+    """The matrices that it asks for, if that is all"""
 
     @property
     def unexpected(self) -> list[str]:
@@ -43,92 +39,126 @@ class _Fit:
         return [key for key in self.expected if key not in self.adapter.tensors]
 
 
-def _fit(adapter: AdapterFile, base: Base) -> _Fit:
-    own = base_weights_in(base, adapter.config, adapter.tensors)
-    # Whatever it started with: its weights are in the file.
-    config = adapter.config | {"init_lora_weights": False, "inference_mode": True}
-    # PEFT refuses such numbers, which are found elsewhere; the keys are the same with any.
-    for name in ("r", "lora_alpha"):
-        if name in config and (not isinstance(config[name], int) or config[name] < 1):
-            config[name] = 1
+Fitter = Callable[[AdapterFile], Fit]
+
+
+def fit_plain(adapter: AdapterFile, layout: Layout) -> Fit:
+    """The fit of a plain LoRA; of any other only ``obstacle`` is told, which PEFT must fit."""
+    own = base_weights_in(layout, adapter.config, adapter.tensors)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model = PeftModelForCausalLM(
-                _skeleton(base),
-                PeftConfig.from_peft_type(**PeftConfig.check_kwargs(**config)),
-                adapter_name=NAME,
-                low_cpu_mem_usage=True,
-            )
-            state = get_peft_model_state_dict(model, adapter_name=NAME, save_embedding_layers=False)
-            slow = lora_of(model, NAME)
-    except Exception as error:  # PEFT raises almost anything on a wrong configuration
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return _Fit(adapter, {}, reason[:300].rstrip("."), None, own)
-    expected = {key: tensor.shape for key, tensor in state.items()}
-    return _Fit(adapter, expected, None, slow if isinstance(slow, str) else None, own)
+        plain = plain_lora(placeable(adapter.config), layout)
+    except (re.error, ValueError, TypeError) as error:
+        return Fit(adapter, {}, own, refusal=str(error))
+    if isinstance(plain, str):
+        return Fit(adapter, {}, own, obstacle=plain)
+    return Fit(adapter, plain.expected, own, plain=plain)
 
 
-def _skeleton(base: Base) -> Any:
-    """A new model of the base's modules and shapes, for PEFT to change."""
-    with torch.device("meta"):
-        return type(base.model)(copy.deepcopy(base.model.config))
+def placeable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration whose ranks and scales can be computed with.
+
+    Wrong ones are found elsewhere, and the keys are the same with any.
+    """
+    usable = dict(config)
+    for name in ("r", "lora_alpha"):
+        if name in usable and (not isinstance(usable[name], int) or usable[name] < 1):
+            usable[name] = 1
+    return usable
 
 
-def check_structure(run: Findings, adapter: AdapterFile, base: Base) -> None:
-    """Keys, shapes and targets against the base's; an old layout explains what does not match."""
-    fit = _fit(adapter, base)
+def base_weights_in(
+    layout: Layout, config: Mapping[str, Any], keys: Iterable[str]
+) -> dict[str, str]:
+    """Keys of an adapter that name the base's own weights, to the weights they would replace.
+
+    PEFT copies them onto the base that all adapters and the router share, without a word.
+    """
+    saved = tuple(config.get("modules_to_save") or ())
+    found = {}
+    for key in keys:
+        path = key.removeprefix(PREFIX).replace(".base_layer.", ".")
+        if path in layout.weights and not any(part in saved for part in path.split(".")):
+            found[key] = path
+    return found
+
+
+def check_structure(run: Findings, fit: Fit, fitter: Fitter, layout: Layout, base_id: str) -> Fit:
+    """Keys, shapes and targets against the base's; an old layout explains what does not match.
+
+    Args:
+        fitter: fits the same adapter with renamed keys.
+
+    Returns:
+        The fit that was checked: of the renamed adapter, if that is what it takes.
+    """
     if fit.refusal or fit.unexpected:
-        fit = _in_todays_layout(run, fit, base)
+        fit = _in_todays_layout(run, fit, fitter, base_id)
     if fit.refusal:
-        run.error("targets", f"PEFT cannot place it on {base.id} ({fit.refusal})", TRAIN_AGAIN)
-        return
-    _check_keys(run, fit, base)
-    _check_shapes(run, fit, base)
-    _check_targets(run, fit, base)
-    if fit.own:
-        run.warning(
-            "base-weights",
-            f"{len(fit.own)} of its keys name the base's own weights, such as {min(fit.own)}",
-            "what differs from the base is refused on loading: merge it into a base of its own",
-        )
-    if fit.slow:
+        run.error("targets", f"PEFT cannot place it on {base_id} ({fit.refusal})", TRAIN_AGAIN)
+        return fit
+    _check_keys(run, fit, base_id)
+    _check_shapes(run, fit, base_id)
+    _check_targets(run, fit, base_id)
+    _check_own(run, fit, layout)
+    if fit.obstacle:
         run.warning(
             "peft-only",
-            f"cannot be stacked: {fit.slow}",
+            f"cannot be stacked: {fit.obstacle}",
             "it is served through PEFT itself, slower; train plain matrices of the decoder's "
             "projections for speed",
         )
+    return fit
 
 
-def _in_todays_layout(run: Findings, fit: _Fit, base: Base) -> _Fit:
-    """The adapter with its keys renamed, if that is what ails it."""
+def _check_own(run: Findings, fit: Fit, layout: Layout) -> None:
+    """The base's own weights among an adapter's: harmless only where they are the same."""
+    if not fit.own:
+        return
+    for key, path in fit.own.items():
+        mine, theirs = fit.adapter.tensors[key], layout.weights[path]
+        is_known = theirs.device.type != "meta"
+        if is_known and (mine.shape != theirs.shape or not torch.equal(theirs.to(mine), mine)):
+            run.error(
+                "attach",
+                f"{key} would replace the base's own weights for every adapter",
+                "merge the adapter into a base of its own, or train it without",
+            )
+            return
+    run.warning(
+        "base-weights",
+        f"{len(fit.own)} of its keys name the base's own weights, such as {min(fit.own)}",
+        "weights that differ from the base are refused on loading: merge them into a base",
+    )
+
+
+def _in_todays_layout(run: Findings, fit: Fit, fitter: Fitter, base_id: str) -> Fit:
+    """The adapter with its keys renamed, if that makes it fit."""
     try:
-        renamed = adapter_file.remapped(fit.adapter)
+        renamed = remapped(fit.adapter)
     except ArtefactError as error:
         run.error("old-layout", str(error).removeprefix(f"{fit.adapter.folder}/"), SAVE_AGAIN)
         return fit
     if renamed is None:
         return fit
-    better = _fit(renamed, base)
+    better = fitter(renamed)
     if better.refusal or better.unexpected:
         return fit
     moved = sum(key not in better.expected for key in fit.adapter.tensors)
     run.error(
         "old-layout",
-        f"{moved} of its {len(fit.adapter.tensors)} keys have the names of another layout: "
-        f"{adapter_file.renaming(fit.adapter)} makes all of them match {base.id}",
+        f"{moved} of its {len(fit.adapter.tensors)} keys match nothing in the base {base_id}: they "
+        f"have the names of another layout, and {renaming(fit.adapter)} makes all of them match",
         "write a copy that has them with --fix OUT",
     )
     return better
 
 
-def _check_keys(run: Findings, fit: _Fit, base: Base) -> None:
+def _check_keys(run: Findings, fit: Fit, base_id: str) -> None:
     if fit.unexpected:
         run.error(
             "unexpected-keys",
             f"{len(fit.unexpected)} of its {len(fit.adapter.tensors)} weights match nothing in "
-            f"{base.id}, such as {fit.unexpected[0]}",
+            f"the base {base_id}, such as {fit.unexpected[0]}",
             TRAIN_AGAIN,
         )
     missing = set(fit.missing)
@@ -138,7 +168,8 @@ def _check_keys(run: Findings, fit: _Fit, base: Base) -> None:
         places = list(dict.fromkeys(map(module_of, whole)))
         run.error(
             "missing-keys",
-            f"{len(places)} modules that its {CONFIG} names have no weights, such as {places[0]}",
+            f"{len(places)} modules that its {CONFIG} names have no weights, such as {places[0]}: "
+            f"{len(whole)} are missing",
             SAVE_AGAIN + ", or use the base that it was trained on",
         )
     if part:
@@ -149,26 +180,26 @@ def _check_keys(run: Findings, fit: _Fit, base: Base) -> None:
         )
 
 
-def _siblings(fit: _Fit, key: str) -> Iterator[str]:
+def _siblings(fit: Fit, key: str) -> Iterator[str]:
     """All keys of the module that a key belongs to."""
     place = module_of(key)
     return (other for other in fit.expected if module_of(other) == place)
 
 
-def _check_shapes(run: Findings, fit: _Fit, base: Base) -> None:
+def _check_shapes(run: Findings, fit: Fit, base_id: str) -> None:
     wrong: dict[str, list[str]] = {"sharded": [], "rank": [], "other-base": []}
     for key, shape in fit.expected.items():
         tensor = fit.adapter.tensors.get(key)
         if tensor is not None and tensor.shape != shape:
             kind = _fault_of_shape(key, tensor.shape, shape)
             wrong[kind].append(f"{key} is {list(tensor.shape)}, not {list(shape)}")
-    for kind, meaning, mend in (
+    for kind, meaning, hint in (
         ("sharded", "are empty or flat, as one process's share of them", "gather, then save again"),
         ("rank", f"have another rank than its {CONFIG} says", SAVE_AGAIN),
-        ("other-base", f"do not have the shapes of {base.id}", TRAIN_AGAIN),
+        ("other-base", f"do not fit the base {base_id}", TRAIN_AGAIN),
     ):
         if found := wrong[kind]:
-            run.error(kind, f"{len(found)} of its weights {meaning}, such as {found[0]}", mend)
+            run.error(kind, f"{len(found)} of its weights {meaning}, such as {found[0]}", hint)
 
 
 def _fault_of_shape(key: str, found: Size, expected: Size) -> str:
@@ -180,7 +211,7 @@ def _fault_of_shape(key: str, found: Size, expected: Size) -> str:
     return "other-base"
 
 
-def _check_targets(run: Findings, fit: _Fit, base: Base) -> None:
+def _check_targets(run: Findings, fit: Fit, base_id: str) -> None:
     targets = fit.adapter.config.get("target_modules")
     places = {module_of(key) for key in fit.expected}
     if isinstance(targets, list):
@@ -188,7 +219,7 @@ def _check_targets(run: Findings, fit: _Fit, base: Base) -> None:
         if unused:
             run.warning(
                 "targets",
-                f"{len(unused)} of its target_modules are nothing in {base.id}: {unused[0]}",
+                f"{len(unused)} of its target_modules are nothing in {base_id}: {unused[0]}",
                 "if it was trained there, it was trained without them",
             )
     shapes = {module_of(key): shape for key, shape in fit.expected.items() if ".lora_B" in key}

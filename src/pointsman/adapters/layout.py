@@ -1,0 +1,119 @@
+"""Where LoRA matrices go: the modules of a base, and which of them a configuration names.
+
+The rules are PEFT's own (``check_target_module_exists``, ``get_pattern_key``), applied to names and
+shapes alone, so that neither PEFT nor a second model is needed. A test compares them with PEFT's.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+GROUPS = (
+    ("self_attn", ("q_proj", "k_proj", "v_proj")),
+    ("self_attn", ("o_proj",)),
+    ("mlp", ("gate_proj", "up_proj")),
+    ("mlp", ("down_proj",)),
+)
+"""Projections of a decoder layer that read the same input, in the order of their calls."""
+PROJECTIONS = tuple(name for _, names in GROUPS for name in names)
+"""What adapters are trained on: LoraConfig has no default targets for Qwen3-VL, and "all-linear"
+also hits the vision tower."""
+Key = tuple[int, str]
+"""Decoder layer and projection"""
+_DECODER = re.compile(r"model\.language_model\.layers\.(\d+)\.(self_attn|mlp)\.(\w+)")
+_WRAPPED = ".base_layer"
+"""What PEFT puts behind the path of a module that it wraps"""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names and shapes of a base's modules."""
+
+    modules: tuple[str, ...]
+    """Paths of all modules"""
+    shapes: Mapping[str, tuple[int, int]]
+    """Path of each linear module, to (outputs, inputs)"""
+    weights: Mapping[str, Tensor]
+    """The base's own weights by their paths, but for those of projections"""
+
+    @classmethod
+    def of(cls, model: Any) -> Self:
+        """The layout of a Qwen3VLForConditionalGeneration, perhaps inside a PeftModel."""
+        model = model.get_base_model() if hasattr(model, "get_base_model") else model
+        modules = [(path, m) for path, m in model.named_modules() if ".lora_" not in path]
+        linear = {
+            path.removesuffix(_WRAPPED): (module.out_features, module.in_features)
+            for path, module in modules
+            if isinstance(module, nn.Linear)
+        }
+        weights = {
+            path.replace(_WRAPPED + ".", "."): tensor
+            for path, tensor in model.state_dict().items()
+            if ".lora_" not in path
+        }
+        return cls(
+            modules=tuple(dict.fromkeys(path.removesuffix(_WRAPPED) for path, _ in modules)),
+            shapes=linear,
+            weights={p: t for p, t in weights.items() if key_of(p.rpartition(".")[0]) is None},
+        )
+
+    def targets(self, config: Mapping[str, Any]) -> list[str]:
+        """Paths of the modules that a LoRA's configuration names, in the model's order.
+
+        Raises:
+            re.error: a regular expression that is none.
+        """
+        targets = config.get("target_modules")
+        if isinstance(targets, str) and targets.lower() == "all-linear":
+            config = {**config, "target_modules": [p for p in self.shapes if p != "lm_head"]}
+        return [path for path in self.modules if path and _is_target(config, path)]
+
+
+def key_of(path: str) -> Key | None:
+    """The decoder layer and projection of a module's path; None if it is no projection."""
+    match = _DECODER.fullmatch(path)
+    if match is None or match[3] not in PROJECTIONS:
+        return None
+    return int(match[1]), match[3]
+
+
+def pattern_value(patterns: Mapping[str, Any] | None, path: str, default: Any) -> Any:
+    """What ``rank_pattern`` or ``alpha_pattern`` says of a module."""
+    for pattern, value in (patterns or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", path):
+            return value
+    return default
+
+
+def _is_target(config: Mapping[str, Any], path: str) -> bool:
+    if _is_named(config.get("exclude_modules"), path):
+        return False
+    targets = config.get("target_modules")
+    if isinstance(targets, str):
+        return re.fullmatch(targets, path) is not None
+    if path in (targets or ()):
+        return True
+    return _is_named(targets, path) and _is_in_layers(config, path)
+
+
+def _is_named(names: str | Sequence[str] | None, path: str) -> bool:
+    if isinstance(names, str):
+        return bool(names) and re.fullmatch(names, path) is not None
+    return any(path == name or path.endswith(f".{name}") for name in names or ())
+
+
+def _is_in_layers(config: Mapping[str, Any], path: str) -> bool:
+    """Whether a module is in one of ``layers_to_transform``."""
+    layers = config.get("layers_to_transform")
+    if layers is None or layers == []:
+        return True
+    patterns = config.get("layers_pattern") or [r"[^.]*"]
+    patterns = [patterns] if isinstance(patterns, str) else patterns
+    for pattern in patterns:
+        if match := re.match(rf"(?:^|.*?\.){pattern}\.(?P<idx>\d+)\.", path):
+            index = int(match["idx"])
+            return index == layers if isinstance(layers, int) else index in layers
+    return False

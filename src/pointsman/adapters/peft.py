@@ -1,0 +1,114 @@
+"""Adapters on a base through PEFT: for training, for checks, and for any kind of adapter."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from peft import PeftConfig, PeftModel, PeftModelForCausalLM
+
+from pointsman.adapters.check.files import check_files
+from pointsman.adapters.check.origin import check_origin
+from pointsman.adapters.check.peft_fit import fit_any
+from pointsman.adapters.check.structure import check_structure
+from pointsman.adapters.files import AdapterFile
+from pointsman.adapters.layout import Layout
+from pointsman.adapters.load import open_adapter, raise_errors
+from pointsman.adapters.with_loras import BaseWithLoras
+from pointsman.errors import ArtefactError
+from pointsman.findings import Findings
+from pointsman.labels import LabelMap
+from pointsman.models.base import Base, load_base
+from pointsman.models.checkpoint import Dtype
+
+
+def load_base_with_loras(
+    base_model_id: str,
+    lora_paths: Mapping[str, str | Path],
+    *,
+    revision: str | None = None,
+    device: str | None = None,
+    dtype: Dtype | None = None,
+    max_pixels: int | None = None,
+) -> BaseWithLoras:
+    """Loads a base and all its adapters, frozen.
+
+    The first adapter is active until ``set_adapter``.
+
+    Args:
+        base_model_id: Hub id or folder.
+        lora_paths: adapter name to folder or Hub id, in label order.
+
+    Returns:
+        The base, its ``model`` a ``PeftModel`` that holds every adapter under its name.
+
+    Raises:
+        ArtefactError: an adapter that is missing, broken, pickled or only half loaded.
+        MismatchError: an adapter made for another base.
+        LabelError: an adapter name that cannot be one.
+    """
+    labels = LabelMap(tuple(lora_paths))
+    # Every file is read before the base is loaded, which may take minutes.
+    files = {name: open_adapter(name, lora_paths[name]) for name in labels}
+    base = load_base(
+        base_model_id, revision=revision, device=device, dtype=dtype, max_pixels=max_pixels
+    )
+    for name, file in files.items():
+        base = attach(base, name, file)
+    return BaseWithLoras.of(base)
+
+
+def attach(base: Base, name: str, adapter: AdapterFile | str | Path) -> Base:
+    """The base with one more adapter, loaded whole and frozen.
+
+    Args:
+        adapter: its files as ``open_adapter`` reads them, or where they are.
+
+    Raises:
+        MismatchError: made for another base.
+        ArtefactError: anything else that ``check_adapter`` calls an error.
+    """
+    file = adapter if isinstance(adapter, AdapterFile) else open_adapter(name, adapter)
+    run = Findings(f"adapter {name}: {file.folder}")
+    check_files(run, file)
+    check_origin(run, file, base)
+    layout = Layout.of(base.model)
+    fitter = partial(fit_any, layout=layout, model=base.model)
+    check_structure(run, fitter(file), fitter, layout, base.id)
+    raise_errors(run)
+    adapters = {**base.adapters, name: file.folder}
+    model = _placed(base, name, file).requires_grad_(False).eval()
+    return replace(base, model=model, adapters=adapters)
+
+
+def _placed(base: Base, name: str, file: AdapterFile) -> PeftModel:
+    """The base's model with an adapter that fits it."""
+    try:
+        config = PeftConfig.from_pretrained(str(file.folder))
+        config.inference_mode = True
+        model = base.model
+        if not isinstance(model, PeftModel):
+            # Whatever the adapter's own task type: only this class finds out where an activated
+            # LoRA begins, and under any other it would never be on.
+            model = PeftModelForCausalLM(model, config, adapter_name=name)
+        model.load_adapter(str(file.folder), name, is_trainable=False)
+    except Exception as error:  # PEFT raises almost anything on a wrong adapter
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ArtefactError(
+            f"adapter {name}: {file.folder} does not fit the base {base.id} ({reason}); "
+            "use the base that it was trained on"
+        ) from None
+    return model
+
+
+@contextmanager
+def adapter_on(base: Base, name: str | None) -> Iterator[None]:
+    """One adapter on, or all off, inside the block."""
+    if name is None:
+        with base.without_adapters():
+            yield
+        return
+    # Without inference_mode PEFT would turn gradients on.
+    base.model.set_adapter(name, inference_mode=True)
+    yield

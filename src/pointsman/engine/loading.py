@@ -1,0 +1,122 @@
+"""Loads what an engine needs: base, adapters, router, and what answers with them."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pointsman.adapters.files import AdapterFile
+from pointsman.adapters.layout import Layout
+from pointsman.adapters.load import Adapter, fit_adapter, open_adapter
+from pointsman.adapters.weights import Lora
+from pointsman.engine.backend import Backend
+from pointsman.engine.lora_stack import LoraStack
+from pointsman.engine.options import EngineOptions
+from pointsman.engine.plan import Plan
+from pointsman.engine.scheduler import Scheduler
+from pointsman.errors import ConfigError
+from pointsman.models.base import Base, load_base
+from pointsman.models.checkpoint import Dtype
+from pointsman.models.text_encoder import TextEncoder
+from pointsman.project import Project
+from pointsman.routing.load import load_encoder_of, load_router
+from pointsman.routing.router import Router
+from pointsman.routing.seal import unsealed_note
+from pointsman.routing.sessions import Sessions
+
+_log = logging.getLogger("pointsman.engine")
+
+Source = AdapterFile | str | Path
+"""An adapter's files, or where they are"""
+
+
+def load_parts(
+    project: Project, where: str, device: str | None, dtype: Dtype | None
+) -> tuple[Base, Router, dict[str, AdapterFile], TextEncoder | None]:
+    """What a project names; what is refused is refused before the base is loaded."""
+    router = load_router(project, where)
+    if project.base is None:
+        raise ConfigError(f'{where}: needs base = "a Hub id or folder" to answer with')
+    files = {name: _opened(router, name, path) for name, path in project.adapters.items()}
+    encoder = load_encoder_of(router, project.encoder, device=device, dtype=dtype)
+    if encoder is not None:
+        router.check_base(encoder)
+    base = load_base(
+        project.base,
+        revision=project.revision,
+        device=device,
+        dtype=dtype,
+        max_pixels=project.max_pixels,
+    )
+    return base, router, files, encoder
+
+
+def load_adapters(
+    base: Base, layout: Layout, router: Router, sources: Mapping[str, Source]
+) -> list[Adapter]:
+    """The router's adapters in label order, each one's files read once.
+
+    Raises:
+        ConfigError: one that ``sources`` lacks.
+        MismatchError: one that is not the one that was sealed, or made for another base.
+        ArtefactError: one that ``check_adapter`` finds faulty.
+    """
+    if missing := [name for name in router.labels if name not in sources]:
+        raise ConfigError(
+            f"adapter {missing[0]!r} of the router's label map {router.labels} is not loaded; "
+            "add its path to [adapters]"
+        )
+    adapters = [
+        fitted(name, _opened(router, name, sources[name]), base, layout) for name in router.labels
+    ]
+    if router.unsealed:
+        _log.warning(unsealed_note(router.unsealed))
+    return adapters
+
+
+def fitted(name: str, file: AdapterFile, base: Base, layout: Layout) -> Adapter:
+    """An adapter that fits the base; what is odd about it is logged."""
+    adapter = fit_adapter(name, file, base, layout)
+    for finding in adapter.warnings:
+        _log.warning(str(finding).removeprefix("warning: "))
+    return adapter
+
+
+def make_backend(
+    base: Base,
+    router: Router,
+    plan: Plan,
+    adapters: Sequence[Adapter],
+    encoder: TextEncoder | None,
+    sessions: Sessions,
+    options: EngineOptions,
+) -> Backend:
+    """What answers under a plan."""
+    if plan.name == "peft":
+        # PEFT takes as long to import as the pocket to load, and no other plan needs it.
+        peft_backend: Any = import_module("pointsman.engine.peft_backend")
+        backend: Backend = peft_backend.PeftBackend(base, router, encoder, sessions)
+        for adapter in adapters:
+            backend.add(adapter)
+        return backend
+    loras = [adapter.lora for adapter in adapters if isinstance(adapter.lora, Lora)]
+    stack = LoraStack(base, loras, resident=options.resident, max_rank=options.max_rank)
+    return Scheduler(
+        base,
+        router,
+        plan,
+        stack,
+        encoder or base,
+        sessions,
+        slots=options.slots,
+        kept=options.kept,
+        shapes=options.prefill_shapes,
+    )
+
+
+def _opened(router: Router, name: str, source: Source) -> AdapterFile:
+    """An adapter's files, if they are those that the router sealed."""
+    file = source if isinstance(source, AdapterFile) else open_adapter(name, source)
+    router.check_adapter(name, file.folder, file.digests)
+    return file

@@ -1,0 +1,69 @@
+"""The engine's options: each has its one default here."""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from pointsman.errors import ConfigError
+from pointsman.labels import BASE
+from pointsman.models.qwen3_vl import MAX_NEW_TOKENS
+from pointsman.project import Project
+from pointsman.routing.sessions import HYSTERESIS
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How an engine serves.
+
+    Raises:
+        ConfigError: a value out of its range.
+    """
+
+    plan: str | None = None
+    """``in-pass``, ``activated``, ``two-pass`` or ``peft``; by default the fastest that is exact
+    for the adapters, see ``engine.plan.Plan``"""
+    slots: int = 32
+    """Requests that are answered at the same time; others wait"""
+    max_waiting: int = 1024
+    """Requests that wait at most; one more is refused with ``QueueFullError``"""
+    kept: int = 4
+    """Conversations in the prefix cache: of their next turns, only what is new is read"""
+    resident: int | None = None
+    """Adapters on the device at the same time, by default all; the others stay on the host"""
+    max_rank: int | None = None
+    """Largest rank that ``add_adapter`` may bring; by default the largest rank at the start"""
+    max_new_tokens: int = MAX_NEW_TOKENS
+    """Length of an answer at most, where the request sets no limit"""
+    fallback: str | None = None
+    """What answers where the router abstains: ``base``, an adapter, or ``error``: the request
+    fails with ``AbstainedError``. By default the project's, else ``base``"""
+    hysteresis: float | None = None
+    """A session keeps its adapter until the probability of another exceeds that of its own by more
+    than this, from 0 to 1. By default the project's, else 0.2"""
+    prefill_shapes: tuple[tuple[int, int], ...] = ()
+    """(requests, tokens) of prompts that compiled layers read together on CUDA, see ``Forward``;
+    each is compiled when the first such batch comes"""
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"{name} is {value}; give {least} or more")
+
+    def with_defaults(self, project: Project | None = None) -> Self:
+        """The same, with ``fallback`` and ``hysteresis`` set: the project's, else the defaults."""
+        fallback = self.fallback or (project.fallback if project else BASE)
+        hysteresis = self.hysteresis
+        if hysteresis is None and project is not None:
+            hysteresis = project.hysteresis
+        hysteresis = HYSTERESIS if hysteresis is None else hysteresis
+        return replace(self, fallback=fallback, hysteresis=hysteresis)
+
+
+_LEAST = {
+    "slots": 1,
+    "max_waiting": 1,
+    "kept": 0,
+    "resident": 1,
+    "max_rank": 1,
+    "max_new_tokens": 1,
+}

@@ -1,0 +1,118 @@
+"""Prefill: reads prompts into their slots and, on the way, lets the router choose each adapter."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pointsman.engine.forward import Forward, Routing
+from pointsman.engine.lora_stack import LoraStack
+from pointsman.engine.plan import Plan
+from pointsman.engine.request import Request
+from pointsman.models.base import Base
+from pointsman.models.cpu_kernels import to_device
+from pointsman.models.encoding import Encoded
+from pointsman.models.features import Reader
+from pointsman.routing.route import Route
+from pointsman.routing.router import Router
+from pointsman.routing.scores import Evidence
+from pointsman.routing.sessions import Sessions
+
+_PREFILL_TOKENS = {"cpu": 4096, "cuda": 16384}
+"""Padded tokens of one prefill; more at once only spill a CPU's caches"""
+
+
+class Known(NamedTuple):
+    """The start of a conversation that lies in its slot already."""
+
+    tokens: int = 0
+    row: int | None = None
+    """The row that has read it, and must read the rest, whatever the router decides"""
+
+
+class Prefill:
+    """Runs prompts through the base, the router and the adapters. See ``Scheduler``."""
+
+    def __init__(
+        self,
+        base: Base,
+        router: Router,
+        plan: Plan,
+        stack: LoraStack,
+        forward: Forward,
+        reader: Reader,
+        sessions: Sessions,
+    ) -> None:
+        self._base, self._router, self._stack = base, router, stack
+        self._forward, self._reader, self._sessions = forward, reader, sessions
+        self._on_device = router.to(base.device)
+        self._reads_again = plan.name == "two-pass"
+
+    def __call__(
+        self, requests: Sequence[Request], encoded: Encoded, known: Known
+    ) -> tuple[Tensor, list[Route | None]]:
+        """Reads the prompts of B requests into their slots.
+
+        Args:
+            encoded: their batch, on the device.
+            known: of a single request.
+
+        Returns:
+            Logits (B, vocabulary) of what comes next, and each request's decision, None where it
+            was not routed.
+        """
+        features = {} if known.tokens else self._base.image_features(encoded)
+        rows = self._rows(requests)
+        held = self._sessions.held([request.session for request in requests], self._base.device)
+        evidence: list[Evidence] = []
+
+        def decide(states: Sequence[Tensor], batch: Encoded) -> Tensor:
+            evidence.append(self._read(states, batch))
+            if known.row is not None:
+                return torch.full_like(rows, known.row)
+            labels = self._router.answering(self._router.labels_of(evidence[0], held))
+            return torch.where(rows < 0, self._stack.rows_of(labels), rows)
+
+        is_routed = [request.routed for request in requests]
+        routing = Routing(self._router.recipe.layers, decide, again=self._reads_again)
+        with self._forward.threads(encoded["input_ids"].numel() - known.tokens):
+            logits = self._forward.prefill(
+                encoded,
+                features,
+                [request.slot for request in requests],
+                None if any(is_routed) else rows,
+                routing if any(is_routed) else None,
+                tail=requests[0].tail,
+                known=known.tokens,
+            )
+        if not evidence:
+            return logits, [None] * len(requests)
+        routes = self._router.routes_of(evidence[0], held)
+        return logits, [r if routed else None for r, routed in zip(routes, is_routed, strict=True)]
+
+    def batches(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
+        """Requests of like length, so that little of a prefill is padding."""
+        most = _PREFILL_TOKENS.get(self._base.device.type, _PREFILL_TOKENS["cuda"])
+        batch: list[Request] = []
+        for request in sorted(requests, key=lambda request: (request.tail, len(request.ids))):
+            is_other = bool(batch) and batch[0].tail != request.tail
+            if is_other or (batch and (len(batch) + 1) * len(request.ids) > most):
+                yield batch
+                batch = []
+            batch.append(request)
+        if batch:
+            yield batch
+
+    def _read(self, states: Sequence[Tensor], batch: Encoded) -> Evidence:
+        """What the router makes of states (B, T, hidden) at each of its layers."""
+        pool: Any = self._router.recipe.pool
+        normalise = self._reader.normalises
+        features = [pool(layer, batch, normalise=normalise) for layer in states]
+        return self._on_device.read(torch.cat(features, 1))
+
+    def _rows(self, requests: Sequence[Request]) -> Tensor:
+        """(B,) rows of requests whose adapter is known, -1 for the others."""
+        zero = self._stack.zero
+        rows = [-1 if r.routed else zero if r.row is None else r.row for r in requests]
+        return to_device(torch.tensor(rows), self._base.device)
