@@ -12,7 +12,7 @@ import pytest
 from pointsman.conversation import make_prompt
 from pointsman.data.dataset import Dataset
 from pointsman.engine.engine import Engine
-from pointsman.errors import ConfigError, LabelError, MismatchError
+from pointsman.errors import ConfigError, LabelError, MismatchError, RequestError
 from pointsman.models.base import Base
 from pointsman.project import load_project
 from pointsman.routing.request_router import ReaderRouter, RequestRouter
@@ -111,7 +111,7 @@ def test_a_session_of_a_text_router_keeps_its_adapter(folder: Path) -> None:
     kept = loaded.route(None, other, session="a")
     assert (kept.adapter, kept.held) == (first.adapter, True)
     assert loaded.route(None, other, session="b").adapter != first.adapter
-    with pytest.raises(ConfigError, match="session"):
+    with pytest.raises(RequestError, match="session"):
         loaded.route(None, TEXT, session="")
 
 
