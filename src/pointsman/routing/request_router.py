@@ -91,7 +91,7 @@ class ReaderRouter:
                 hysteresis; ``Route.held`` tells.
 
         Raises:
-            ConfigError: a session that is no name.
+            RequestError: a session that is no name.
             SampleError: an image that cannot be read, or a text without words.
         """
         check_session(session)
