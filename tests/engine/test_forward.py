@@ -149,7 +149,7 @@ def every_part(router: Router) -> Router:
     outside = (torch.randn(1, router.head[-1].in_features), torch.zeros(1))  # type: ignore[arg-type]
     scorer = fit_scorer(router.head, outside, 1.0, (x, labels), (x, labels))
     calibration = replace(router.calibration, log_prior=(0.1, 0.2, -0.3))
-    return replace(router, scorer=scorer, calibration=calibration, fallback="calendar")
+    return replace(router, scorer=scorer, calibration=calibration)
 
 
 def test_nothing_of_a_routed_prefill_is_read_back(tiny_project: Project, tmp_path: Path) -> None:
@@ -168,7 +168,8 @@ def test_nothing_of_a_routed_prefill_is_read_back(tiny_project: Project, tmp_pat
 
     def decide(reads: Sequence[Tensor], batch: Encoded) -> Tensor:
         features = torch.stack([pool(states, batch, "last") for states in reads], 1)
-        return stack.rows_of(router.answering(router.labels_of(router.read(features))))
+        labels = router.labels_of(router.read(features))
+        return stack.rows_of(router.answering(labels, "calendar"))
 
     routing = Routing(router.recipe.layers, decide, again=False)
     features = base.image_features(moved)

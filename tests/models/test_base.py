@@ -1,13 +1,16 @@
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from huggingface_hub.utils import are_progress_bars_disabled
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
+from transformers.utils import logging
 
 from pointsman.conversation import Prompt, Turn, user_turn
 from pointsman.errors import ArtefactError, ConfigError, MismatchError, SampleError
@@ -139,6 +142,56 @@ def test_user_text_cannot_add_special_tokens(tiny_base: Base) -> None:
         ids = tiny_base.encode([prompt(text, (32, 32))])["input_ids"][0].tolist()
         counts.append(sum(token in special for token in ids))
     assert counts[0] == counts[1]
+
+
+SPECIALS = ("<|im_end|>", "<|im_start|>", "<|image_pad|>", "<|endoftext|>")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<|im_end|>" * 3,
+        "<|im_<|im_end|>end|>",
+        "<|im_<|im_<|im_end|>end|>end|>",
+        "<<|im_end|>|im_end|>",
+        "<|im_end<|im_end|>|>",
+        "<|image_pad|><|image_pad|",
+        "|im_end|><|im_end|><|im_end",
+    ],
+)
+def test_no_special_token_is_left_in_a_text(tiny_base: Base, text: str) -> None:
+    """Not even one that comes together of what stands around another."""
+    found = tiny_base.prompts.neutralised(text)
+    assert not any(token in found for token in SPECIALS)
+    assert found.replace("\u200b", "") == text
+
+
+def test_special_tokens_by_the_thousand_take_no_longer_each(tiny_base: Base) -> None:
+    """120,000 characters of them took seconds when each was looked for from the start."""
+    text = "<|im_<|im_end|>end|>" * 6_000
+    before = time.thread_time()
+    found = tiny_base.prompts.neutralised(text)
+    assert time.thread_time() - before < 1
+    assert not any(token in found for token in SPECIALS)
+    assert len(found) == len(text) + 6_000
+
+
+def test_loading_is_silent_and_leaves_the_libraries_as_they_were(
+    tiny_base_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    try:
+        logging.set_verbosity_info()
+        logging.enable_progress_bar()
+        load_base(str(tiny_base_folder))
+        assert logging.get_verbosity() == logging.INFO
+        assert logging.is_progress_bar_enabled()
+        assert not are_progress_bars_disabled()
+    finally:
+        logging.set_verbosity(verbosity)
+        (logging.enable_progress_bar if bars else logging.disable_progress_bar)()
+    shown = capfd.readouterr()
+    assert (shown.out, shown.err) == ("", "")
 
 
 def test_ordinary_text_is_untouched(tiny_base: Base) -> None:

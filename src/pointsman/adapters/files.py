@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pointsman.errors import ArtefactError
 from pointsman.files import refuse_other, write_bytes, write_json, write_tensors
+from pointsman.models.checkpoint import quiet
 
 CONFIG, WEIGHTS, NOTE = "adapter_config.json", "adapter_model.safetensors", "pointsman.json"
 
@@ -25,7 +26,8 @@ def fetch_adapter(name: str, path: str | Path) -> Path:
     folder = Path(path).expanduser()
     if not folder.is_dir():
         try:
-            folder = Path(snapshot_download(str(path), allow_patterns=[CONFIG, WEIGHTS, NOTE]))
+            with quiet():
+                folder = Path(snapshot_download(str(path), allow_patterns=[CONFIG, WEIGHTS, NOTE]))
         except HFValidationError:
             raise ArtefactError(f"adapter {name}: {path}: no such folder") from None
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError):

@@ -7,9 +7,8 @@ Text and image work happens on the callers' threads.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Semaphore
 from types import TracebackType
 from typing import Any, Self
 
@@ -76,13 +75,14 @@ class Engine:
         options: EngineOptions | None = None,
     ) -> None:
         self.options = (options or EngineOptions()).with_defaults()
+        router.check_fallback(str(self.options.fallback))
         self._layout = Layout.of(base.model)  # before the LoRA stack replaces projections
         loaded = load_adapters(base, self._layout, router, adapters)
         layer = router.layer if encoder is None else None
         self.plan: Plan = choose_plan(
             [adapter.lora for adapter in loaded], layer, self.options.plan
         )
-        self.router = replace(router, fallback=str(self.options.fallback))
+        self.router, self._fallback = router, str(self.options.fallback)
         self.adapters: tuple[str, ...] = tuple(router.labels)
         """Names of all adapters: the router's in label order, then those added"""
         self._sessions = Sessions(float(self.options.hysteresis or 0))
@@ -233,8 +233,14 @@ class Engine:
             self._request(prompt, name, None, max_new_tokens, sampling)
             for prompt, name in zip(prompts, names, strict=True)
         ]
+        # Of thousands, only so many are prepared ahead: pictures are large.
+        ahead = Semaphore(3 * self.options.slots)
         for start in range(0, len(requests), self.options.slots):
-            self._submit(requests[start : start + self.options.slots], block=True)
+            wave = requests[start : start + self.options.slots]
+            for request in wave:
+                ahead.acquire()
+                request.feed.call_when_done(ahead.release)
+            self._submit(wave, block=True)
         return [Stream(request.feed).result() for request in requests]
 
     def submit(
@@ -360,7 +366,7 @@ class Engine:
 
     def _decide(self, prepared: Any, sessions: Sequence[str | None]) -> list[Route]:
         held = self._sessions.held(sessions, torch.device("cpu"))
-        routes = self.router.route_prepared(self._reader(), prepared, held)
+        routes = self.router.route_prepared(self._reader(), prepared, held, self._fallback)
         for session, decision in zip(sessions, routes, strict=True):
             self._sessions.decided(session, decision)
         return routes

@@ -92,11 +92,12 @@ def make_backend(
     sessions: Sessions,
     options: EngineOptions,
 ) -> Backend:
-    """What answers under a plan."""
+    """What answers under a plan; ``options`` with their defaults set."""
+    fallback = str(options.fallback)
     if plan.name == "peft":
         # PEFT takes as long to import as the pocket to load, and no other plan needs it.
         peft_backend: Any = import_module("pointsman.engine.peft_backend")
-        backend: Backend = peft_backend.PeftBackend(base, router, encoder, sessions)
+        backend: Backend = peft_backend.PeftBackend(base, router, encoder, sessions, fallback)
         for adapter in adapters:
             backend.add(adapter)
         return backend
@@ -111,6 +112,7 @@ def make_backend(
         sessions,
         slots=options.slots,
         kept=options.kept,
+        fallback=fallback,
         shapes=options.prefill_shapes,
     )
 

@@ -3,11 +3,12 @@
 from dataclasses import dataclass, replace
 from typing import Self
 
+from pointsman.engine.plan import check_plan
 from pointsman.errors import ConfigError
 from pointsman.labels import BASE
 from pointsman.models.qwen3_vl import MAX_NEW_TOKENS
 from pointsman.project import Project
-from pointsman.routing.sessions import HYSTERESIS
+from pointsman.routing.sessions import HYSTERESIS, check_hysteresis
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,20 @@ class EngineOptions:
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"{name} is {value}; give {least} or more")
+            self._check_count(name, least)
+        if self.plan is not None:
+            check_plan(self.plan)
+        if self.hysteresis is not None:
+            check_hysteresis(self.hysteresis)
+
+    def _check_count(self, name: str, least: int) -> None:
+        value = getattr(self, name)
+        if value is None and name in ("resident", "max_rank"):
+            return
+        if type(value) is not int:
+            raise ConfigError(f"{name} is {value!r}; give a whole number")
+        if value < least:
+            raise ConfigError(f"{name} is {value}; give {least} or more")
 
     def with_defaults(self, project: Project | None = None) -> Self:
         """The same, with ``fallback`` and ``hysteresis`` set: the project's, else the defaults."""

@@ -20,7 +20,8 @@ from pointsman.engine.answer import Answer, FinishReason, make_answer
 from pointsman.engine.request import Request, failing
 from pointsman.errors import RequestError
 from pointsman.models.base import Base
-from pointsman.models.encoding import Encoded
+from pointsman.models.encoding import Encoded, join, padded_left
+from pointsman.models.features import Reader
 from pointsman.models.qwen3_vl import MAX_NEW_TOKENS
 from pointsman.models.text_encoder import TextEncoder
 from pointsman.routing.route import Route
@@ -85,24 +86,44 @@ def route_and_generate(
     if not prompts:
         return []
     names, routes = _decided(base, router, prompts, adapters)
+    encoded = base.encode(prompts, padding_side="left")
+    answers = []
+    said = _said_by_all(base, names, prompts, encoded, max_new_tokens)
+    for row, (tokens, reason) in enumerate(said):
+        answer = make_answer(
+            base.decode(torch.tensor(tokens)),
+            names[row],
+            prompts[row],
+            routes[row],
+            finish_reason=reason,
+            prompt_tokens=int(encoded["attention_mask"][row].sum()),
+            completion_tokens=len(tokens),
+        )
+        answers.append(answer)
+    return answers
+
+
+def _said_by_all(
+    base: Base,
+    names: Sequence[str | None],
+    prompts: Sequence[Prompt],
+    encoded: Encoded,
+    max_new_tokens: int,
+) -> list[tuple[list[int], FinishReason]]:
+    """The tokens that answer each prompt, and why they end.
+
+    Args:
+        names: the adapter of each prompt; None is the base.
+        encoded: the prompts, padded on the left, on the device.
+    """
     with torch.inference_mode(), base.without_adapters():
-        encoded = base.encode(prompts, padding_side="left")
-        image_features = base.image_features(encoded)
-    answers: dict[int, Answer] = {}
+        read = (encoded, base.image_features(encoded))
+    answers: dict[int, tuple[list[int], FinishReason]] = {}
     for name in dict.fromkeys(names):
         rows = [row for row, other in enumerate(names) if other == name]
-        said = _said(base, name, prompts, (encoded, image_features), rows, max_new_tokens)
+        said = _said(base, name, prompts, read, rows, max_new_tokens)
         for row, tokens in zip(rows, said, strict=True):
-            whole, reason = _whole(tokens, base.ends)
-            answers[row] = make_answer(
-                base.decode(torch.tensor(whole)),
-                name,
-                prompts[row],
-                routes[row],
-                finish_reason=reason,
-                prompt_tokens=int(encoded["attention_mask"][row].sum()),
-                completion_tokens=len(whole),
-            )
+            answers[row] = _whole(tokens, base.ends)
     return [answers[row] for row in range(len(prompts))]
 
 
@@ -152,22 +173,31 @@ class PeftBackend:
     Args:
         base: without adapters, which are added one by one.
         encoder: of a router that reads text alone.
+        fallback: what answers where the router abstains.
     """
 
     room = 2**31
 
     def __init__(
-        self, base: Base, router: Router, encoder: TextEncoder | None, sessions: Sessions
+        self,
+        base: Base,
+        router: Router,
+        encoder: TextEncoder | None,
+        sessions: Sessions,
+        fallback: str,
     ) -> None:
         self.base, self._router, self._sessions = base, router, sessions
-        self._encoder = encoder
+        self._encoder, self._fallback = encoder, fallback
         self.at_work: list[Request] = []
 
     def rest(self) -> None:
         """Nothing is left on between two requests."""
 
     def prepare(self, request: Request) -> None:
-        request.ids = self.base.prepare([request.prompt])["input_ids"][0].tolist()
+        request.encoded = self.base.prepare([request.prompt])
+        request.ids = request.encoded["input_ids"][0].tolist()
+        if request.routed:
+            request.for_router = self._router.prepare(self._reader, [request.prompt])
 
     def add(self, adapter: Adapter) -> None:
         self.base = attach(self.base, adapter.name, adapter.file)
@@ -189,23 +219,32 @@ class PeftBackend:
                         self._answer([request])
         return []
 
+    @property
+    def _reader(self) -> Reader:
+        """What reads for the router."""
+        return self._encoder or self.base
+
     def _answer(self, requests: Sequence[Request]) -> None:
-        prompts = [request.prompt for request in requests]
         if requests[0].routed:
-            held = self._sessions.held([r.session for r in requests], torch.device("cpu"))
-            routes = self._router.route(self._encoder or self.base, prompts, held)
-            for request, decision in zip(requests, routes, strict=True):
-                request.decide(decision)
-                self._sessions.decided(request.session, decision)
-        answers = route_and_generate(
+            self._route(requests)
+        encoded = join([request.encoded for request in requests if request.encoded])
+        said = _said_by_all(
             self.base,
-            self._router,
-            prompts,
-            adapters=[request.adapter for request in requests],
-            max_new_tokens=requests[0].max_new_tokens,
+            [request.adapter for request in requests],
+            [request.prompt for request in requests],
+            padded_left(self.base.on_device(encoded)),
+            requests[0].max_new_tokens,
         )
-        for request, answer in zip(requests, answers, strict=True):
-            request.finish(answer.text, answer.finish_reason, answer.completion_tokens)
+        for request, (tokens, reason) in zip(requests, said, strict=True):
+            request.finish(self.base.decode(torch.tensor(tokens)), reason, len(tokens))
+
+    def _route(self, requests: Sequence[Request]) -> None:
+        held = self._sessions.held([r.session for r in requests], torch.device("cpu"))
+        prepared = join([request.for_router for request in requests])
+        routes = self._router.route_prepared(self._reader, prepared, held, self._fallback)
+        for request, decision in zip(requests, routes, strict=True):
+            request.decide(decision)
+            self._sessions.decided(request.session, decision)
 
 
 def _whole(tokens: list[int], ends: frozenset[int]) -> tuple[list[int], FinishReason]:

@@ -45,12 +45,17 @@ def choose_plan(loras: Sequence[Lora | str], layer: int | None, wanted: str | No
     possible = _possible(loras, layer)
     if wanted is None:
         return next(iter(possible.values()))
-    if wanted not in get_args(PlanName):
-        raise ConfigError(f"plan {wanted!r} is none of {', '.join(get_args(PlanName))}")
+    check_plan(wanted)
     best = next(iter(possible.values()))
     if wanted in possible:
         return Plan(possible[wanted].name, f"asked for; by itself it would be {best.name}")
     raise ConfigError(f"plan {wanted!r} does not suit these adapters ({best.why}); use {best.name}")
+
+
+def check_plan(name: str) -> None:
+    """Raises ``ConfigError`` unless it is a plan's name."""
+    if name not in get_args(PlanName):
+        raise ConfigError(f"plan {name!r} is none of {', '.join(get_args(PlanName))}")
 
 
 def _possible(loras: Sequence[Lora | str], layer: int | None) -> dict[str, Plan]:

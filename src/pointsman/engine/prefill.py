@@ -43,9 +43,11 @@ class Prefill:
         forward: Forward,
         reader: Reader,
         sessions: Sessions,
+        fallback: str,
     ) -> None:
         self._base, self._router, self._stack = base, router, stack
         self._forward, self._reader, self._sessions = forward, reader, sessions
+        self._fallback = fallback
         self._on_device = router.to(base.device)
         self._reads_again = plan.name == "two-pass"
 
@@ -71,7 +73,8 @@ class Prefill:
             evidence.append(self._read(states, batch))
             if known.row is not None:
                 return torch.full_like(rows, known.row)
-            labels = self._router.answering(self._router.labels_of(evidence[0], held))
+            labels = self._router.labels_of(evidence[0], held)
+            labels = self._router.answering(labels, self._fallback)
             return torch.where(rows < 0, self._stack.rows_of(labels), rows)
 
         is_routed = [request.routed for request in requests]
@@ -88,7 +91,7 @@ class Prefill:
             )
         if not evidence:
             return logits, [None] * len(requests)
-        routes = self._router.routes_of(evidence[0], held)
+        routes = self._router.routes_of(evidence[0], held, self._fallback)
         return logits, [r if routed else None for r, routed in zip(routes, is_routed, strict=True)]
 
     def batches(self, requests: Sequence[Request]) -> Iterator[list[Request]]:

@@ -70,6 +70,7 @@ class Request:
             tokens: how many it has; by default those said so far.
         """
         self.say(text[self.chars_streamed :])
+        self.encoded = self.for_router = None  # pictures are large, and a batch keeps its requests
         self.feed.finish(
             make_answer(
                 text,

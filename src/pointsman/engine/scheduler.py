@@ -42,6 +42,7 @@ class Scheduler:
         stack: with the router's adapters as its first labels.
         slots: requests at work at the same time.
         kept: conversations in the prefix cache.
+        fallback: what answers where the router abstains.
         shapes: of compiled prefills, see ``Forward``.
     """
 
@@ -56,12 +57,14 @@ class Scheduler:
         *,
         slots: int,
         kept: int,
+        fallback: str,
         shapes: Sequence[Shape] = (),
     ) -> None:
         self.base, self._router, self._plan, self.stack = base, router, plan, stack
         self._reader, self._sessions = reader, sessions
         self.forward = Forward(base, stack, slots + kept, shapes=shapes)
-        self._prefill = Prefill(base, router, plan, stack, self.forward, reader, sessions)
+        self._fallback = fallback
+        self._prefill = Prefill(base, router, plan, stack, self.forward, reader, sessions, fallback)
         self._prefixes = PrefixCache(range(slots, slots + kept))
         self._slots = slots
         self._at_work: dict[int, Request] = {}
@@ -150,7 +153,9 @@ class Scheduler:
         """Decides by a forward of its own; from then on the request is as good as named."""
         self.rest()
         held = self._sessions.held([request.session], torch.device("cpu"))
-        [decision] = self._router.route_prepared(self._reader, request.for_router, held)
+        [decision] = self._router.route_prepared(
+            self._reader, request.for_router, held, self._fallback
+        )
         self._take(request, decision)
 
     def _take(self, request: Request, decision: Route) -> None:

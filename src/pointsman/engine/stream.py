@@ -5,15 +5,19 @@ an event loop, which is woken and never polls.
 """
 
 import asyncio
+import logging
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import suppress
 from threading import Condition
 from typing import Any
 
 from pointsman.engine.answer import Answer
 from pointsman.errors import EngineClosedError
 from pointsman.routing.route import Route
+
+_log = logging.getLogger("pointsman.engine")
 
 
 class Feed:
@@ -81,7 +85,7 @@ class Feed:
             if not self.is_done:
                 self._callbacks.append(callback)
                 return
-        callback()
+        _call(callback)
 
     def raise_error(self) -> None:
         if self.error is not None:
@@ -97,7 +101,7 @@ class Feed:
                 callbacks, self._callbacks = self._callbacks, []
             self.changed.notify_all()
         for call in (*waiters, *callbacks):
-            call()
+            _call(call)
 
 
 class Stream:
@@ -174,7 +178,8 @@ class Stream:
     def add_done_callback(self, callback: Callable[["Stream"], None]) -> None:
         """Has ``callback(stream)`` called when the answer is whole or has failed.
 
-        It runs on the engine's thread, at once if that is over: it must be short, and not raise.
+        It runs on the engine's thread, or here and at once if that is over. It must be short, and
+        must not wait for the engine. What it raises is logged.
         """
         self._feed.call_when_done(lambda: callback(self))
 
@@ -199,5 +204,13 @@ class Stream:
 
 
 def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Event) -> None:
-    if not loop.is_closed():  # nobody is left to be woken
+    with suppress(RuntimeError):  # the loop is closed: nothing is left to be woken
         loop.call_soon_threadsafe(woken.set)
+
+
+def _call(callback: Callable[[], None]) -> None:
+    """Calls what a caller gave: its errors are not the engine's."""
+    try:
+        callback()
+    except Exception:
+        _log.exception("a callback of a stream failed")

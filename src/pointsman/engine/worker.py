@@ -34,6 +34,8 @@ class Worker:
         self._waiting: deque[Request] = deque()
         self._taken: list[Request] = []
         """Neither waiting nor at work: on their way from one to the other"""
+        self._begun: list[tuple[Callable[[], Any], Future[Any]]] = []
+        """Jobs that no longer wait"""
         self._is_closed = False
         self._pid = os.getpid()
         self.thread = threading.Thread(target=self._work, name="pointsman-model", daemon=True)
@@ -106,8 +108,9 @@ class Worker:
         except BaseException as error:  # not even failing works: nothing may wait for ever
             with self._lock:
                 self._is_closed = True
-                for _, future in self._jobs:
-                    future.set_exception(error)
+                for _, future in (*self._begun, *self._jobs):
+                    if not future.done():
+                        future.set_exception(error)
                 for request in (*self._backend.at_work, *self._taken, *self._waiting):
                     request.feed.fail(error)
                 self._waiting.clear()
@@ -118,7 +121,7 @@ class Worker:
     def _serve(self) -> None:
         while self._has_work():
             self._run_jobs()
-            self._taken = self._next()
+            self._take()
             waiting = self._backend.run(self._taken)
             with self._lock:
                 self._waiting.extendleft(reversed(waiting))
@@ -136,30 +139,29 @@ class Worker:
 
     def _run_jobs(self) -> None:
         with self._lock:
-            jobs = list(self._jobs)
+            self._begun = list(self._jobs)
             self._jobs.clear()
-        if jobs:
+        if self._begun:
             self._backend.rest()
-        for work, future in jobs:
+        for work, future in self._begun:
             try:
                 future.set_result(work())
             except BaseException as error:
                 future.set_exception(error)
 
-    def _next(self) -> list[Request]:
-        """As many waiting requests as there is room for."""
-        chosen: list[Request] = []
+    def _take(self) -> None:
+        """Takes as many waiting requests as there is room for."""
         behind: list[Request] = []
         with self._lock:
-            while self._waiting and len(chosen) < self._backend.room:
-                request = self._waiting.popleft()
-                if request.session and any(request.session == other.session for other in chosen):
+            while self._waiting and len(self._taken) < self._backend.room:
+                request = self._waiting[0]
+                if request.session and request.session in {r.session for r in self._taken}:
                     behind.append(request)  # what its session holds is decided in this round
                 elif self._is_to_begin(request):
-                    chosen.append(request)
+                    self._taken.append(request)
+                self._waiting.popleft()
             self._waiting.extendleft(reversed(behind))
             self._lock.notify_all()
-        return chosen
 
     def _is_to_begin(self, request: Request) -> bool:
         """Whether a request is to be answered; one that need not or cannot be is ended."""

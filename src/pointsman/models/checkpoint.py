@@ -1,8 +1,10 @@
 """Checkpoints: found or fetched, loaded and fingerprinted; the one place for device and dtype."""
 
 import os
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -10,8 +12,14 @@ from typing import Any, Literal, Self
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.utils.tqdm import (
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
 from torch import Tensor, nn
 from transformers import AutoConfig
+from transformers.utils import logging
 
 from pointsman.errors import ArtefactError, ConfigError, MismatchError
 from pointsman.files import digest_file, digest_json, read_object
@@ -73,7 +81,8 @@ def fetch(model_id: str, revision: str | None, *, weights: bool = True) -> tuple
         return folder, None
     try:
         wanted = [pattern for pattern in _FILES if weights or pattern != "*.safetensors"]
-        snapshot = snapshot_download(model_id, revision=revision, allow_patterns=wanted)
+        with quiet():
+            snapshot = snapshot_download(model_id, revision=revision, allow_patterns=wanted)
     except HFValidationError:
         raise ArtefactError(f"{model_id}: no such folder, and not a Hub id") from None
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
@@ -113,10 +122,32 @@ def pick_dtype(dtype: Dtype | None, device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "cpu" else torch.bfloat16
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps the progress bars and notices of transformers and the Hub off the terminal.
+
+    Their switches belong to the process; they are put back as they were.
+    """
+    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    hub_had_bars = not are_progress_bars_disabled()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        try:
+            yield
+        finally:
+            logging.set_verbosity(verbosity)
+            if had_bars:
+                logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            (enable_progress_bars if hub_had_bars else disable_progress_bars)()
+
+
 def loading(folder: Path, load: Callable[[Path], Any]) -> Any:
-    """``load(folder)``; whatever goes wrong is an ``ArtefactError``."""
+    """``load(folder)``, without a sound; whatever goes wrong is an ``ArtefactError``."""
     try:
-        return load(folder)
+        with quiet():
+            return load(folder)
     except ArtefactError:
         raise
     except Exception as error:  # transformers raises almost anything on a broken folder

@@ -39,27 +39,42 @@ class Encoded(TypedDict):
     """(I, 2) int64, of each image's content"""
 
 
-def join(batches: Sequence[Encoded]) -> Encoded:
-    """Batches that are padded on the right as one."""
+TEXT_KEYS = ("input_ids", "attention_mask", "mm_token_type_ids", "position_ids")
+"""Of a batch, what has one value for each token; a text encoder's has the first two"""
+
+
+def join(batches: Sequence[Any]) -> Any:
+    """Batches that are padded on the right as one: a base's, or a text encoder's."""
     if len(batches) == 1:
         return batches[0]
     longest = max(batch["input_ids"].shape[1] for batch in batches)
     joined: dict[str, Tensor] = {}
-    for name in ("input_ids", "attention_mask", "mm_token_type_ids", "position_ids"):
-        values = [cast(dict[str, Tensor], batch)[name] for batch in batches]
+    for name in (name for name in TEXT_KEYS if name in batches[0]):
+        values = [batch[name] for batch in batches]
         padded = [nn.functional.pad(value, (0, longest - value.shape[-1])) for value in values]
         joined[name] = torch.cat(padded, -2)
     shown = [batch for batch in batches if "patches" in batch]
     if shown:
         for name in ("patches", "image_grid_thw", "image_digests"):
-            joined[name] = torch.cat([cast(dict[str, Tensor], batch)[name] for batch in shown])
+            joined[name] = torch.cat([batch[name] for batch in shown])
         before = 0
         index: list[Tensor] = []
         for batch in shown:
             index.append(batch["image_index"] + before)
             before += int(batch["image_index"].max()) + 1
         joined["image_index"] = torch.cat(index)
-    return cast(Encoded, joined)
+    return joined
+
+
+def padded_left(encoded: Encoded) -> Encoded:
+    """A batch that is padded on the right with its padding in front."""
+    mask = encoded["attention_mask"]
+    length = mask.shape[1]
+    missing = length - mask.sum(1, keepdim=True)
+    order = (torch.arange(length, device=mask.device) - missing) % length
+    tensors = cast(dict[str, Tensor], encoded)
+    moved = {k: tensors[k].gather(-1, order.expand(tensors[k].shape)) for k in TEXT_KEYS}
+    return cast(Encoded, {**encoded, **moved})
 
 
 IMAGE_KEYS = ("patches", "image_index", "image_digests")

@@ -20,6 +20,10 @@ from pointsman.models.encoding import IGNORED, Encoded
 from pointsman.models.vision import digest_of, patches_of
 
 _ZERO_WIDTH = "\u200b"
+_PART = 2**16
+"""Characters that are tokenised at a time to see whether a text is too long"""
+_TOO_LONG = 1.05
+"""Times the limit: a text in parts has some tokens more than it has as one"""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class PromptEncoder:
                 longer than the base reads.
         """
         for prompt in prompts:
-            self._check_length(prompt)
+            if sum(len(turn.text) for turn in prompt.turns) > self.longest:
+                self._check_length(prompt)
         texts = [self.render(prompt.turns) for prompt in prompts]
         grids, patches = self._images(prompts)
         rows = [self._tokens(text, grid) for text, grid in zip(texts, grids, strict=True)]
@@ -119,20 +124,18 @@ class PromptEncoder:
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
 
     def _check_length(self, prompt: Prompt) -> None:
-        """Refuses a text of megabytes before it is tokenised, which takes seconds."""
-        characters = sum(len(turn.text) for turn in prompt.turns)
-        # Normalisation may compose characters, so that a token stands for more of them.
-        at_least = characters // (4 * self._longest_token)
-        if at_least > self.longest:
-            raise SampleError(
-                f"a prompt of {characters} characters has more than {at_least} tokens and the base "
-                f"reads at most {self.longest}; shorten the text"
-            )
-
-    @cached_property
-    def _longest_token(self) -> int:
-        """Characters of the vocabulary's longest token."""
-        return max(map(len, self.tokenizer.get_vocab()))
+        """Refuses a text of megabytes before all of it is tokenised, which takes seconds."""
+        tokens = 0
+        for text in (turn.text for turn in prompt.turns):
+            check_text(text)
+            for start in range(0, len(text), _PART):
+                part = text[start : start + _PART]
+                tokens += len(self.tokenizer(part, add_special_tokens=False)["input_ids"])
+                if tokens > _TOO_LONG * self.longest:
+                    raise SampleError(
+                        f"a prompt has more than {int(tokens / _TOO_LONG)} tokens and the base "
+                        f"reads at most {self.longest}; shorten the text"
+                    )
 
     def _content(self, part: str | None) -> dict[str, str]:
         if part is None:

@@ -2,14 +2,13 @@
 
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Protocol
 
 import torch
 
 from pointsman.conversation import Prompt, make_prompt
 from pointsman.images import Source
-from pointsman.labels import LabelMap
+from pointsman.labels import BASE, LabelMap
 from pointsman.models.features import Reader
 from pointsman.routing.route import Route
 from pointsman.routing.router import Router
@@ -59,11 +58,12 @@ class ReaderRouter:
         reader: Reader,
         router: Router,
         *,
-        fallback: str = "base",
+        fallback: str = BASE,
         hysteresis: float = HYSTERESIS,
     ) -> None:
         self.reader = reader
-        self.router = replace(router, fallback=fallback)
+        router.check_fallback(fallback)
+        self.router, self._fallback = router, fallback
         self._sessions = Sessions(hysteresis)
         self._lock = threading.Lock()
         with torch.inference_mode(), reader.without_adapters():
@@ -98,7 +98,7 @@ class ReaderRouter:
         prompt = make_prompt(image if self.reads_images else None, text)
         with self._lock:
             held = self._sessions.held([session], torch.device("cpu"))
-            [decision] = self.router.route(self.reader, [prompt], held)
+            [decision] = self.router.route(self.reader, [prompt], held, self._fallback)
             self._sessions.decided(session, decision)
         return decision
 
@@ -111,4 +111,4 @@ class ReaderRouter:
         if not prompts:
             return []
         with self._lock:
-            return self.router.route(self.reader, prompts)
+            return self.router.route(self.reader, prompts, fallback=self._fallback)

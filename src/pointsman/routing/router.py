@@ -26,7 +26,7 @@ from pointsman.files import (
     write_tensors,
     write_text,
 )
-from pointsman.labels import FALLBACKS, OUT_OF_SCOPE, LabelMap
+from pointsman.labels import BASE, FALLBACKS, OUT_OF_SCOPE, LabelMap
 from pointsman.models.features import FeatureRecipe, Origin, Reader, extract, probe_features
 from pointsman.routing.calibration import Calibration
 from pointsman.routing.card import model_card
@@ -85,12 +85,8 @@ class Router:
     training: dict[str, Any] = field(default_factory=dict)
     adapter_digests: dict[str, dict[str, str]] = field(default_factory=dict)
     """SHA-256 of each adapter's files by their names; adapters that were not sealed are missing"""
-    fallback: str = "base"
-    """What answers where it abstains: ``base``, an adapter, or nothing (``error``). Not sealed."""
 
     def __post_init__(self) -> None:
-        if self.fallback not in FALLBACKS:
-            self.labels.label(self.fallback)  # raises, naming what there is
         if self.head.num_labels != len(self.labels):
             raise MismatchError(
                 f"the head has {self.head.num_labels} outputs but the label map is "
@@ -118,8 +114,17 @@ class Router:
         evidence: Evidence = self.scorer(self.head, values)
         return evidence
 
+    def check_fallback(self, fallback: str) -> None:
+        """Raises ``LabelError`` unless it is ``base``, ``error`` or one of the adapters."""
+        if fallback not in FALLBACKS:
+            self.labels.label(fallback)  # raises, naming what there is
+
     def route(
-        self, reader: Reader, prompts: Sequence[Prompt], held: Held | None = None
+        self,
+        reader: Reader,
+        prompts: Sequence[Prompt],
+        held: Held | None = None,
+        fallback: str = BASE,
     ) -> list[Route]:
         """Decisions for a batch, of which the router sees what its recipe says.
 
@@ -128,44 +133,51 @@ class Router:
         Args:
             reader: the base, or the router's text encoder.
             held: on the CPU.
+            fallback: what answers where the router abstains: ``base``, an adapter, or nothing
+                (``error``).
         """
-        return self.route_prepared(reader, self.prepare(reader, prompts), held)
+        return self.route_prepared(reader, self.prepare(reader, prompts), held, fallback)
 
     def prepare(self, reader: Reader, prompts: Sequence[Prompt]) -> Any:
         """What the router reads of prompts, as a batch on the host; safe in any thread."""
         return reader.prepare([prompt.routed_part(self.recipe.history) for prompt in prompts])
 
     def route_prepared(
-        self, reader: Reader, prepared: Any, held: Held | None = None
+        self, reader: Reader, prepared: Any, held: Held | None = None, fallback: str = BASE
     ) -> list[Route]:
         """As ``route``, for a batch that ``prepare`` made."""
         with torch.inference_mode(), reader.without_adapters():
             features = extract(reader, reader.on_device(prepared), self.recipe)
-        return self.routes(features, held)
+        return self.routes(features, held, fallback)
 
-    def routes(self, features: Tensor, held: Held | None = None) -> list[Route]:
+    def routes(
+        self, features: Tensor, held: Held | None = None, fallback: str = BASE
+    ) -> list[Route]:
         """Decisions for features (B, places, hidden) of any dtype and device.
 
         Args:
             held: on the CPU.
         """
         with torch.inference_mode():
-            return self.routes_of(self.read(features), held)
+            return self.routes_of(self.read(features), held, fallback)
 
-    def routes_of(self, evidence: Evidence, held: Held | None = None) -> list[Route]:
+    def routes_of(
+        self, evidence: Evidence, held: Held | None = None, fallback: str = BASE
+    ) -> list[Route]:
         """Decisions on the evidence of B requests."""
+        abstaining = None if fallback in FALLBACKS else fallback
         labels = self.labels_of(evidence, held).tolist()
         own = self.labels_of(evidence).tolist() if held else labels
         probabilities = self.calibration.probabilities(evidence.logits).tolist()
         return [
             Route(
                 label=label,
-                adapter=self._fallback if label == OUT_OF_SCOPE else self.labels.names[label],
+                adapter=abstaining if label == OUT_OF_SCOPE else self.labels.names[label],
                 probabilities=dict(zip(self.labels, row, strict=True)),
                 abstained=label == OUT_OF_SCOPE,
                 score=score,
                 candidates=self._candidates(row),
-                refused=label == OUT_OF_SCOPE and self.fallback == "error",
+                refused=label == OUT_OF_SCOPE and fallback == "error",
                 held=label != alone,
             )
             for label, alone, row, score in zip(
@@ -173,16 +185,11 @@ class Router:
             )
         ]
 
-    @property
-    def _fallback(self) -> str | None:
-        """The adapter that answers where the router abstains, if it is one."""
-        return None if self.fallback in FALLBACKS else self.fallback
-
-    def answering(self, labels: Tensor) -> Tensor:
+    def answering(self, labels: Tensor, fallback: str) -> Tensor:
         """Labels (B,) of what answers, on their device: the fallback's in place of -1."""
-        if self._fallback is None:
+        if fallback in FALLBACKS:
             return labels
-        return labels.where(labels != OUT_OF_SCOPE, self.labels.label(self._fallback))
+        return labels.where(labels != OUT_OF_SCOPE, self.labels.label(fallback))
 
     def _candidates(self, probabilities: Sequence[float]) -> tuple[str, ...] | None:
         if self.calibration.conformal is None:

@@ -26,9 +26,7 @@ class Sessions:
     """
 
     def __init__(self, hysteresis: float, limit: int = LIMIT) -> None:
-        is_number = isinstance(hysteresis, (int, float)) and not isinstance(hysteresis, bool)
-        if not (is_number and 0 <= hysteresis <= 1):
-            raise ConfigError(f"hysteresis is {hysteresis!r}; give a number from 0 to 1")
+        check_hysteresis(hysteresis)
         self._hysteresis, self._limit = float(hysteresis), limit
         self._labels: OrderedDict[str, int] = OrderedDict()
 
@@ -47,6 +45,13 @@ class Sessions:
         self._labels.move_to_end(session)
         if len(self._labels) > self._limit:
             self._labels.popitem(last=False)
+
+
+def check_hysteresis(hysteresis: float) -> None:
+    """Raises ``ConfigError`` unless it is a number from 0 to 1."""
+    is_number = isinstance(hysteresis, (int, float)) and not isinstance(hysteresis, bool)
+    if not (is_number and 0 <= hysteresis <= 1):
+        raise ConfigError(f"hysteresis is {hysteresis!r}; give a number from 0 to 1")
 
 
 def check_session(session: str | None) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from pointsman.errors import ConfigError
+from pointsman.labels import BASE
 from pointsman.models.checkpoint import Dtype
 from pointsman.project import FILE_NAME, Project, load_project
 from pointsman.routing.load import load_encoder_of, load_router
@@ -30,7 +31,7 @@ class TextRouter(ReaderRouter):
         encoder: str | Path | None = None,
         device: str | None = None,
         dtype: Dtype | None = None,
-        fallback: str = "base",
+        fallback: str = BASE,
         hysteresis: float = HYSTERESIS,
     ) -> Self:
         """Loads a router folder and its text encoder.
