@@ -19,7 +19,8 @@ from common import ROOT, report
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pointsman.adapters.weights import GROUPS, Lora
+from pointsman.adapters.layout import GROUPS
+from pointsman.adapters.weights import Lora
 from pointsman.cli.console import quiet_libraries
 from pointsman.conversation import make_prompt
 from pointsman.engine.forward import Forward
