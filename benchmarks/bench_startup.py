@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from common import ROOT, report
+from common import report
 
 from pointsman.conversation import user_turn
 from pointsman.data.dataset import read_dataset, seal, write_files
@@ -21,8 +21,6 @@ from pointsman.pocket import pocket_folder
 from pointsman.routing.feature_store import preprocess
 from pointsman.routing.train import TrainSettings, train_router
 from pointsman.sample import RoutingSample
-
-sys.path.insert(0, str(ROOT / "tests"))
 from support.encoders import VERBS, make_encoder
 
 RUNS = 7

@@ -3,22 +3,18 @@
 The same adapters are loaded by PEFT alone, to see which faults nobody would have heard of.
 """
 
-import sys
 import tempfile
 import warnings
 from dataclasses import replace
 from pathlib import Path
 
-from common import ROOT, report
+from common import report
 from peft import PeftModel
 
-sys.path.insert(0, str(ROOT / "tests"))
-
-from adapter_faults import FAULTS, LAYOUTS, VLLM, make_layout, plant
-
-from conftest import make_adapter, make_base
 from pointsman.adapters.check.check import check_adapter
 from pointsman.models.base import load_base
+from support.adapter_faults import FAULTS, LAYOUTS, VLLM, make_layout, plant
+from support.tiny import make_adapter, make_base
 
 
 def is_silent(base: Path, folder: Path) -> bool:

@@ -17,7 +17,6 @@ import logging
 import os
 import random
 import shutil
-import sys
 import tempfile
 import time
 import traceback
@@ -30,14 +29,9 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"  # a mutated path may look like a Hub id
 
 import torch
-from common import ROOT, report
+from common import report
 from mutators import canary_of, mutate
 
-sys.path.insert(0, str(ROOT / "tests"))
-
-from engines import MIXED
-
-from conftest import ADAPTERS, make_adapter, make_base, make_sources
 from pointsman.adapters.files import NOTE
 from pointsman.adapters.seal import seal_adapters
 from pointsman.cli.console import progress, quiet_libraries
@@ -50,6 +44,8 @@ from pointsman.models.features import FeatureRecipe
 from pointsman.project import load_project
 from pointsman.routing.feature_store import preprocess
 from pointsman.routing.train import TrainSettings, train_router
+from support.engines import MIXED
+from support.tiny import ADAPTERS, make_adapter, make_base, make_sources
 
 # How often each is drawn; the last two have little that could change an answer.
 SHARES = {

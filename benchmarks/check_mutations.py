@@ -23,17 +23,17 @@ def edit(path: Path, old: str, new: str) -> None:
 
 def drop_the_filter(root: Path) -> None:
     edit(
-        root / "src/pointsman/sample.py",
-        'seen = [at for at, turn in enumerate(turns) if turn.role != "assistant"]',
-        "seen = list(range(len(turns)))",
+        root / "src/pointsman/conversation.py",
+        'seen = [(turn, shown) for turn, shown in pairs if turn.role != "assistant"]',
+        "seen = list(pairs)",
     )
 
 
 def route_over_answers(root: Path) -> None:
     edit(
-        root / "src/pointsman/batch.py",
-        "return self._reader is self._base and seen == turns",
-        "return self._reader is self._base",
+        root / "src/pointsman/engine/scheduler.py",
+        "return self._reader is self.base and seen == turns",
+        "return self._reader is self.base",
     )
 
 
@@ -47,17 +47,20 @@ def swap_two_names(root: Path) -> None:
 
 def shuffle_class_names(root: Path) -> None:
     edit(
-        root / "src/pointsman/features.py",
+        root / "src/pointsman/routing/feature_store.py",
         "        list(dataset.labels),\n",
         "        list(reversed(list(dataset.labels))),\n",
     )
 
 
 MUTATIONS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "assistant turns are not filtered": (drop_the_filter, "tests/test_features.py"),
-    "earlier answers are routed on": (route_over_answers, "tests/test_history.py"),
+    "assistant turns are not filtered": (drop_the_filter, "tests/routing/test_feature_store.py"),
+    "earlier answers are routed on": (route_over_answers, "tests/test_conversation.py"),
     "two names swapped in the router's config": (swap_two_names, "tests/test_pocket.py"),
-    "class_names written in another order": (shuffle_class_names, "tests/test_features.py"),
+    "class_names written in another order": (
+        shuffle_class_names,
+        "tests/routing/test_feature_store.py",
+    ),
 }
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 import transformers
 
 ROOT = Path(__file__).parent.parent
+sys.path += [str(ROOT), str(ROOT / "tests")]  # lab/ draws the screens, tests/support/ makes models
 RESULTS = Path(__file__).parent / "results"
 SCREENS = ROOT.parent / "shared" / "screens" / "samples.jsonl"
 """Real screenshots, which are no part of the repository"""

@@ -1,10 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pointsman import project as module
 from pointsman.errors import ConfigError, LabelError
-from pointsman.project import Project, adapter_labels, load_project
+from pointsman.project import Project, adapter_labels, faults, load_project
 
 FULL = """
 base = "Qwen/Qwen3-VL-8B-Instruct"
@@ -163,3 +164,43 @@ def test_adapter_labels_are_the_order_of_the_file(
     assert list(adapter_labels(path).items()) == list(expected.items())
     monkeypatch.chdir(tmp_path)
     assert list(module.ADAPTER_LABELS.items()) == list(expected.items())
+    assert list(expected) == module.STANDARD_ADAPTER_ORDER
+    with pytest.raises(AttributeError, match="has no attribute 'NOTHING'"):
+        _ = module.NOTHING
+
+
+def test_labels_are_made_once(tmp_path: Path) -> None:
+    found = load_project(project(tmp_path, FULL))
+    assert found.labels is found.labels
+    renamed = replace(found, adapters={"one": "a"}, fallback="base")
+    assert renamed.labels.names == ("one",)
+
+
+@pytest.mark.parametrize(("key", "meant"), [("bsae", "base"), ("adapter", "adapters")])
+def test_an_unknown_key_has_a_suggestion(key: str, meant: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"unknown key '{key}'.*; did you mean '{meant}'"):
+        load_project(project(tmp_path, f'{key} = "a/b"\n{FULL}'))
+    with pytest.raises(ConfigError, match=r"hysteresis, adapters$"):
+        load_project(project(tmp_path, f'zzzz = "a/b"\n{FULL}'))
+
+
+def test_all_faults_of_a_table() -> None:
+    table = {"bsae": "x", "max_pixels": 0, "hysteresis": True, "adapters": {"a": "b", "c": 3}}
+    found = [str(fault) for fault in faults(table, Path("p.toml"))]
+    assert [message.partition("; ")[0] for message in found] == [
+        "p.toml: unknown key 'bsae'",
+        "p.toml: max_pixels is 0",
+        "p.toml: hysteresis is True",
+        'p.toml: needs base = "a Hub id or folder"',
+        'p.toml: needs [adapters] with lines of the form name = "path"',
+    ]
+    assert found[-1].endswith("; c is 3")
+
+
+def test_a_fallback_that_is_not_known(tmp_path: Path) -> None:
+    text = FULL.replace('fallback = "calendar"', 'fallback = "nobody"')
+    message = "fallback is 'nobody'; give base, error, provider-select, calendar or claim-window"
+    with pytest.raises(ConfigError, match=message):
+        load_project(project(tmp_path, text))
+    with pytest.raises(ConfigError, match="fallback 'nobody' is not known"):
+        Project("a", {"x": "y"}, fallback="nobody")

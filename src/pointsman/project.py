@@ -1,29 +1,26 @@
 """The project file ``pointsman.toml``: the one place where a user writes the label order."""
 
+import difflib
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pointsman.errors import ConfigError
-from pointsman.labels import FALLBACKS, LabelMap
+from pointsman.errors import ConfigError, LabelError, PointsmanError
+from pointsman.labels import BASE, FALLBACKS, LabelMap
 
 FILE_NAME = "pointsman.toml"
-_KEYS = (
-    "base",
-    "revision",
-    "max_pixels",
-    "encoder",
-    "router",
-    "fallback",
-    "hysteresis",
-    "adapters",
-)
 
 
 @dataclass(frozen=True)
 class Project:
-    """One base, its adapters in label order, and the router that chooses among them."""
+    """One base, its adapters in label order, and the router that chooses among them.
+
+    Raises:
+        ConfigError: a fallback that is neither ``base``, ``error`` nor one of the adapters.
+        LabelError: adapter names that make no label map.
+    """
 
     base: str | None
     """Hub id or folder; a project with an encoder can route without one."""
@@ -37,20 +34,47 @@ class Project:
     """Larger images are scaled down to this many pixels; by default the base's own limit."""
     encoder: str | None = None
     """Hub id or folder of a text encoder that the router reads with, in place of the base."""
-    fallback: str = "base"
-    """Who answers where the router abstains: ``base``, an adapter, or ``error``: it fails."""
+    fallback: str = BASE
+    """What answers where the router abstains: ``base``, an adapter, or ``error``: it fails."""
     hysteresis: float | None = None
-    """Of sessions, see ``Engine``; by default the engine's own."""
+    """See ``EngineOptions``, whose default holds where this is None."""
+    labels: LabelMap = field(init=False, repr=False, compare=False)
+    """The adapters' names in order"""
 
     def __post_init__(self) -> None:
-        if self.fallback not in (*FALLBACKS, *self.adapters):
-            known = ", ".join((*FALLBACKS, *self.adapters))
-            raise ConfigError(f"fallback {self.fallback!r} is none of {known}")
-        _ = self.labels  # an illegal label map is refused here, not at its first use
+        object.__setattr__(self, "labels", LabelMap(tuple(self.adapters)))
+        known = (*FALLBACKS, *self.adapters)
+        if self.fallback not in known:
+            raise ConfigError(f"fallback {self.fallback!r} is not known; give {_or(known)}")
 
-    @property
-    def labels(self) -> LabelMap:
-        return LabelMap(tuple(self.adapters))
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_pixels(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _is_table_of_text(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(path, str) for path in value.values())
+
+
+_KEYS: dict[str, tuple[str, Callable[[object], bool]]] = {
+    "base": ("a string", _is_text),
+    "revision": ("a string", _is_text),
+    "max_pixels": ("a whole number of pixels", _is_pixels),
+    "encoder": ("a string", _is_text),
+    "router": ("a string", _is_text),
+    "fallback": ("a string", _is_text),
+    "hysteresis": ("a number from 0 to 1", _is_share),
+    "adapters": ('[adapters] with lines of the form name = "path"', _is_table_of_text),
+}
+"""Each key, what its value is, and whether a value is that"""
 
 
 def load_project(path: str | Path) -> Project:
@@ -61,42 +85,82 @@ def load_project(path: str | Path) -> Project:
         LabelError: an adapter name that cannot be one.
     """
     path = Path(path)
+    table = read_table(path)
+    for fault in faults(table, path):
+        raise fault
+    return _project(table, path)
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """The TOML of a project file. Raises ``ConfigError``."""
     try:
         # Some editors write a byte order mark.
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such project file") from None
+        raise ConfigError(
+            f"{path}: no such project file; `pointsman init` writes one to fill in"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML ({error})") from None
-    if unknown := [key for key in table if key not in _KEYS]:
-        raise ConfigError(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(_KEYS)}")
-    for key in ("base", "revision", "encoder", "router", "fallback"):
-        if not isinstance(table.get(key, ""), str):
-            raise ConfigError(f"{path}: {key} is {table[key]!r}; give a string")
-    if not table.get("base") and not table.get("encoder"):
-        raise ConfigError(f'{path}: needs base = "a Hub id or folder"')
-    max_pixels = table.get("max_pixels")
-    if max_pixels is not None and (type(max_pixels) is not int or max_pixels < 1):
-        raise ConfigError(f"{path}: max_pixels is {max_pixels!r}; give a whole number of pixels")
-    hysteresis = table.get("hysteresis", 0.0)
-    if type(hysteresis) not in (int, float) or not 0 <= hysteresis <= 1:
-        raise ConfigError(f"{path}: hysteresis is {hysteresis!r}; give a number from 0 to 1")
-    adapters = table.get("adapters")
-    if not isinstance(adapters, dict) or not all(isinstance(v, str) for v in adapters.values()):
-        raise ConfigError(f'{path}: needs [adapters] with lines of the form name = "path"')
-    _ = LabelMap.from_json(list(adapters), f"{path}: [adapters]")
-    return Project(
-        base=_located(table["base"], path.parent) if table.get("base") else None,
-        adapters={name: _located(value, path.parent) for name, value in adapters.items()},
-        router=str(path.parent / _expanded(table["router"])) if "router" in table else None,
-        revision=table.get("revision"),
-        max_pixels=max_pixels,
-        encoder=_located(table["encoder"], path.parent) if table.get("encoder") else None,
-        fallback=table.get("fallback", "base"),
-        hysteresis=table.get("hysteresis"),
-    )
+
+
+def faults(table: Mapping[str, Any], path: Path) -> Iterator[PointsmanError]:
+    """Everything that makes a table no project; ``load_project`` raises the first."""
+    for key, value in table.items():
+        if key not in _KEYS:
+            yield ConfigError(f"{path}: unknown key {key!r}; {_known_keys(key)}")
+        elif not _KEYS[key][1](value) and key != "adapters":
+            yield ConfigError(f"{path}: {key} is {value!r}; give {_KEYS[key][0]}")
+    if table.get("base", "") == "" and table.get("encoder", "") == "":
+        yield ConfigError(
+            f'{path}: needs base = "a Hub id or folder"; '
+            'a router that reads text alone needs encoder = "a Hub id or folder" instead'
+        )
+    wanted, is_valid = _KEYS["adapters"]
+    if not is_valid(table.get("adapters")):
+        yield ConfigError(f"{path}: needs {wanted}{_wrong_adapter(table.get('adapters'))}")
+        return
+    yield from _faults_of_project(table, path)
+
+
+def _faults_of_project(table: Mapping[str, Any], path: Path) -> Iterator[PointsmanError]:
+    try:
+        LabelMap.from_json(list(table["adapters"]), f"{path}: [adapters]")
+    except LabelError as error:
+        yield error
+        return
+    known = (*FALLBACKS, *table["adapters"])
+    fallback = table.get("fallback", BASE)
+    if isinstance(fallback, str) and fallback not in known:
+        yield ConfigError(f"{path}: fallback is {fallback!r}; give {_or(known)}")
+
+
+def _wrong_adapter(adapters: object) -> str:
+    """The first adapter whose path is none, to be named in an error."""
+    lines = adapters.items() if isinstance(adapters, dict) else ()
+    return next((f"; {name} is {v!r}" for name, v in lines if not isinstance(v, str)), "")
+
+
+def _known_keys(key: str) -> str:
+    known = f"known are {', '.join(_KEYS)}"
+    close = difflib.get_close_matches(key, _KEYS, n=1)
+    return f"{known}; did you mean {close[0]!r}?" if close else known
+
+
+def _or(values: tuple[str, ...]) -> str:
+    return " or ".join(filter(None, (", ".join(values[:-1]), values[-1])))
+
+
+def _project(table: Mapping[str, Any], path: Path) -> Project:
+    folder = path.parent
+    places = {key: _located(table[key], folder) for key in ("base", "encoder") if table.get(key)}
+    if "router" in table:
+        places["router"] = str(folder / _expanded(table["router"]))
+    adapters = {name: _located(value, folder) for name, value in table["adapters"].items()}
+    # An empty base or encoder is none.
+    return Project(**{**table, "base": None, "encoder": None, **places, "adapters": adapters})
 
 
 def _located(value: str, folder: Path) -> str:
@@ -122,8 +186,8 @@ def adapter_labels(path: str | Path | None = None) -> dict[str, int]:
     Args:
         path: the project file; by default ``pointsman.toml`` in the working directory.
     """
-    project = load_project(path or Path(FILE_NAME))
-    return {name: label for label, name in enumerate(project.labels)}
+    labels = load_project(path or FILE_NAME).labels
+    return {name: label for label, name in enumerate(labels)}
 
 
 def __getattr__(name: str) -> Any:

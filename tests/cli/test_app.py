@@ -192,8 +192,9 @@ def test_route(folder: Path) -> None:
 def test_generate(folder: Path) -> None:
     short = ("--max-new-tokens", 2)
     answer = json.loads(request(folder, "generate", "--json", *short).out)
-    said = {"text", "adapter", "actions", "point", "typed", "route"}
-    assert set(answer) == said | {"finish_reason", "prompt_tokens", "completion_tokens"}
+    fields = {"text", "adapter", "actions", "point", "typed", "route"}
+    assert set(answer) == fields | {"finish_reason", "prompt_tokens", "completion_tokens"}
+    assert (answer["finish_reason"], answer["completion_tokens"]) == ("length", 2)
     assert set(answer["route"]) == ROUTE
     named = json.loads(request(folder, "generate", "--json", "--adapter=calendar", *short).out)
     assert (named["adapter"], named["route"]) == ("calendar", None)

@@ -39,7 +39,7 @@ def test_an_interruption_is_one_line(
     stop: BaseException, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert console.run(lambda: fail(stop), debug=False) == 130
-    assert capsys.readouterr().err == "interrupted; run the same command again to go on\n"
+    assert capsys.readouterr().err == "interrupted; run the same command again to resume\n"
 
 
 @pytest.mark.parametrize("status", [0, 1, 2])
@@ -80,12 +80,33 @@ def test_json_goes_to_standard_output_whole(capsys: pytest.CaptureFixture[str]) 
     assert err == ""
 
 
-def test_progress_leaves_nothing_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_plain_lines_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with console.progress(NASTY) as report:
         report(1, 2)
-    with console.counting("checking") as step:
-        step(NASTY, 3)
-    assert capsys.readouterr() == ("", "")
+        report(2, 2)
+    with console.progress("checking") as report:
+        report(3, step=NASTY)
+    lines = [
+        f"{NASTY} 1/2 (50%), 0 s left",
+        f"{NASTY} 2/2 (100%), 0 s",
+        f"checking: {NASTY} 3, 0 s",
+    ]
+    assert capsys.readouterr() == ("", "".join(f"{line}\n" for line in lines))
+
+
+def test_quiet_leaves_out_notes_and_progress_but_no_result_and_no_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console._Shown, "notes", True)
+    console.be_quiet(True)
+    with console.progress("work") as report:
+        report(1, 2)
+    console.note("note")
+    console.say("result")
+    console.error("refused")
+    assert capsys.readouterr() == ("result\n", "error: refused\n")
 
 
 def test_progress_is_shown_as_it_is_on_a_terminal(
@@ -97,8 +118,8 @@ def test_progress_is_shown_as_it_is_on_a_terminal(
     monkeypatch.setattr(console.err, "width", 200)
     with console.progress(NASTY) as report:
         report(1, 2)
-    with console.counting("checking") as step:
-        step(NASTY, 3)
+    with console.progress("checking") as report:
+        report(3, step=NASTY)
     out, err = capsys.readouterr()
     assert out == ""
     assert NASTY in err

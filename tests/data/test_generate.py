@@ -378,8 +378,8 @@ _STUCK = """
 import time
 from pathlib import Path
 from pointsman.data.generate import generate_dataset
-def stop(what, done):
-    if (what, done) == ("images", 20):
+def stop(done, total=None, step=""):
+    if (step, done) == ("images", 20):
         print("now", flush=True)
         time.sleep(600)
 generate_dataset({sources}, Path({out!r}), progress=stop)
@@ -414,8 +414,8 @@ def test_an_image_that_changes_under_the_run_is_noticed(tmp_path: Path) -> None:
     sources = two_sources(tmp_path, 4)
     changed = tmp_path / "shots/1.png"
 
-    def change(what: str, done: int) -> None:
-        if what == sources["claim-window"][0] and done == 4:
+    def change(done: int, total: int | None = None, step: str = "") -> None:
+        if step == sources["claim-window"][0] and done == 4:
             changed.write_bytes(png(77))
 
     with pytest.raises(SampleError, match="changed while it was being read"):

@@ -34,7 +34,7 @@ def test_rows_say_what_was_done_and_whether_it_was_right(
     sample = RoutingSample(turns, ("a.png",), 0, "claim-window", (10, 20, 30, 40))
     actions = (click,) if typed is None else (click, {"action": "type", "text": typed})
     route = Route(0, "claim-window", {"claim-window": 1.0}, False, 0.0)
-    answer = Answer("...", "claim-window", actions, (15, 30), typed, route, "stop", 9, 3)
+    answer = Answer("...", "claim-window", actions, (15, 30), typed, route, "stop", 0, 0)
     result = DemoResult([DemoRow(sample, answer, "01.png")])
     assert result.entries[0].hit is hit
     done = "left_click [150, 300]" + (f", type {typed}" if typed else "")

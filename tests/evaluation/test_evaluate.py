@@ -50,7 +50,7 @@ def make_route(*probabilities: float, threshold: float = 0.5) -> Route:
 
 
 def make_answer(x: float | None, y: float = 30.0) -> Answer:
-    return Answer("…", None, (), None if x is None else (x, y), None, None, "stop", 9, 3)
+    return Answer("…", None, (), None if x is None else (x, y), None, None, "stop", 0, 0)
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_a_field_that_no_sample_has_is_refused(predictions):
 )
 def test_a_click_on_the_edge_is_inside(point, expected):
     sample = replace(make_sample(0), bbox=BOX)
-    answer = Answer("…", None, (), point, None, None, "stop", 9, 3)
+    answer = Answer("…", None, (), point, None, None, "stop", 0, 0)
     assert Prediction(sample, make_route(1, 0, 0), {"base": answer}).hit("base") is expected
 
 

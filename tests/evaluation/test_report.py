@@ -85,7 +85,7 @@ def predict(
     answers = {}
     if point:
         hit, miss = (
-            Answer("…", None, (), where, None, None, "stop", 9, 3)
+            Answer("…", None, (), where, None, None, "stop", 0, 0)
             for where in ((20.0, 20.0), (0.0, 0.0))
         )
         answers = {

@@ -1,6 +1,7 @@
 """The command line, run in this process: what ``pointsman …`` does, without its start-up time."""
 
 import io
+import re
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -9,11 +10,16 @@ from unittest import mock
 
 from pointsman.cli.app import main
 
+PROGRESS = re.compile(r".+ \d+(/\d+ \(\d+%\))?, \d+ s( left)?\n")
+"""A line of ``log_progress``"""
+
 
 class Result(NamedTuple):
     code: int
     out: str
     err: str
+    """Notes and errors: standard error without the lines of progress"""
+    progress: list[str]
 
 
 def run(*arguments: object, program: Callable[[], None] = main) -> Result:
@@ -25,9 +31,11 @@ def run(*arguments: object, program: Callable[[], None] = main) -> Result:
             program()
         except SystemExit as stop:
             code = stop.code
-    return Result(
-        code if isinstance(code, int) else int(bool(code)), out.getvalue(), err.getvalue()
-    )
+    lines = err.getvalue().splitlines(keepends=True)
+    notes = "".join(line for line in lines if not PROGRESS.fullmatch(line))
+    progress = [line.strip() for line in lines if PROGRESS.fullmatch(line)]
+    status = code if isinstance(code, int) else int(bool(code))
+    return Result(status, out.getvalue(), notes, progress)
 
 
 def succeeds(*arguments: object) -> Result:

@@ -1,25 +1,21 @@
 """What the command line shows: progress, tables, JSON, and errors as one line."""
 
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any, TextIO, TypeVar
 
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 
 from pointsman.errors import PointsmanError
+from pointsman.progress import Progress, log_progress, no_progress
 
 # Paths and users' texts are shown as they are: "[/b]" is no markup and ":100:" no emoji.
 out = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
@@ -29,34 +25,35 @@ INTERRUPTED = 130
 T = TypeVar("T")
 
 
-@contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar; yields ``report(done, total)``."""
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with _bar(*columns) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+def be_quiet(is_quiet: bool) -> None:
+    """Leaves notes and progress out, or shows them again; results and errors are always shown."""
+    _Shown.notes = not is_quiet
+
+
+class _Shown:
+    notes = True
 
 
 @contextmanager
-def counting(what: str) -> Iterator[Callable[[str, int], None]]:
-    """A counter for work whose end is not known; yields ``report(step, done)``."""
-    columns = (
-        TextColumn(f"{what}: {{task.description}}", markup=False),
-        TextColumn("{task.completed}"),
-    )
-    with _bar(*columns) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda step, done: bar.update(task, description=step, completed=done)
+def progress(what: str) -> Iterator[Progress]:
+    """A progress bar, or plain lines where standard error is no terminal."""
+    shown: AbstractContextManager[Progress]
+    shown = _bar(what) if err.is_terminal else log_progress(what, _plain)
+    if not _Shown.notes:
+        yield no_progress
+        return
+    with shown as report:
+        yield report
 
 
 def note(message: str) -> None:
-    err.print(message, style="dim")
+    """A line on standard error, unless ``--quiet`` is given."""
+    if _Shown.notes:
+        err.print(message, style="dim")
+
+
+def error(message: object) -> None:
+    err.print(f"error: {message}", style="red")
 
 
 def say(message: str) -> None:
@@ -65,6 +62,12 @@ def say(message: str) -> None:
 
 def show_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def show_line(value: Any) -> None:
+    """JSON as one line, which is there for a reader at once."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
@@ -88,23 +91,67 @@ def quiet_libraries() -> None:
 
 
 def run(command: Callable[[], T], debug: bool) -> int:
-    """Runs a command; what Pointsman refuses becomes one line and exit status 1."""
+    """Runs a command; what Pointsman refuses becomes one line and exit status 1.
+
+    The same holds for what the operating system refuses: a name that is too long, or a standard
+    output that is full.
+    """
     try:
-        command()
-    except PointsmanError as error:
+        try:
+            command()
+        finally:
+            sys.stdout.flush()
+    except PointsmanError as refusal:
         if debug:
             raise
-        err.print(f"error: {error}", style="red")
+        error(refusal)
+        return 1
+    except OSError as refusal:
+        if debug:
+            raise
+        error(_explained(refusal))
+        _drop(sys.stdout)
         return 1
     except (KeyboardInterrupt, SystemExit) as stop:
         # Typer turns the one into the other.
         if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
             raise
-        err.print("interrupted; run the same command again to go on")
+        err.print("interrupted; run the same command again to resume")
         return INTERRUPTED
     return 0
 
 
-def _bar(*columns: ProgressColumn) -> Progress:
-    # Where nobody watches, a bar would still leave an empty line.
-    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+def _explained(refusal: OSError) -> str:
+    """One line on what the operating system refused."""
+    reason = refusal.strerror or str(refusal) or type(refusal).__name__
+    if refusal.filename is None:
+        return f"the output cannot be written ({reason}); free some space, or write elsewhere"
+    return f"{os.fsdecode(refusal.filename)}: cannot be used ({reason}); give another path"
+
+
+def _drop(stream: TextIO) -> None:
+    """Lets go of what a stream could not write: Python would complain of it again at its exit."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _plain(line: str) -> None:
+    err.print(line)
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Progress]:
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=err, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+
+        def report(done: int, total: int | None = None, step: str = "") -> None:
+            name = f"{what}: {step}" if step else what
+            bar.update(task, description=name, completed=done, total=total)
+
+        yield report

@@ -15,7 +15,7 @@ from pointsman.errors import PointsmanError, SampleError
 from pointsman.files import digest_json, read_object
 from pointsman.findings import Finding, Report
 from pointsman.labels import LabelMap
-from pointsman.progress import CountProgress
+from pointsman.progress import Progress, no_progress
 from pointsman.sample import RoutingSample, parse_sample
 
 MAX_RATIO = 10
@@ -46,7 +46,7 @@ class _Check:
     """One run: the findings so far and the means to add to them."""
 
     path: Path
-    progress: CountProgress
+    progress: Progress
     findings: list[Finding] = field(default_factory=list)
     pictures: dict[str, Picture | None] = field(default_factory=dict)
 
@@ -58,17 +58,17 @@ class _Check:
 
 
 def check_dataset(
-    path: str | Path, *, images: bool = True, progress: CountProgress | None = None
+    path: str | Path, *, images: bool = True, progress: Progress | None = None
 ) -> Report:
     """Looks for everything that is wrong with a dataset folder; never stops at a fault.
 
     Args:
         path: the folder of ``dataset.json``.
         images: decode every image; without it only the text is looked at.
-        progress: called as ``progress(split, samples done)``.
+        progress: called with the samples of a split that are done.
     """
     path = Path(path)
-    run = _Check(path, progress or (lambda what, done: None))
+    run = _Check(path, progress or no_progress)
     if not path.is_dir():
         run.error("dataset", str(path), "no such folder; give a dataset folder")
         return Report(path, run.findings, _counts([], None))
@@ -121,7 +121,7 @@ def _items(
         except PointsmanError as error:
             run.error("fingerprint", str(file), _without(str(error), file))
     for done, (where, record) in enumerate(_lines(run, file), 1):
-        run.progress(split, done)
+        run.progress(done, step=split)
         sample = _sample(run, where, record, labels)
         if sample is None:
             continue

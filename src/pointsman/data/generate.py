@@ -22,7 +22,7 @@ from pointsman.data.split import assign, group_by_shared
 from pointsman.errors import ArtefactError, ConfigError, LabelError, SampleError
 from pointsman.files import digest_json, read_object, write_bytes
 from pointsman.labels import LabelMap
-from pointsman.progress import CountProgress
+from pointsman.progress import Progress, no_progress
 from pointsman.sample import RoutingSample
 
 OUT_OF_SCOPE_SOURCE = "out_of_scope"
@@ -75,7 +75,7 @@ def generate_dataset(
     cap: int | None = None,
     seed: int = 0,
     skip_bad: bool = False,
-    progress: CountProgress | None = None,
+    progress: Progress | None = None,
 ) -> Dataset:
     """Merges training sets into a dataset folder, the same to the byte for the same samples.
 
@@ -95,7 +95,7 @@ def generate_dataset(
         cap: keep at most so many samples of each adapter, and out of scope.
         seed: decides which samples are kept and where they go.
         skip_bad: drop samples that cannot be used, and count them, instead of refusing.
-        progress: called as ``progress(what, done)``.
+        progress: called with the samples of a source, then the images, that are done.
 
     Raises:
         SampleError: what is wrong with the sources, a line for each fault.
@@ -114,7 +114,7 @@ def generate_dataset(
     }
     _refuse_other(out, {"adapters": list(labels), **details})
 
-    report = progress or (lambda what, done: None)
+    report = progress or no_progress
     faults = Faults()
     entries = scan(wanted, labels, faults, report)
     unreadable = len(faults.samples)
@@ -271,7 +271,7 @@ def _write(
     files: Mapping[str, bytes],
     sources: Sequence[Source],
     kept: Sequence[Entry],
-    progress: CountProgress,
+    progress: Progress,
 ) -> None:
     """Images, splits, then ``dataset.json``; a marker stands in the folder until all are there."""
     marker = out / UNFINISHED

@@ -12,7 +12,7 @@ from pointsman.data.readers import Record, image_bytes, image_values, read_sourc
 from pointsman.errors import SampleError
 from pointsman.files import digest_bytes, digest_json, write_bytes
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
-from pointsman.progress import CountProgress
+from pointsman.progress import Progress
 from pointsman.sample import RoutingSample, parse_sample, to_jsonl
 
 _SHOWN = 20
@@ -67,7 +67,7 @@ class Faults:
 
 
 def scan(
-    sources: Sequence[Source], labels: LabelMap, faults: Faults, progress: CountProgress
+    sources: Sequence[Source], labels: LabelMap, faults: Faults, progress: Progress
 ) -> list[Entry]:
     """Reads all sources, decoding every image once.
 
@@ -84,7 +84,7 @@ def scan(
                     entries.append(_entry(where, record, source.adapter, labels, decoded))
                 except SampleError as error:
                     faults.samples.append(str(error))
-                progress(source.path, len(entries) - before)
+                progress(len(entries) - before, step=source.path)
             if len(entries) == before and len(faults.samples) == broken:
                 raise SampleError(f"{source.path}: holds no samples")
         except SampleError as error:
@@ -93,7 +93,7 @@ def scan(
 
 
 def store_images(
-    sources: Sequence[Source], kept: Sequence[Entry], folder: Path, progress: CountProgress
+    sources: Sequence[Source], kept: Sequence[Entry], folder: Path, progress: Progress
 ) -> None:
     """Copies the images of ``kept`` into a dataset folder; one that is there already stays.
 
@@ -104,6 +104,7 @@ def store_images(
         ArtefactError: it cannot be written.
     """
     wanted = {entry.where: entry.pictures for entry in kept}
+    total = len({picture.name for pictures in wanted.values() for picture in pictures})
     done: set[str] = set()
     for source in sources:
         for where, record in read_source(source.path, lambda _: None):
@@ -111,7 +112,7 @@ def store_images(
                 if picture.name not in done:
                     _store(value, picture, folder / IMAGES / picture.name, where)
                     done.add(picture.name)
-                    progress(IMAGES, len(done))
+                    progress(len(done), total, IMAGES)
 
 
 def _store(value: Any, picture: Picture, target: Path, where: str) -> None:

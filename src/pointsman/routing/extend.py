@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from pointsman.errors import ConfigError, MismatchError, SampleError
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
-from pointsman.progress import Progress
+from pointsman.progress import Progress, no_progress
 from pointsman.routing.extend_head import Samples, extended_head
 from pointsman.routing.feature_store import Features, check_finite, read_features
 from pointsman.routing.fit_calibration import calibrate
@@ -94,7 +94,7 @@ def extend_router(
     new, train, val = _gathered(router, labels, features, replay)
     grown = _grown(router, labels, train, new, val)
     judged = val.joined(new)
-    evidence = _evidence(router, grown, train, new, val, progress or (lambda done, total: None))
+    evidence = _evidence(router, grown, train, new, val, progress or no_progress)
     calibration = calibrate(
         evidence,
         judged.labels,

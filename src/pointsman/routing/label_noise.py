@@ -26,7 +26,7 @@ from pointsman.errors import MismatchError, PointsmanError, SampleError
 from pointsman.files import read_object
 from pointsman.findings import Finding
 from pointsman.labels import OUT_OF_SCOPE
-from pointsman.progress import CountProgress
+from pointsman.progress import Progress, no_progress
 from pointsman.routing.feature_store import Features, read_features
 from pointsman.sample import RoutingSample
 
@@ -52,12 +52,12 @@ class Suspect(Finding):
 
 
 def check_labels(
-    path: str | Path, features_path: str | Path, progress: CountProgress | None = None
+    path: str | Path, features_path: str | Path, progress: Progress | None = None
 ) -> list[Finding]:
     """Suspects of a dataset folder, by features made of it; what stops the search is a finding.
 
     Args:
-        progress: called as ``progress(what, places of the features done)``.
+        progress: called with the places of the features that are done.
     """
     path, features_path = Path(path), Path(features_path)
     try:
@@ -75,7 +75,7 @@ def check_labels(
 
 
 def find_suspects(
-    dataset: Dataset, features: Features, progress: CountProgress | None = None
+    dataset: Dataset, features: Features, progress: Progress | None = None
 ) -> list[Suspect]:
     """Samples of every split that may be labelled wrong, the clearest first.
 
@@ -96,7 +96,7 @@ def find_suspects(
     classes = np.unique(labels)
     if len(classes) < 2:
         raise SampleError("all samples have the same label; there is none to suggest")
-    probabilities = _held_out(values, labels, samples, progress or (lambda what, done: None))
+    probabilities = _held_out(values, labels, samples, progress or no_progress)
     return [
         _suspect(dataset, *at[row], int(classes[suggested]), float(probabilities[row, suggested]))
         for row, suggested in _contradicted(probabilities, np.searchsorted(classes, labels))
@@ -118,7 +118,7 @@ def _held_out(
     values: Array,
     labels: NDArray[np.int64],
     samples: Sequence[RoutingSample],
-    progress: CountProgress,
+    progress: Progress,
 ) -> Array:
     """Probabilities (n, classes) by classifiers that have not seen the sample.
 
@@ -142,7 +142,7 @@ def _held_out(
             found.append(
                 cross_val_predict(model, values[:, place], labels, cv=cuts, method="predict_proba")
             )
-        progress("labels", place + 1)
+        progress(place + 1, values.shape[1], "labels")
     return np.asarray(min(found, key=lambda probabilities: log_loss(labels, probabilities)))
 
 

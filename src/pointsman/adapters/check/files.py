@@ -101,7 +101,8 @@ def _read_weights(run: Findings, folder: Path) -> tuple[dict[str, Tensor], str] 
     try:
         tensors, digest = read_tensors_and_digest(folder / WEIGHTS)
     except ArtefactError as error:
-        run.error("weights", without_folder(error, folder), "copy or save the adapter again")
+        message = str(error).rpartition("; ")[0]  # its own hint is of any file
+        run.error("weights", message, "copy or save the adapter again")
         return None
     if not tensors:
         run.error("weights", f"{WEIGHTS} holds no weights at all", SAVE_AGAIN)

@@ -43,7 +43,7 @@ def _check_note(run: Findings, note: Path, base: Base) -> None:
     try:
         trained_on = Fingerprint(**read_object(note)["fingerprint"])
     except (ArtefactError, KeyError, TypeError):
-        run.error("note", f"{note.name} does not say which base made the adapter", TRAIN_AGAIN)
+        run.error("config", f"{note.name} does not say which base made the adapter", TRAIN_AGAIN)
         return
     if not base.fingerprint.weights:
         trained_on = replace(trained_on, weights="")

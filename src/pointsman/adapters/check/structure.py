@@ -196,7 +196,7 @@ def _check_shapes(run: Findings, fit: Fit, base_id: str) -> None:
     for kind, meaning, hint in (
         ("sharded", "are empty or flat, as one process's share of them", "gather, then save again"),
         ("rank", f"have another rank than its {CONFIG} says", SAVE_AGAIN),
-        ("other-base", f"do not fit the base {base_id}", TRAIN_AGAIN),
+        ("other-base", f"have shapes with which it does not fit the base {base_id}", TRAIN_AGAIN),
     ):
         if found := wrong[kind]:
             run.error(kind, f"{len(found)} of its weights {meaning}, such as {found[0]}", hint)

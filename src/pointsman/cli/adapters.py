@@ -1,0 +1,155 @@
+"""Commands for single adapters: adapters train, adapters check."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pointsman.cli import console, options, show
+from pointsman.cli.projects import open_project
+from pointsman.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pointsman.sample import RoutingSample
+
+app = typer.Typer(help="Train and check adapters.", no_args_is_help=True)
+
+
+@app.command("train")
+def train(
+    name: Annotated[str, typer.Argument(help="Name of the adapter.")],
+    samples: Annotated[Path, typer.Argument(help="JSONL file of its samples, or dataset folder.")],
+    out: Annotated[Path, typer.Option(help="PEFT folder to write.")],
+    base: options.Base = None,
+    revision: options.Revision = None,
+    config: options.Config = None,
+    layers_from: Annotated[
+        int, typer.Option(min=0, help="Leave the decoder layers below this one unchanged.")
+    ] = 0,
+    activated: Annotated[
+        bool,
+        typer.Option("--activated", help="Adapt only from the start of the answer on (aLoRA)."),
+    ] = False,
+    rank: Annotated[int, typer.Option(min=1, help="Rank of the LoRA.")] = 16,
+    alpha: Annotated[int, typer.Option(min=1, help="Scaling of the LoRA: alpha / rank.")] = 32,
+    epochs: Annotated[float, typer.Option(help="Passes over the samples.")] = 1.0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples per optimiser step.")] = 8,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    max_pixels: options.MaxPixels = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    seed: options.Seed = 0,
+    log_dir: options.LogDir = None,
+    as_json: options.Json = False,
+) -> None:
+    """Train a LoRA on the base. An interrupted run resumes where it stopped."""
+    from pointsman.adapters.files import NOTE
+    from pointsman.adapters.train import AdapterSettings, train_adapter
+    from pointsman.cli.loading import Given, open_base
+    from pointsman.files import read_object
+
+    settings = AdapterSettings(
+        rank=rank,
+        alpha=alpha,
+        layers_from=layers_from,
+        activated=activated,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    chosen = _samples(samples, name)
+    given = Given(
+        config, base=base, revision=revision, max_pixels=max_pixels, device=device, dtype=dtype
+    )
+    loaded = open_base(given)
+    with console.progress(name) as report:
+        train_adapter(name, chosen, loaded, out, settings, log_dir=log_dir, progress=report)
+    written = read_object(out / NOTE)
+    if as_json:
+        console.show_json(written)
+        return
+    last = written["loss"][-1]["loss"] if written["loss"] else "unknown (too few steps)"
+    console.say(f"{out}: {len(chosen)} samples, last loss {last}")
+
+
+def _samples(path: Path, adapter: str) -> "list[RoutingSample]":
+    """An adapter's training samples: of a dataset folder, or all of a file."""
+    from pointsman.data.dataset import read_dataset
+    from pointsman.sample import read_samples
+
+    if not path.is_dir():
+        return read_samples(path, labels=None)
+    dataset = read_dataset(path)
+    dataset.labels.label(adapter)  # refuses an adapter that the dataset does not know
+    return [sample for sample in dataset.splits["train"] if sample.adapter == adapter]
+
+
+@app.command("check")
+def check(
+    path: Annotated[str, typer.Argument(help="Folder or Hub id of the adapter.")],
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="Hub id or folder of the base. Without a base, only the adapter's files are "
+            "checked."
+        ),
+    ] = None,
+    revision: options.Revision = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Project file that names the base. Default: pointsman.toml in the current folder."
+        ),
+    ] = None,
+    probe: Annotated[
+        bool,
+        typer.Option(
+            help="Answer a synthetic prompt. Without it, the weights of the base are not read."
+        ),
+    ] = True,
+    target: Annotated[
+        str | None, typer.Option(help="vllm: also report what vLLM rejects or ignores.")
+    ] = None,
+    max_lora_rank: Annotated[
+        int, typer.Option(min=1, help="With --target vllm: the server's --max-lora-rank.")
+    ] = 16,
+    fix: Annotated[
+        Path | None,
+        typer.Option(help="Write a copy with current key names to this folder, and check that."),
+    ] = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    as_json: options.Json = False,
+) -> None:
+    """Look for faults that make an adapter silently wrong. Exits with 1 on errors."""
+    from pointsman.adapters.check.check import check_adapter, fix_adapter, is_loadable
+    from pointsman.models.base import load_base, load_skeleton
+
+    console.quiet_libraries()
+    base, revision = _base(base, revision, config, fix)
+    skeleton = None if base is None else load_skeleton(base, revision=revision)
+    if fix is not None and skeleton is not None:
+        fix_adapter(path, skeleton, fix)
+        console.note(f"{path}: written to {fix} with current key names")
+        path = str(fix)
+    report = check_adapter(path, skeleton, target=target, max_lora_rank=max_lora_rank)
+    if probe and base is not None and is_loadable(report.findings):
+        loaded = load_base(base, revision=revision, device=device, dtype=dtype)
+        report = check_adapter(path, loaded, target=target, max_lora_rank=max_lora_rank)
+    show.report(report, path, as_json)
+
+
+def _base(
+    base: str | None, revision: str | None, config: Path | None, fix: Path | None
+) -> tuple[str | None, str | None]:
+    """The base to check against, and its revision; None where there is none."""
+    from pointsman.cli.loading import Given, base_revision
+
+    project = open_project(config) if base is None or config is not None else None
+    found = base or (project.base if project else None)
+    if found is None and fix is not None:
+        raise ConfigError(f"--fix {fix} needs the base whose keys to match; give --base")
+    if found is None:
+        console.note("no --base and no --config: only the adapter's own files are checked")
+    return found, base_revision(Given(base=base, revision=revision), project)

@@ -1,0 +1,143 @@
+"""Checks a project file with everything that it names, and reports all faults at once.
+
+No weights of the base are read: what needs them, ``adapters check`` and the engine look at.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pointsman.adapters.check.check import check_adapter
+from pointsman.adapters.files import CONFIG, WEIGHTS, fetch_adapter
+from pointsman.errors import PointsmanError
+from pointsman.files import digest_file
+from pointsman.findings import Finding, Level, Report
+from pointsman.models.base import Base, load_skeleton
+from pointsman.models.checkpoint import fetch
+from pointsman.project import Project, faults, load_project, read_table
+from pointsman.routing.load import load_router
+from pointsman.routing.router import Router
+from pointsman.routing.seal import unsealed_note
+
+
+@dataclass
+class _Check:
+    where: str
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, level: Level, kind: str, message: str) -> None:
+        message = message.removeprefix(f"{self.where}: ")
+        self.findings.append(Finding(level, kind, self.where, message))
+
+    @contextmanager
+    def errors_of(self, kind: str) -> Iterator[None]:
+        """What is refused inside the block becomes a finding."""
+        try:
+            yield
+        except PointsmanError as error:
+            self.add("error", kind, str(error))
+
+
+def check_project(path: Path) -> Report:
+    """Looks for everything that is wrong with a project file and with what it names.
+
+    Kinds of findings: ``project``, ``base``, ``encoder``, ``router``, ``seal``, and the codes of
+    ``check_adapter``. ``counts`` holds the numbers of adapters and of labels of the router.
+    """
+    run = _Check(str(path))
+    project = _project(run, path)
+    if project is None:
+        return Report(path, run.findings, {})
+    base = _base(run, project)
+    folders = _adapters(run, project, base)
+    router = _router(run, project)
+    if router is not None:
+        _reader(run, project, router, base)
+        _seals(run, router, folders)
+    run.findings.sort(key=lambda finding: finding.level != "error")
+    labels = 0 if router is None else len(router.labels)
+    return Report(path, run.findings, {"adapters": len(project.adapters), "labels": labels})
+
+
+def _project(run: _Check, path: Path) -> Project | None:
+    with run.errors_of("project"):
+        for fault in faults(read_table(path), path):
+            run.add("error", "project", str(fault))
+    if run.findings:
+        return None
+    with run.errors_of("project"):
+        return load_project(path)
+    return None
+
+
+def _base(run: _Check, project: Project) -> Base | None:
+    """The base's shapes, where there is one."""
+    if project.base is None:
+        return None
+    with run.errors_of("base"):
+        return load_skeleton(project.base, revision=project.revision)
+    return None
+
+
+def _adapters(run: _Check, project: Project, base: Base | None) -> dict[str, Path]:
+    """Folders of the adapters that are there."""
+    folders = {}
+    for name, place in project.adapters.items():
+        found = check_adapter(place, base).findings
+        run.findings += [replace(f, where=f"adapter {name}: {f.where}") for f in found]
+        try:
+            folders[name] = fetch_adapter(name, place)
+        except PointsmanError:
+            continue  # check_adapter reported it
+    return folders
+
+
+def _router(run: _Check, project: Project) -> Router | None:
+    if project.router is None:
+        message = 'names no router, which routing needs; train one and add router = "folder"'
+        run.add("warning", "router", message)
+        return None
+    with run.errors_of("router"):
+        return load_router(project, run.where)
+    return None
+
+
+def _reader(run: _Check, project: Project, router: Router, base: Base | None) -> None:
+    """Whether the router reads with the base or the encoder of the project."""
+    origin = router.origin
+    if origin.is_encoder:
+        with run.errors_of("encoder"):
+            fetch(project.encoder or origin.base_model_id, None, weights=False)
+        return
+    if project.encoder is not None:
+        run.add(
+            "error",
+            "encoder",
+            f"encoder is {project.encoder!r}, but the router reads with its base, "
+            f"{origin.base_model_id}; leave the encoder out, or train a router on it",
+        )
+    if project.base is None:
+        run.add(
+            "error",
+            "base",
+            f'the router reads with a base; add base = "{origin.base_model_id}"',
+        )
+    elif base is not None:
+        with run.errors_of("base"):
+            replace(origin.fingerprint, weights="").check_same(
+                base.fingerprint,
+                f"the router's base ({origin.base_model_id})",
+                f"the base of the project ({base.id})",
+                "use that base, or preprocess and train a router on this one",
+            )
+
+
+def _seals(run: _Check, router: Router, folders: dict[str, Path]) -> None:
+    for name, folder in folders.items():
+        if name in router.labels.names:
+            with run.errors_of("seal"):
+                digests = {file: digest_file(folder / file) for file in (CONFIG, WEIGHTS)}
+                router.check_adapter(name, folder, digests)
+    if router.unsealed:
+        run.add("warning", "seal", unsealed_note(router.unsealed))

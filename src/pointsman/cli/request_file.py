@@ -1,0 +1,202 @@
+"""A JSONL file of requests, answered line by line: one line of JSON for each, in their order."""
+
+import base64
+import binascii
+import json
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pointsman.cli import console
+from pointsman.conversation import Prompt, make_prompt
+from pointsman.engine.answer import Answer
+from pointsman.engine.stream import Stream
+from pointsman.errors import PointsmanError, SampleError
+from pointsman.files import write_text
+from pointsman.images import Source, load_image
+from pointsman.routing.request_router import RequestRouter
+from pointsman.routing.route import Route
+from pointsman.sample import parse_sample, to_jsonl
+
+STDIN = "-"
+AHEAD = 64
+"""Requests that are read before the first of them has its answer"""
+BATCH = 8
+"""Requests that are routed in one forward"""
+Outcome = tuple[int, Route | Answer | PointsmanError]
+"""A line's number and what came of it"""
+
+
+class RequestFile:
+    """The requests of a file, or of standard input (``-``); images are relative to the file.
+
+    Raises:
+        SampleError: the file is missing or cannot be read.
+    """
+
+    images: bool = True
+    """False leaves all images unread, for a router that reads text alone"""
+
+    def __init__(self, path: str) -> None:
+        self.name = "standard input" if path == STDIN else path
+        self.folder = Path() if path == STDIN else Path(path).parent
+        self.total = None if path == STDIN else sum(1 for _ in self._lines(path))
+        self._numbered = self._lines(path)
+
+    def __iter__(self) -> Iterator[tuple[int, Prompt | PointsmanError]]:
+        """Each line's number, and its prompt or why it has none."""
+        for number, line in self._numbered:
+            try:
+                yield number, self._prompt(line)
+            except PointsmanError as error:
+                yield number, error
+
+    def _lines(self, path: str) -> Iterator[tuple[int, str]]:
+        try:
+            if path == STDIN:
+                yield from _filled(sys.stdin)
+                return
+            with Path(path).open(encoding="utf-8-sig") as lines:
+                yield from _filled(lines)
+        except FileNotFoundError:
+            raise SampleError(f"{self.name}: no such file") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise SampleError(f"{self.name}: cannot be read ({error})") from None
+
+    def _prompt(self, line: str) -> Prompt:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise SampleError(f"not a line of JSON ({error})") from None
+        if isinstance(record, dict) and "text" in record:
+            return self._plain(record)
+        return self._conversation(record)
+
+    def _plain(self, record: Mapping[str, Any]) -> Prompt:
+        text, image = record["text"], record.get("image")
+        if not isinstance(text, str):
+            raise SampleError(f"text is {text!r}; give a string")
+        if image is not None and not isinstance(image, str):
+            raise SampleError(f"image is {image!r}; give its path")
+        is_shown = self.images and image is not None
+        return make_prompt(self._image(str(image)) if is_shown else None, text)
+
+    def _conversation(self, record: Any) -> Prompt:
+        """A conversation up to the last turn that is not the assistant's."""
+        sample = parse_sample(_with_paths(record), None, "the request")
+        turns = list(sample.turns)
+        while turns[-1].role == "assistant":
+            turns.pop()
+        if not self.images:
+            return Prompt(tuple(replace(turn, parts=(turn.text,)) for turn in turns), ())
+        shown = sample.images[: sum(turn.places for turn in turns)]
+        return Prompt(tuple(turns), tuple(load_image(self._image(image)) for image in shown))
+
+    def _image(self, value: str) -> Source:
+        """Where an image lies, or the bytes of a ``data:`` URL."""
+        if value.startswith(("http://", "https://")):
+            raise SampleError(f"image {value}: is not fetched; give a path or a data: URL")
+        if not value.startswith("data:"):
+            return self.folder / value
+        try:
+            return base64.b64decode(value.partition("base64,")[2], validate=True)
+        except binascii.Error as error:
+            raise SampleError(f"image {value[:40]}: not base64 ({error})") from None
+
+
+def route_all(router: RequestRouter, requests: RequestFile) -> Iterator[Outcome]:
+    """The route of each request, some in one batch."""
+    following = iter(requests)
+    while batch := list(islice(following, BATCH)):
+        prompts = [prompt for _, prompt in batch if isinstance(prompt, Prompt)]
+        routes = iter(_routes(router, prompts))
+        for number, prompt in batch:
+            yield number, next(routes) if isinstance(prompt, Prompt) else prompt
+
+
+def _routes(router: RequestRouter, prompts: list[Prompt]) -> list[Route | PointsmanError]:
+    try:
+        return list(router.route_batch(prompts))
+    except PointsmanError as error:
+        if len(prompts) == 1:
+            return [error]
+        # One of them is at fault: each is asked for itself.
+        return [route for prompt in prompts for route in _routes(router, [prompt])]
+
+
+def answer_all(submit: Callable[[Prompt], Stream], requests: RequestFile) -> Iterator[Outcome]:
+    """The answer to each request; the engine has many of them in one batch."""
+    waiting: deque[tuple[int, Stream | PointsmanError]] = deque()
+    for number, prompt in requests:
+        waiting.append((number, submit(prompt) if isinstance(prompt, Prompt) else prompt))
+        if len(waiting) == AHEAD:
+            yield _finished(*waiting.popleft())
+    yield from (_finished(number, stream) for number, stream in waiting)
+
+
+def _finished(number: int, stream: Stream | PointsmanError) -> Outcome:
+    if isinstance(stream, PointsmanError):
+        return number, stream
+    try:
+        return number, stream.result()
+    except PointsmanError as error:
+        return number, error
+
+
+def write_outcomes(outcomes: Iterable[Outcome], requests: RequestFile, out: Path | None) -> int:
+    """Writes a line of JSON for each result, and reports the failures; returns how many failed.
+
+    Args:
+        out: a file, which is written whole; None prints each line when it is there.
+    """
+    lines: list[dict[str, Any]] = []
+    failed = done = 0
+    with console.progress("requests") as report:
+        for done, (number, outcome) in enumerate(outcomes, 1):
+            if isinstance(outcome, PointsmanError):
+                failed += 1
+                console.error(f"{requests.name}:{number}: {outcome}")
+            elif out is None:
+                console.show_line({"line": number, **asdict(outcome)})
+            else:
+                lines.append({"line": number, **asdict(outcome)})
+            report(done, requests.total)
+    if not done:
+        raise SampleError(f"{requests.name}: holds no requests")
+    if out is not None:
+        write_text(out, to_jsonl(lines))
+        console.say(f"{out}: {len(lines)} results")
+    if failed:
+        console.error(f"{failed} of {done} requests failed")
+    return failed
+
+
+def _filled(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    return ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+
+
+def _with_paths(record: Any) -> Any:
+    """OpenAI's ``image_url`` parts as image parts, their URLs beside the turns."""
+    messages = record.get("messages") if isinstance(record, dict) else None
+    if not isinstance(messages, list):
+        return record
+    urls: list[str] = []
+    turns = [_turn_with_paths(turn, urls) for turn in messages]
+    return {**record, "messages": turns, "images": urls} if urls else record
+
+
+def _turn_with_paths(turn: Any, urls: list[str]) -> Any:
+    if not isinstance(turn, dict) or not isinstance(turn.get("content"), list):
+        return turn
+    parts = []
+    for part in turn["content"]:
+        if isinstance(part, dict) and part.get("type") == "image_url":
+            url = part.get("image_url")
+            urls.append(url.get("url", "") if isinstance(url, dict) else str(url))
+            part = {"type": "image"}
+        parts.append(part)
+    return {**turn, "content": parts}

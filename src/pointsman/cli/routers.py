@@ -1,0 +1,261 @@
+"""Commands that make and keep routers: preprocess, train, inspect, seal, export, adopt."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pointsman.cli import console, options, show
+from pointsman.cli.projects import find_config, open_project
+from pointsman.errors import ConfigError
+
+RouterArgument = Annotated[Path, typer.Argument(metavar="ROUTER", help="Router folder.")]
+PtFile = Annotated[Path, typer.Option(help="The .pt file to write.")]
+
+
+def preprocess(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
+    out: Annotated[Path, typer.Option(help="Features folder to write.")],
+    base: options.Base = None,
+    encoder: options.Encoder = None,
+    revision: options.Revision = None,
+    config: options.Config = None,
+    layers: options.Layers = None,
+    pooling: options.Poolings = None,
+    history: Annotated[
+        str,
+        typer.Option(help="conversation, or last-user to read only the last turn of the user."),
+    ] = "conversation",
+    batch_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Maximum number of padded tokens in a batch.")
+    ] = None,
+    max_pixels: options.MaxPixels = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    as_json: options.Json = False,
+) -> None:
+    """Compute the features of every sample. An interrupted run resumes where it stopped."""
+    from pointsman.cli.loading import Given, open_reader, recipe_of
+    from pointsman.data.dataset import read_dataset
+    from pointsman.project import load_project
+    from pointsman.routing import feature_store
+
+    samples = read_dataset(dataset)
+    config = find_config(config)
+    if config is not None:
+        samples.labels.check_same(
+            load_project(config).labels, str(dataset), str(config), "generate it with this project"
+        )
+    given = Given(
+        config,
+        base=base,
+        encoder=encoder,
+        revision=revision,
+        max_pixels=max_pixels,
+        device=device,
+        dtype=dtype,
+    )
+    reader = open_reader(given)
+    recipe = recipe_of(reader, layers, pooling, history)
+    with console.progress("features") as report:
+        features = feature_store.preprocess(
+            samples, reader, out, recipe, batch_tokens=batch_tokens, progress=report
+        )
+    counts = {split: len(labels) for split, (_, labels) in features.splits.items()}
+    if as_json:
+        console.show_json(
+            {
+                "features": str(out),
+                "labels": list(features.labels),
+                "layers": list(recipe.layers),
+                "poolings": list(recipe.poolings),
+                "history": recipe.history,
+                "samples": counts,
+            }
+        )
+        return
+    places = ", ".join(map(str, recipe.places))
+    console.say(f"{out}: {counts} samples, {places}, labels {features.labels}")
+
+
+def train(
+    features: Annotated[Path, typer.Argument(help="Features folder.")],
+    out: Annotated[Path, typer.Option(help="Router folder to write.")],
+    adapter_names: options.OptionalAdapterNames = None,
+    layers: options.TrainLayers = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the in-scope validation samples on which the router does not abstain. "
+            "Default: 0.95, or the router's own with --extend."
+        ),
+    ] = None,
+    conformal: Annotated[
+        float | None,
+        typer.Option(
+            help="Also give a set of adapters, which contains the right one with this probability."
+        ),
+    ] = None,
+    prior: options.Prior = None,
+    class_weights: Annotated[
+        bool, typer.Option(help="Give rare classes a larger weight in the loss.")
+    ] = True,
+    extend: Annotated[
+        Path | None,
+        typer.Option(
+            help="Router to extend with the new adapters of the features; it stays unchanged."
+        ),
+    ] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --extend: features folder with samples of the router's own labels."
+        ),
+    ] = None,
+    seed: options.Seed = 0,
+    log_dir: options.LogDir = None,
+    as_json: options.Json = False,
+) -> None:
+    """Train a router on features. Validation chooses what it reads and the shape of its head."""
+    names = options.joined(adapter_names)
+    if extend is not None:
+        _refuse_with_extend(names, layers, log_dir, prior, conformal)
+        _extend(extend, features, out, replay, coverage, as_json)
+        return
+    if replay is not None:
+        raise ConfigError(f"--replay {replay} goes with --extend ROUTER; add it")
+    from pointsman.routing.feature_store import read_features
+    from pointsman.routing.train import TrainSettings, train_router
+
+    settings = TrainSettings(
+        layers=layers,
+        coverage=TrainSettings.coverage if coverage is None else coverage,
+        conformal=conformal,
+        prior=tuple(prior or ()),
+        class_weights=class_weights,
+        seed=seed,
+    )
+    loaded = read_features(features)
+    with console.progress("heads") as report:
+        router = train_router(
+            loaded,
+            out,
+            adapter_names=names,
+            settings=settings,
+            log_dir=log_dir,
+            progress=report,
+        )
+    if as_json:
+        console.show_json(show.training_json(router, out))
+        return
+    show.training(router, out, samples=int((loaded.splits["val"][1] >= 0).sum()))
+
+
+def _refuse_with_extend(*given: object) -> None:
+    if any(given):
+        raise ConfigError(
+            "--extend keeps the router's labels, layer and head; leave out --adapter-names, "
+            "--layers, --conformal, --prior and --log-dir"
+        )
+
+
+def _extend(
+    router: Path,
+    features: Path,
+    out: Path,
+    replay: Path | None,
+    coverage: float | None,
+    as_json: bool,
+) -> None:
+    from pointsman.routing.extend import extend_router
+
+    with console.progress("cross-validation") as report:
+        extended = extend_router(
+            router, features, out, replay=replay, coverage=coverage, progress=report
+        )
+    show.extension(extended, out, as_json)
+
+
+def inspect(
+    router: Annotated[Path, typer.Argument(help="Router folder or .pt checkpoint.")],
+    as_json: options.Json = False,
+) -> None:
+    """Show the label map of a router and everything that is sealed in it."""
+    from pointsman.files import read_object
+    from pointsman.routing.legacy_pt import read_pt
+    from pointsman.routing.router import Router
+    from pointsman.routing.seal import unsealed_note
+
+    if router.is_dir():
+        unsealed = Router.load(router).unsealed  # refuses a folder that is not as it was sealed
+        content = read_object(router / "config.json")
+    else:
+        checkpoint = read_pt(router)
+        shapes = {key: list(value.shape) for key, value in checkpoint["state_dict"].items()}
+        content, unsealed = checkpoint | {"state_dict": shapes}, []
+    if as_json:
+        console.show_json(content)
+        return
+    console.table(("label", "adapter"), list(enumerate(content["adapters"])), str(router))
+    others = {key: value for key, value in content.items() if key != "adapters"}
+    console.table(("sealed", "value"), list(show.flat(others)))
+    if unsealed:
+        console.note(unsealed_note(unsealed))
+
+
+def seal(
+    router: RouterArgument,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Project file that names the adapters. Default: pointsman.toml in the current "
+            "folder."
+        ),
+    ] = None,
+    again: Annotated[
+        list[str] | None,
+        typer.Option(help="Adapter that was retrained after it was sealed; repeatable."),
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Seal the files of the adapters into a router, which then refuses any others."""
+    from pointsman.adapters.seal import seal_adapters
+
+    console.quiet_libraries()
+    project = open_project(config)
+    if project is None:
+        raise ConfigError("no --config and no pointsman.toml here: give the project file")
+    done = seal_adapters(router, project, again or ())
+    if as_json:
+        console.show_json({"router": str(router), "adapters": done})
+        return
+    console.table(("label", "adapter", ""), [(i, *row) for i, row in enumerate(done.items())])
+
+
+def export(router: RouterArgument, out: PtFile) -> None:
+    """Write the head of a router in the .pt layout of the original scripts."""
+    from pointsman.routing.legacy_pt import reads_of, write_pt
+    from pointsman.routing.router import Router
+
+    loaded = Router.load(router)
+    write_pt(out, loaded)
+    console.say(f"{out}: labels {loaded.labels}")
+    console.say(f"it reads {loaded.recipe}; in place of hidden_states[-1][:, 0, :] write")
+    console.say(reads_of(loaded).line)
+
+
+def adopt(
+    checkpoint: Annotated[Path, typer.Argument(help="A .pt checkpoint without adapter names.")],
+    adapter_names: options.AdapterNames,
+    out: PtFile,
+    activation: Annotated[
+        str | None,
+        typer.Option(help="Between the two linear layers of a head: gelu, relu, silu or tanh."),
+    ] = None,
+) -> None:
+    """Add the ordered adapter names to a .pt checkpoint that has none."""
+    from pointsman.routing.legacy_pt import adopt_pt
+
+    names = options.joined(adapter_names) or []
+    adopt_pt(checkpoint, names, out, activation=activation)
+    console.say(f"{out}: labels {dict(enumerate(names))}")

@@ -1,0 +1,151 @@
+"""Tables and lines that people read: routes, answers, findings, training."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from pointsman.cli import console
+
+if TYPE_CHECKING:
+    from pointsman.data.dataset import Dataset
+    from pointsman.engine.answer import Answer
+    from pointsman.findings import Report
+    from pointsman.routing.route import Route
+    from pointsman.routing.router import Router
+
+
+def route(decision: "Route") -> None:
+    """A decision's probabilities, and what else is to be said of it."""
+    rows = [
+        (label, name, f"{probability:.3f}", "<-" if decision.label == label else "")
+        for label, (name, probability) in enumerate(decision.probabilities.items())
+    ]
+    console.table(("label", "adapter", "probability", ""), rows)
+    if decision.held:
+        console.say(f"held: the session keeps {decision.adapter}")
+    if decision.abstained:
+        fallback = "no adapter" if decision.refused else decision.adapter or "the base"
+        console.say(
+            f"abstained: the request is unlike those that the adapters are for; {fallback} answers"
+        )
+    if decision.candidates is not None:
+        console.say(f"label set: {', '.join(decision.candidates) or 'none'}")
+
+
+def answer(found: "Answer") -> None:
+    """An answer, with its route and with what it would click and type."""
+    if found.route is not None:
+        route(found.route)
+    console.say(f"{found.adapter or 'base'}: {found.text}")
+    if found.point is not None:
+        console.say("click at x={:.0f}, y={:.0f} pixels".format(*found.point))
+    if found.typed is not None:
+        console.say(f"type {found.typed!r}")
+
+
+def report(found: "Report", path: Path | str, as_json: bool) -> None:
+    """All findings of a check; exits with status 1 if there are errors."""
+    if as_json:
+        console.show_json(found.to_json())
+    else:
+        for finding in found.findings:
+            console.say(str(finding))
+        console.say(f"{path}: {len(found.errors)} errors, {len(found.warnings)} warnings")
+    if found.errors:
+        raise typer.Exit(1)
+
+
+def classes(dataset: "Dataset") -> None:
+    """Samples per class and split."""
+    names: tuple[str | None, ...] = (*dataset.labels, None)
+    rows = []
+    for label, name in enumerate(names):
+        counts = [sum(s.adapter == name for s in part) for part in dataset.splits.values()]
+        if name is not None or any(counts):
+            is_scope = name is not None
+            rows.append((label if is_scope else -1, name or "(out of scope)", *counts, sum(counts)))
+    console.table(("label", "adapter", *dataset.splits, "all"), rows, "Samples")
+
+
+def training_json(router: "Router", out: Path) -> dict[str, Any]:
+    """What training chose, and from which candidates."""
+    return {
+        "router": str(out),
+        "labels": list(router.labels),
+        "layer": router.layer,
+        "reads": list(map(str, router.recipe.places)),
+        "score": "+".join(router.scorer.parts),
+        "threshold": router.calibration.threshold,
+        "best_loss": router.best_loss,
+        "best_acc": router.best_acc,
+        **{key: router.training[key] for key in ("candidates", "chosen", "why")},
+    }
+
+
+def training(router: "Router", out: Path, samples: int) -> None:
+    """The candidates on validation, and the one that was chosen.
+
+    Args:
+        samples: in scope, of the validation split.
+    """
+    found, calibration = training_json(router, out), router.calibration
+    columns = ("reads", "MLP size", f"accuracy (n={samples})", "AUROC", "loss", "cost", "")
+    rows = [
+        _candidate(candidate, number == found["chosen"])
+        for number, candidate in enumerate(found["candidates"])
+    ]
+    title = "On validation. AUROC: out of scope. Cost: share of the layers that routing runs"
+    console.table(columns, rows, title)
+    console.say(f"chosen by the rule of one standard error (Breiman et al., 1984): {found['why']}")
+    console.say(
+        f"abstains under {calibration.threshold:.3f} of the score {found['score']}, which keeps "
+        f"at least {calibration.coverage:.0%} of validation (n={samples})"
+    )
+    console.say(
+        f"{out}: {router.recipe}, accuracy {router.best_acc:.4f} (n={samples}), "
+        f"labels {router.labels}"
+    )
+
+
+def _candidate(candidate: Mapping[str, Any], is_chosen: bool) -> tuple[object, ...]:
+    return (
+        ", ".join(candidate["reads"]),
+        candidate["mlp_size"],
+        f"{candidate['val_acc']:.2%}",
+        "-" if candidate["auroc"] is None else f"{candidate['auroc']:.4f}",
+        f"{candidate['val_loss']:.4f}",
+        f"{candidate['cost']:.0%}",
+        "<-" if is_chosen else "",
+    )
+
+
+def extension(router: "Router", out: Path, as_json: bool) -> None:
+    """What appending adapters to a router changed for each adapter."""
+    changes = router.training["extended"][-1]["changes"]
+    if as_json:
+        labels = list(router.labels)
+        console.show_json({"router": str(out), "labels": labels, "changes": changes})
+        return
+    rows = [
+        (label, c["adapter"], c["samples"], _change(c, "right"), _change(c, "routed"))
+        for label, c in enumerate(changes)
+    ]
+    columns = ("label", "adapter", "validation (n)", "top label right", "routed right")
+    console.table(columns, rows)
+    console.say(f"{out}: labels {router.labels}")
+
+
+def _change(change: Mapping[str, Any], name: str) -> str:
+    before, after = change[f"{name}_before"], change[name]
+    return f"{'new' if before is None else f'{before:.1%}'} -> {after:.1%}"
+
+
+def flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Keys and values of nested objects, ``a.b`` for what lies deeper."""
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
