@@ -13,7 +13,7 @@ import pointsman
 from support.tiny import REPOSITORY
 
 LINES = 18_000
-"""Of Python at most: what a reader of the package has before them. The laboratory has 10,000 more."""
+"""Of Python at most: what a reader has before them; the laboratory has 10,000 more."""
 
 
 @pytest.fixture(scope="module")

@@ -102,7 +102,8 @@ def _read_weights(run: Findings, folder: Path) -> tuple[dict[str, Tensor], str] 
         tensors, digest = read_tensors_and_digest(folder / WEIGHTS)
     except ArtefactError as error:
         message = str(error).rpartition("; ")[0]  # its own hint is of any file
-        run.error("weights", message, "copy or save the adapter again")
+        hint = "copy or save the adapter again (a pickle under this name is never loaded)"
+        run.error("weights", message, hint)
         return None
     if not tensors:
         run.error("weights", f"{WEIGHTS} holds no weights at all", SAVE_AGAIN)
