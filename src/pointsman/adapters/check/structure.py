@@ -46,24 +46,12 @@ def fit_plain(adapter: AdapterFile, layout: Layout) -> Fit:
     """The fit of a plain LoRA; of any other only ``obstacle`` is told, which PEFT must fit."""
     own = base_weights_in(layout, adapter.config, adapter.tensors)
     try:
-        plain = plain_lora(placeable(adapter.config), layout)
+        plain = plain_lora(adapter.config, layout)
     except (re.error, ValueError, TypeError) as error:
         return Fit(adapter, {}, own, refusal=str(error))
     if isinstance(plain, str):
         return Fit(adapter, {}, own, obstacle=plain)
     return Fit(adapter, plain.expected, own, plain=plain)
-
-
-def placeable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration whose ranks and scales can be computed with.
-
-    Wrong ones are found elsewhere, and the keys are the same with any.
-    """
-    usable = dict(config)
-    for name in ("r", "lora_alpha"):
-        if name in usable and (not isinstance(usable[name], int) or usable[name] < 1):
-            usable[name] = 1
-    return usable
 
 
 def base_weights_in(
