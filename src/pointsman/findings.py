@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 Level = Literal["error", "warning"]
-TRAIN_AGAIN = "use the base that the adapter was trained on, or train the adapter again"
+RETRAIN = "use the base that the adapter was trained on, or retrain the adapter"
 SAVE_AGAIN = "save the adapter again with PEFT's save_pretrained"
 
 
@@ -22,9 +22,16 @@ class Finding:
     where: str
     """File, file and line, or split."""
     message: str
+    hint: str = field(default="", kw_only=True)
+    """What to do about it; every finding of an adapter has one."""
 
     def __str__(self) -> str:
-        return f"{self.level}: {self.where}: {self.message}"
+        message = f"[{self.kind}] {self.message}; {self.hint}" if self.hint else self.message
+        return f"{self.level}: {self.where}: {message}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The finding as a JSON object, without a hint that it does not have."""
+        return {name: value for name, value in asdict(self).items() if name != "hint" or value}
 
 
 @dataclass(frozen=True)
@@ -52,35 +59,22 @@ class Report:
             "errors": len(self.errors),
             "warnings": len(self.warnings),
             "counts": self.counts,
-            "findings": [asdict(finding) for finding in self.findings],
+            "findings": [finding.to_json() for finding in self.findings],
         }
-
-
-@dataclass(frozen=True)
-class AdapterFinding(Finding):
-    """One thing that is wrong or odd with an adapter, and what to do about it.
-
-    ``kind`` is one of the codes of docs/adapters-check.md, which stay as they are.
-    """
-
-    mend: str
-
-    def __str__(self) -> str:
-        return f"{self.level}: {self.where}: [{self.kind}] {self.message}; {self.mend}"
 
 
 @dataclass
 class Findings:
-    """One run: the findings so far and the means to add to them."""
+    """One check of an adapter: the findings so far and the means to add to them."""
 
     path: str
     findings: list[Finding] = field(default_factory=list)
 
-    def error(self, code: str, message: str, mend: str) -> None:
-        self.findings.append(AdapterFinding("error", code, self.path, message, mend))
+    def error(self, kind: str, message: str, hint: str) -> None:
+        self.findings.append(Finding("error", kind, self.path, message, hint=hint))
 
-    def warning(self, code: str, message: str, mend: str) -> None:
-        self.findings.append(AdapterFinding("warning", code, self.path, message, mend))
+    def warning(self, kind: str, message: str, hint: str) -> None:
+        self.findings.append(Finding("warning", kind, self.path, message, hint=hint))
 
     def report(self, **counts: Any) -> Report:
         found = sorted(self.findings, key=lambda finding: finding.level != "error")

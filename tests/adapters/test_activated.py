@@ -10,7 +10,8 @@ from torch import Tensor
 
 from pointsman.adapters.activated import invocation_tokens, last_answer_only, one_answer_each
 from pointsman.adapters.peft import attach
-from pointsman.adapters.train import AdapterSettings, _collate, train_adapter
+from pointsman.adapters.train import AdapterSettings, train_adapter
+from pointsman.adapters.trainer import collate
 from pointsman.conversation import Prompt, Turn, user_turn
 from pointsman.data.dataset import Dataset
 from pointsman.errors import ConfigError
@@ -153,8 +154,8 @@ def test_only_the_last_answer_counts(tiny_base: Base, tmp_path: Path) -> None:
     assert [tiny_base.decode(row[row != IGNORED]) for row in last] == ["yes", "no"]
     assert torch.equal(last[0], labels[0])
     batch = [RoutingSample(short, ()), RoutingSample(long, ())]
-    assert torch.equal(_collate(batch, tiny_base, activated=True)["labels"], last)
-    assert torch.equal(_collate(batch, tiny_base, activated=False)["labels"], labels)
+    assert torch.equal(collate(batch, tiny_base, activated=True)["labels"], last)
+    assert torch.equal(collate(batch, tiny_base, activated=False)["labels"], labels)
     samples = [RoutingSample((user_turn("Look"), *long[1:]), (image,))]
     settings = AdapterSettings(activated=True, layers_from=2, rank=2)
     base = load_base(str(tiny_base.folder))

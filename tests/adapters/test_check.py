@@ -72,7 +72,7 @@ def test_a_planted_fault_is_caught(
     assert codes(report) == {FAULTS[fault][0]}
     for finding in report.findings:
         assert "\n" not in str(finding)
-        assert "; " in str(finding), "no mend"
+        assert "; " in str(finding), "no hint"
 
 
 @pytest.mark.parametrize("trainer", LAYOUTS)
@@ -357,7 +357,7 @@ def test_command(adapter: Path, tiny_base_folder: Path) -> None:
     (finding,) = json.loads(done.out)["findings"]
     assert finding["kind"] == "alpha"
     assert finding["level"] == "error"
-    assert finding["mend"]
+    assert finding["hint"]
 
 
 def test_command_needs_no_weights_without_a_probe(
@@ -374,7 +374,7 @@ def test_command_fixes(adapter: Path, tiny_base_folder: Path, tmp_path: Path) ->
     options = ("--base", tiny_base_folder, "--json")
     done = run("adapters", "check", adapter, *options)
     assert done.code == 1
-    assert "--fix OUT" in json.loads(done.out)["findings"][0]["mend"]
+    assert "--fix OUT" in json.loads(done.out)["findings"][0]["hint"]
     done = succeeds("adapters", "check", adapter, *options, "--fix", tmp_path / "fixed")
     assert json.loads(done.out)["path"] == str(tmp_path / "fixed")
     succeeds("adapters", "check", tmp_path / "fixed", *options)

@@ -14,7 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from pointsman.adapters.files import NOTE, WEIGHTS
 from pointsman.adapters.peft import attach, load_base_with_loras
-from pointsman.adapters.train import AdapterSettings, _ByLength, _workers, train_adapter
+from pointsman.adapters.train import AdapterSettings, train_adapter
+from pointsman.adapters.trainer import ByLength, workers_for
 from pointsman.conversation import Prompt, Turn, user_turn
 from pointsman.data.dataset import Dataset
 from pointsman.errors import (
@@ -201,7 +202,7 @@ def test_a_broken_image_is_one_line_that_names_it(
 def test_batches_are_of_like_length_and_random() -> None:
     lengths = [index * 7 % 40 for index in range(203)]
     samples = [RoutingSample((user_turn("Go"),), (f"{i}.png",)) for i in range(203)]
-    order = _ByLength(samples, lengths, 4, seed=1)
+    order = ByLength(samples, lengths, 4, seed=1)
     epochs = []
     for epoch in range(2):
         order.set_epoch(epoch)
@@ -218,7 +219,7 @@ def test_batches_are_of_like_length_and_random() -> None:
 
 def test_samples_of_one_picture_stay_together() -> None:
     samples = [RoutingSample((user_turn("Go"),), (f"{i % 40}.png",)) for i in range(200)]
-    order = list(_ByLength(samples, [7] * 200, 20, seed=1))
+    order = list(ByLength(samples, [7] * 200, 20, seed=1))
     assert sorted(order) == list(range(200))
     batches = [order[start : start + 20] for start in range(0, 200, 20)]
     assert all(len({index % 40 for index in batch}) == 4 for batch in batches)
@@ -250,19 +251,19 @@ def test_a_picture_is_decoded_and_seen_once_in_a_batch(
 
 
 def test_workers_fit_cores_memory_and_batches(fresh: Base, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _workers(fresh, 8, [100] * 800) == 0  # on the CPU
+    assert workers_for(fresh, 8, [100] * 800) == 0  # on the CPU
     monkeypatch.setattr(Base, "device", torch.device("cuda"))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(16))
     space = SimpleNamespace(free=2**40)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: space)
-    assert _workers(fresh, 8, [100] * 800) == 12
-    assert _workers(fresh, 8, [100] * 20) == 3
+    assert workers_for(fresh, 8, [100] * 800) == 12
+    assert workers_for(fresh, 8, [100] * 20) == 3
     space.free = 2**26  # the shared memory of a container
-    assert _workers(fresh, 8, [100] * 800) == 6
-    assert _workers(fresh, 64, [450] * 800) == 0
+    assert workers_for(fresh, 8, [100] * 800) == 6
+    assert workers_for(fresh, 64, [450] * 800) == 0
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(1))
     space.free = 2**40
-    assert _workers(fresh, 8, [100] * 800) == 0
+    assert workers_for(fresh, 8, [100] * 800) == 0
 
 
 def test_an_adapter_is_not_overwritten(fresh: Base, tiny_data: Dataset, copied: Path) -> None:

@@ -10,13 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor
 
 from pointsman.errors import ArtefactError
 from pointsman.files import refuse_other, write_bytes, write_json, write_tensors
-from pointsman.models.checkpoint import quiet
+from pointsman.models.checkpoint import download
 
 CONFIG, WEIGHTS, NOTE = "adapter_config.json", "adapter_model.safetensors", "pointsman.json"
 
@@ -26,14 +24,9 @@ def fetch_adapter(name: str, path: str | Path) -> Path:
     folder = Path(path).expanduser()
     if not folder.is_dir():
         try:
-            with quiet():
-                folder = Path(snapshot_download(str(path), allow_patterns=[CONFIG, WEIGHTS, NOTE]))
-        except HFValidationError:
-            raise ArtefactError(f"adapter {name}: {path}: no such folder") from None
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
-            raise ArtefactError(
-                f"adapter {name}: {path}: no such folder, and it cannot be fetched from the Hub"
-            ) from None
+            folder = download(str(path), (CONFIG, WEIGHTS, NOTE))
+        except ArtefactError as error:
+            raise ArtefactError(f"adapter {name}: {error}") from None
     if not (folder / CONFIG).is_file():
         raise ArtefactError(f"adapter {name}: {folder}: no {CONFIG} in it")
     if not (folder / WEIGHTS).is_file():

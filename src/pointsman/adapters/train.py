@@ -1,10 +1,7 @@
 """Training: fine-tunes a LoRA with transformers' own trainer."""
 
-import multiprocessing
-import os
 import shutil
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,28 +9,29 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
-from torch import Tensor
-from torch.utils.data import Dataset as TorchDataset
-from torch.utils.data import Sampler, get_worker_info
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
-from pointsman.adapters.activated import invocation_tokens, last_answer_only, one_answer_each
+from pointsman.adapters.activated import invocation_tokens, one_answer_each
 from pointsman.adapters.files import CONFIG, NOTE, WEIGHTS
 from pointsman.adapters.layout import PROJECTIONS
-from pointsman.conversation import Prompt
+from pointsman.adapters.trainer import (
+    AdapterTrainer,
+    ByLength,
+    Reporter,
+    Samples,
+    collate,
+    workers_for,
+)
 from pointsman.errors import ArtefactError, ConfigError, MismatchError, SampleError
 from pointsman.files import read_object, refuse_other, write_json
-from pointsman.images import image_size, load_image
+from pointsman.images import image_size
 from pointsman.labels import check_name
 from pointsman.models.base import Base
 from pointsman.progress import Progress, summary_writer
 from pointsman.sample import RoutingSample
-
-MAX_WORKERS = 12
-"""Processes that read images ahead; more than this feeds any accelerator."""
 
 
 @dataclass(frozen=True)
@@ -101,41 +99,71 @@ def train_adapter(
             template has no mark for it.
         SampleError: no sample with an answer, or one that cannot be read.
     """
-    check_name(name)
     settings = settings or AdapterSettings()
+    _check_request(name, base, out, settings)
+    samples = _to_train_on(name, samples, settings)
+    checkpoints = out / "checkpoints"
+    config = _lora_config(settings, base)
+    _check_resumable(checkpoints, name, samples, settings, base)
+    lengths = [_estimated_tokens(sample, base) for sample in samples]
+    if workers is None:
+        workers = workers_for(base, settings.batch_size, lengths)
+    torch.manual_seed(settings.seed)  # decides how the LoRA weights start
+    model = get_peft_model(base.model, config)
+    trainer = AdapterTrainer(
+        base,
+        ByLength(samples, lengths, settings.batch_size, settings.seed),
+        model=model,
+        args=_arguments(checkpoints, settings, base, workers),
+        train_dataset=Samples(samples),
+        data_collator=lambda batch: collate(batch, base, settings.activated),
+        callbacks=_callbacks(progress, log_dir),
+    )
+    trainer.remove_callback(PrinterCallback)
+    _run(trainer, checkpoints)
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    _save(model, out, _note(name, settings, base, len(samples), history))
+    model.unload()
+    base.model.requires_grad_(False).eval()
+    shutil.rmtree(checkpoints)
+    return out
+
+
+def _check_request(name: str, base: Base, out: Path, settings: AdapterSettings) -> None:
+    check_name(name)
     if settings.layers_from >= base.depth:
         raise ConfigError(f"layers_from {settings.layers_from}: the base has {base.depth} layers")
     if (out / CONFIG).is_file():
         raise ArtefactError(f"{out}: holds an adapter already; choose another --out or delete it")
     refuse_other(out, "an adapter")
-    samples = [sample for sample in samples if sample.answer is not None]
-    if not samples:
+
+
+def _to_train_on(
+    name: str, samples: Sequence[RoutingSample], settings: AdapterSettings
+) -> list[RoutingSample]:
+    """The samples that have an answer; of an activated LoRA each answer is one."""
+    answered = [sample for sample in samples if sample.answer is not None]
+    if not answered:
         raise SampleError(f"adapter {name}: no sample with an assistant turn to train on")
-    if settings.activated:
-        samples = [part for sample in samples for part in one_answer_each(sample)]
-    config = _lora_config(settings, base)
-    checkpoints = out / "checkpoints"
-    _check_resumable(checkpoints, name, samples, settings, base)
-    lengths = [_estimated_tokens(sample, base) for sample in samples]
-    if workers is None:
-        workers = _workers(base, settings.batch_size, lengths)
-    torch.manual_seed(settings.seed)  # decides how the LoRA weights start
-    model = get_peft_model(base.model, config)
-    callbacks: list[TrainerCallback] = [_Reporter(progress)] if progress else []
+    if not settings.activated:
+        return answered
+    return [part for sample in answered for part in one_answer_each(sample)]
+
+
+def _estimated_tokens(sample: RoutingSample, base: Base) -> int:
+    sizes = [image_size(Path(image)) for image in sample.images]
+    return base.estimated_tokens(sum(len(turn.text) for turn in sample.turns), sizes)
+
+
+def _callbacks(progress: Progress | None, log_dir: Path | None) -> list[TrainerCallback]:
+    callbacks: list[TrainerCallback] = [Reporter(progress)] if progress else []
     if log_dir is not None:
         callbacks.append(TensorBoardCallback(summary_writer(log_dir)))  # type: ignore[no-untyped-call]
-    trainer = _Trainer(
-        model=model,
-        args=_arguments(checkpoints, settings, base, workers),
-        train_dataset=_Samples(samples),
-        data_collator=lambda batch: _collate(batch, base, settings.activated),
-        callbacks=callbacks,
-    )
-    trainer.base, trainer.order = (
-        base,
-        _ByLength(samples, lengths, settings.batch_size, settings.seed),
-    )
-    trainer.remove_callback(PrinterCallback)
+    return callbacks
+
+
+def _run(trainer: AdapterTrainer, checkpoints: Path) -> None:
+    """Trains from the last checkpoint on, to the end."""
     last = get_last_checkpoint(str(checkpoints))  # type: ignore[no-untyped-call]
     try:
         trainer.train_and_end_workers(last)
@@ -146,137 +174,6 @@ def train_adapter(
             f"{checkpoints}: cannot be written ({error}); free some space, delete it and run the "
             "same command again"
         ) from None
-    history = [entry for entry in trainer.state.log_history if "loss" in entry]
-    _save(model, out, _note(name, settings, base, len(samples), history))
-    model.unload()
-    base.model.requires_grad_(False).eval()
-    shutil.rmtree(checkpoints)
-    return out
-
-
-class _Samples(TorchDataset[RoutingSample]):
-    def __init__(self, samples: Sequence[RoutingSample]) -> None:
-        self.samples = samples
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> RoutingSample:
-        return self.samples[index]
-
-
-class _ByLength(Sampler[int]):
-    """Random batches of samples of like length: little padding, and the same on every run.
-
-    Samples of one picture stay together, so that it is decoded and seen once for all of them.
-    """
-
-    def __init__(
-        self, samples: Sequence[RoutingSample], lengths: Sequence[int], batch_size: int, seed: int
-    ) -> None:
-        self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
-        self.epoch = 0
-        pictures: dict[Any, list[int]] = {}
-        for index, sample in enumerate(samples):
-            pictures.setdefault(sample.images or index, []).append(index)
-        self.pictures = list(pictures.values())
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        chance = torch.Generator().manual_seed(self.seed + self.epoch)
-        order = torch.randperm(len(self.pictures), generator=chance).tolist()
-        # Sorted all at once, the epochs would share their batches.
-        reach = max(1, 16 * self.batch_size * len(self.pictures) // len(self))
-        indices: list[int] = []
-        for start in range(0, len(order), reach):
-            near = [self.pictures[place] for place in order[start : start + reach]]
-            near.sort(key=lambda picture: self.lengths[picture[0]])
-            indices += [index for picture in near for index in picture]
-        starts = range(0, len(indices), self.batch_size)
-        batches = [indices[start : start + self.batch_size] for start in starts]
-        last = len(batches) - 1  # it may be short, and a loader makes none but the last one short
-        for number in [*torch.randperm(last, generator=chance).tolist(), last]:
-            yield from batches[number]
-
-
-class _Trainer(Trainer):
-    base: Base
-    order: _ByLength
-    loader: Any = None
-
-    def train_and_end_workers(self, checkpoint: str | None) -> None:
-        try:
-            self.train(resume_from_checkpoint=checkpoint)
-        except BaseException as error:
-            # Its frames hold a loader; left to the garbage collector, each worker takes 5 s to end.
-            traceback.clear_frames(error.__traceback__)
-            raise
-        finally:
-            if getattr(self.loader, "_iterator", None) is not None:
-                self.loader._iterator._shutdown_workers()
-
-    def get_train_dataloader(self) -> Any:
-        self.loader = super().get_train_dataloader()
-        return self.loader
-
-    def _get_train_sampler(self, *_: Any) -> Sampler[int]:
-        return self.order
-
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        # The tower is frozen. On the CPU each image goes through it once, however many samples and
-        # epochs show it; an accelerator has a whole batch done in the time of a few single images.
-        alone = self.base.device.type == "cpu"
-        features = None if alone else self.base.image_features_at_once(inputs)
-        ready = self.base.model_inputs(inputs, features)
-        return super().compute_loss(model, ready, *args, **kwargs)
-
-
-class _Reporter(TrainerCallback):
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.progress(state.global_step, state.max_steps)
-
-
-def _collate(batch: list[RoutingSample], base: Base, activated: bool) -> dict[str, Tensor]:
-    if get_worker_info() is not None:  # each has one core, and tokenizers warns of a fork
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    paths = {path for sample in batch for path in sample.images}
-    images = {path: load_image(path) for path in paths}
-    prompts = [Prompt(s.turns, tuple(images[path] for path in s.images)) for s in batch]
-    encoded, labels = base.encode_answers(prompts)
-    if activated:
-        labels = last_answer_only(labels)
-    return {**encoded, "labels": labels}  # type: ignore[dict-item]
-
-
-def _estimated_tokens(sample: RoutingSample, base: Base) -> int:
-    merge = int(base.image_processor.merge_size) ** 2
-    sizes = [image_size(Path(image)) for image in sample.images]
-    patches = [base.image_processor.get_number_of_image_patches(h, w) for w, h in sizes]
-    return int(sum(patches)) // merge + sum(len(turn.text) for turn in sample.turns) // 4
-
-
-def _workers(base: Base, batch_size: int, lengths: Sequence[int]) -> int:
-    """Processes to read images ahead of an accelerator.
-
-    None on the CPU, where they would take the model's cores to save a few percent.
-    """
-    if base.device.type != "cuda" or "fork" not in multiprocessing.get_all_start_methods():
-        return 0
-    processor = base.image_processor
-    token_bytes = 3 * int(processor.merge_size * processor.patch_size) ** 2
-    # Batches come through shared memory, two from each worker; containers may have only 64 MB.
-    batch_bytes = batch_size * max(1, *lengths) * token_bytes
-    room = shutil.disk_usage("/dev/shm").free // (4 * batch_bytes)
-    cores = len(os.sched_getaffinity(0))
-    return max(0, min(MAX_WORKERS, cores - 1, room, -(-len(lengths) // batch_size)))
 
 
 def _as_raised(error: SampleError) -> SampleError:

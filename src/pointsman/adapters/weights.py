@@ -27,6 +27,40 @@ _MORE = {
     "layer_replication": "repeated layers",
 }
 """Options by which a LoRA is more than two matrices for each module"""
+_KNOWN = frozenset(
+    {
+        "alora_invocation_tokens",
+        "alpha_pattern",
+        "auto_mapping",
+        "base_model_name_or_path",
+        "bias",
+        "corda_config",
+        "ensure_weight_tying",
+        "eva_config",
+        "exclude_modules",
+        "fan_in_fan_out",
+        "inference_mode",
+        "init_lora_weights",
+        "layers_pattern",
+        "layers_to_transform",
+        "loftq_config",
+        "lora_alpha",
+        "lora_dropout",
+        "lora_ga_config",
+        "megatron_core",
+        "peft_type",
+        "peft_version",
+        "qalora_group_size",
+        "r",
+        "rank_pattern",
+        "revision",
+        "runtime_config",
+        "target_modules",
+        "task_type",
+        "use_rslora",
+    }
+)
+"""Options that are read here, or that matter in training and for other kinds of layers alone"""
 
 
 @dataclass(frozen=True)
@@ -90,25 +124,53 @@ def plain_lora(config: Mapping[str, Any], layout: Layout) -> PlainLora | str:
 
     Raises:
         re.error: a regular expression that is none.
-        ValueError: no module of the base is a target.
+        ValueError: no module of the base is a target, or an option that PEFT would refuse.
     """
     if (reason := obstacle(config)) is not None:
         return reason
-    if isinstance(config.get("target_modules"), str) and (
-        config.get("layers_to_transform") or config.get("layers_pattern")
-    ):
-        raise ValueError("target_modules is a regular expression and layers are given beside it")
+    _check_layers(config)
     targets = layout.targets(config)
     if not targets:
         raise ValueError(f"target_modules {config.get('target_modules')!r} match no module")
     if outside := [path for path in targets if key_of(path) is None]:
         return f"it changes {outside[0]}, which is no projection of the decoder"
-    ranks = {p: pattern_value(config.get("rank_pattern"), p, config["r"]) for p in targets}
-    alpha = config.get("lora_alpha", 8)
-    alphas = {p: pattern_value(config.get("alpha_pattern"), p, alpha) for p in targets}
-    root = bool(config.get("use_rslora"))
-    scales = {p: alphas[p] / (sqrt(ranks[p]) if root else ranks[p]) for p in targets}
+    ranks = {path: _rank(config, path) for path in targets}
+    scales = {path: _scale(config, path, rank) for path, rank in ranks.items()}
     return PlainLora(ranks, scales, {p: layout.shapes[p] for p in targets})
+
+
+def _check_layers(config: Mapping[str, Any]) -> None:
+    """Raises ``ValueError`` where PEFT would refuse how layers are chosen."""
+    layers, pattern = config.get("layers_to_transform"), config.get("layers_pattern")
+    is_expression = isinstance(config.get("target_modules"), str)
+    if is_expression and (layers is not None or pattern is not None):
+        raise ValueError("target_modules is a regular expression and layers are given beside it")
+    if pattern and layers is None:
+        raise ValueError("layers_pattern is given without layers_to_transform")
+
+
+def _rank(config: Mapping[str, Any], path: str) -> int:
+    rank = config.get("r")  # a wrong one is reported elsewhere, and the keys are the same with any
+    rank = pattern_value(config.get("rank_pattern"), path, rank if _is_rank(rank) else 1)
+    if not _is_rank(rank):
+        raise ValueError(f"rank_pattern gives {path} the rank {rank!r}, not a whole number above 0")
+    return int(rank)
+
+
+def _is_rank(value: Any) -> bool:
+    return isinstance(value, int) and value >= 1
+
+
+def _scale(config: Mapping[str, Any], path: str, rank: int) -> float:
+    alpha = config.get("lora_alpha")  # as of the rank
+    alpha = pattern_value(config.get("alpha_pattern"), path, alpha if _is_number(alpha) else 1)
+    if not _is_number(alpha):
+        raise ValueError(f"alpha_pattern gives {path} the alpha {alpha!r}, not a number")
+    return float(alpha / (sqrt(rank) if config.get("use_rslora") else rank))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
 
 
 def obstacle(config: Mapping[str, Any]) -> str | None:
@@ -120,4 +182,5 @@ def obstacle(config: Mapping[str, Any]) -> str | None:
             return f"it has {meaning} ({option})"
     if config.get("bias", "none") != "none":
         return f"it changes biases (bias={config['bias']!r})"
-    return None
+    unknown = next((name for name, value in config.items() if value and name not in _KNOWN), None)
+    return None if unknown is None else f"only PEFT may know its option {unknown}"

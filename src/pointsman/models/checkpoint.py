@@ -79,18 +79,25 @@ def fetch(model_id: str, revision: str | None, *, weights: bool = True) -> tuple
     folder = Path(model_id).expanduser()
     if folder.is_dir():
         return folder, None
+    wanted = [pattern for pattern in _FILES if weights or pattern != "*.safetensors"]
+    snapshot = download(model_id, wanted, revision=revision)
+    return snapshot, snapshot.name
+
+
+def download(repository: str, patterns: Sequence[str], *, revision: str | None = None) -> Path:
+    """Folder with a Hub repository's files that match ``patterns``. Raises ``ArtefactError``."""
     try:
-        wanted = [pattern for pattern in _FILES if weights or pattern != "*.safetensors"]
         with quiet():
-            snapshot = snapshot_download(model_id, revision=revision, allow_patterns=wanted)
+            return Path(
+                snapshot_download(repository, revision=revision, allow_patterns=list(patterns))
+            )
     except HFValidationError:
-        raise ArtefactError(f"{model_id}: no such folder, and not a Hub id") from None
+        raise ArtefactError(f"{repository}: no such folder") from None
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ArtefactError(
-            f"{model_id}: no such folder, and it cannot be fetched from the Hub ({reason})"
+            f"{repository}: no such folder, and it cannot be fetched from the Hub ({reason})"
         ) from None
-    return Path(snapshot), Path(snapshot).name
 
 
 def checked_config(folder: Path) -> dict[str, Any]:

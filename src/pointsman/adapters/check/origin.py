@@ -8,7 +8,7 @@ from pointsman.adapters.files import NOTE, AdapterFile
 from pointsman.conversation import user_turn
 from pointsman.errors import ArtefactError, MismatchError
 from pointsman.files import read_object
-from pointsman.findings import TRAIN_AGAIN, Findings
+from pointsman.findings import RETRAIN, Findings
 from pointsman.models.base import Base
 from pointsman.models.checkpoint import Fingerprint
 
@@ -27,13 +27,13 @@ def check_origin(run: Findings, adapter: AdapterFile, base: Base) -> None:
         return
     named = str(adapter.config.get("base_model_name_or_path") or "")
     if all(_is_hub_id(value) for value in (named, base.id)) and not is_same_model(named, base.id):
-        run.error("other-base", f"was made for {named}, not for {base.id}", TRAIN_AGAIN)
+        run.error("other-base", f"was made for {named}, not for {base.id}", RETRAIN)
         return
     mine, theirs = (value.rstrip("/").rpartition("/")[2] for value in (named, base.id))
     if "qwen" not in mine.lower() or "qwen" not in theirs.lower():
         return  # a folder's name tells nothing
     if not is_same_model(mine, theirs):
-        run.warning("other-base", f"was made for {named}, the base is {base.id}", TRAIN_AGAIN)
+        run.warning("other-base", f"was made for {named}, the base is {base.id}", RETRAIN)
     elif mine.lower() != theirs.lower():
         hint = "compare its answers with the trainer's"
         run.warning("other-base", f"was trained on {named}, a copy of {base.id}", hint)
@@ -43,12 +43,12 @@ def _check_note(run: Findings, note: Path, base: Base) -> None:
     try:
         trained_on = Fingerprint(**read_object(note)["fingerprint"])
     except (ArtefactError, KeyError, TypeError):
-        run.error("config", f"{note.name} does not say which base made the adapter", TRAIN_AGAIN)
+        run.error("config", f"{note.name} does not say which base made the adapter", RETRAIN)
         return
     if not base.fingerprint.weights:
         trained_on = replace(trained_on, weights="")
     try:
-        trained_on.check_same(base.fingerprint, "the adapter", f"the base {base.id}", TRAIN_AGAIN)
+        trained_on.check_same(base.fingerprint, "the adapter", f"the base {base.id}", RETRAIN)
     except MismatchError as error:
         message, _, hint = str(error).rpartition("; ")
         run.error("other-base", message.removeprefix("the adapter "), hint)
@@ -80,5 +80,5 @@ def check_invocation(run: Findings, adapter: AdapterFile, base: Base) -> None:
             "invocation",
             f"its alora_invocation_tokens {list(tokens)} are not in what the chat template of "
             f"{base.id} makes of a prompt, it would never be active",
-            TRAIN_AGAIN,
+            RETRAIN,
         )

@@ -2,12 +2,13 @@
 
 import copy
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModelForCausalLM, get_peft_model_state_dict
 
-from pointsman.adapters.check.structure import Fit, base_weights_in, fit_plain, placeable
+from pointsman.adapters.check.structure import Fit, base_weights_in, fit_plain
 from pointsman.adapters.files import AdapterFile
 from pointsman.adapters.layout import Layout
 
@@ -27,7 +28,7 @@ def fit_any(adapter: AdapterFile, layout: Layout, model: Any) -> Fit:
 def _fit_by_peft(adapter: AdapterFile, layout: Layout, model: Any, obstacle: str) -> Fit:
     own = base_weights_in(layout, adapter.config, adapter.tensors)
     # Whatever it started with: its weights are in the file.
-    config = placeable(adapter.config) | {"init_lora_weights": False, "inference_mode": True}
+    config = _placeable(adapter.config) | {"init_lora_weights": False, "inference_mode": True}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -51,3 +52,15 @@ def _skeleton(model: Any) -> Any:
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
     with torch.device("meta"):
         return type(model)(copy.deepcopy(model.config))
+
+
+def _placeable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration whose rank and alpha PEFT takes.
+
+    Wrong ones are found elsewhere, and the keys and shapes are the same with any.
+    """
+    usable = dict(config)
+    for name in ("r", "lora_alpha"):
+        if name in usable and (not isinstance(usable[name], int) or usable[name] < 1):
+            usable[name] = 1
+    return usable

@@ -12,7 +12,7 @@ from pointsman.adapters.files import CONFIG, PREFIX, AdapterFile, module_of, rem
 from pointsman.adapters.layout import Layout
 from pointsman.adapters.weights import PlainLora, plain_lora
 from pointsman.errors import ArtefactError
-from pointsman.findings import SAVE_AGAIN, TRAIN_AGAIN, Findings
+from pointsman.findings import RETRAIN, SAVE_AGAIN, Findings
 
 
 @dataclass(frozen=True)
@@ -46,24 +46,12 @@ def fit_plain(adapter: AdapterFile, layout: Layout) -> Fit:
     """The fit of a plain LoRA; of any other only ``obstacle`` is told, which PEFT must fit."""
     own = base_weights_in(layout, adapter.config, adapter.tensors)
     try:
-        plain = plain_lora(placeable(adapter.config), layout)
+        plain = plain_lora(adapter.config, layout)
     except (re.error, ValueError, TypeError) as error:
         return Fit(adapter, {}, own, refusal=str(error))
     if isinstance(plain, str):
         return Fit(adapter, {}, own, obstacle=plain)
     return Fit(adapter, plain.expected, own, plain=plain)
-
-
-def placeable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration whose ranks and scales can be computed with.
-
-    Wrong ones are found elsewhere, and the keys are the same with any.
-    """
-    usable = dict(config)
-    for name in ("r", "lora_alpha"):
-        if name in usable and (not isinstance(usable[name], int) or usable[name] < 1):
-            usable[name] = 1
-    return usable
 
 
 def base_weights_in(
@@ -94,7 +82,7 @@ def check_structure(run: Findings, fit: Fit, fitter: Fitter, layout: Layout, bas
     if fit.refusal or fit.unexpected:
         fit = _in_todays_layout(run, fit, fitter, base_id)
     if fit.refusal:
-        run.error("targets", f"PEFT cannot place it on {base_id} ({fit.refusal})", TRAIN_AGAIN)
+        run.error("targets", f"PEFT cannot place it on {base_id} ({fit.refusal})", RETRAIN)
         return fit
     _check_keys(run, fit, base_id)
     _check_shapes(run, fit, base_id)
@@ -159,7 +147,7 @@ def _check_keys(run: Findings, fit: Fit, base_id: str) -> None:
             "unexpected-keys",
             f"{len(fit.unexpected)} of its {len(fit.adapter.tensors)} weights match nothing in "
             f"the base {base_id}, such as {fit.unexpected[0]}",
-            TRAIN_AGAIN,
+            RETRAIN,
         )
     missing = set(fit.missing)
     whole = [key for key in fit.missing if missing.issuperset(_siblings(fit, key))]
@@ -196,7 +184,7 @@ def _check_shapes(run: Findings, fit: Fit, base_id: str) -> None:
     for kind, meaning, hint in (
         ("sharded", "are empty or flat, as one process's share of them", "gather, then save again"),
         ("rank", f"have another rank than its {CONFIG} says", SAVE_AGAIN),
-        ("other-base", f"have shapes with which it does not fit the base {base_id}", TRAIN_AGAIN),
+        ("other-base", f"have shapes with which it does not fit the base {base_id}", RETRAIN),
     ):
         if found := wrong[kind]:
             run.error(kind, f"{len(found)} of its weights {meaning}, such as {found[0]}", hint)
