@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 Level = Literal["error", "warning"]
-TRAIN_AGAIN = "use the base that the adapter was trained on, or train the adapter again"
+TRAIN_AGAIN = "use the base that the adapter was trained on, or retrain the adapter"
 SAVE_AGAIN = "save the adapter again with PEFT's save_pretrained"
 
 
@@ -15,10 +15,10 @@ class Finding:
 
     level: Level
     kind: str
-    """Of a dataset: ``dataset``, ``fingerprint``, ``sample``, ``label``, ``image``, ``bbox``,
+    """For a dataset: ``dataset``, ``fingerprint``, ``sample``, ``label``, ``image``, ``bbox``,
     ``split-leak``, ``duplicate``, ``contradiction``, ``missing-class``, ``imbalance``,
     ``answer-leak``, ``adapter-name``, ``trivia``, ``unused-image``, ``features`` or
-    ``label-noise``. Of an adapter: one of docs/adapters-check.md."""
+    ``label-noise``. For an adapter: a code from docs/adapters-check.md."""
     where: str
     """File, file and line, or split."""
     message: str
@@ -26,16 +26,20 @@ class Finding:
     def __str__(self) -> str:
         return f"{self.level}: {self.where}: {self.message}"
 
+    def to_json(self) -> dict[str, Any]:
+        """The finding as a JSON object."""
+        return asdict(self)
+
 
 @dataclass(frozen=True)
 class Report:
-    """All findings, errors first, and what was counted on the way."""
+    """All findings, errors first, and the counts gathered by the check."""
 
     path: Path
     findings: list[Finding]
     counts: dict[str, Any]
-    """Of a dataset ``samples``, ``images``, and ``splits``: samples per class by split. Of an
-    adapter ``tensors``, ``modules``, and ``largest_change``: of a logit, by it."""
+    """For a dataset: ``samples``, ``images``, and ``splits`` (samples per class by split). For an
+    adapter: ``tensors``, ``modules``, and ``largest_change`` (the largest change of a logit)."""
 
     @property
     def errors(self) -> list[Finding]:
@@ -52,7 +56,7 @@ class Report:
             "errors": len(self.errors),
             "warnings": len(self.warnings),
             "counts": self.counts,
-            "findings": [asdict(finding) for finding in self.findings],
+            "findings": [finding.to_json() for finding in self.findings],
         }
 
 
@@ -60,27 +64,32 @@ class Report:
 class AdapterFinding(Finding):
     """One thing that is wrong or odd with an adapter, and what to do about it.
 
-    ``kind`` is one of the codes of docs/adapters-check.md, which stay as they are.
+    ``kind`` is a code from docs/adapters-check.md; these codes are stable.
     """
 
-    mend: str
+    hint: str
 
     def __str__(self) -> str:
-        return f"{self.level}: {self.where}: [{self.kind}] {self.message}; {self.mend}"
+        return f"{self.level}: {self.where}: [{self.kind}] {self.message}; {self.hint}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The finding as a JSON object; the format's key for ``hint`` is ``mend``."""
+        record = super().to_json()
+        return record | {"mend": record.pop("hint")}
 
 
 @dataclass
 class Findings:
-    """One run: the findings so far and the means to add to them."""
+    """Collects the findings of one run."""
 
     path: str
     findings: list[Finding] = field(default_factory=list)
 
-    def error(self, code: str, message: str, mend: str) -> None:
-        self.findings.append(AdapterFinding("error", code, self.path, message, mend))
+    def error(self, code: str, message: str, hint: str) -> None:
+        self.findings.append(AdapterFinding("error", code, self.path, message, hint))
 
-    def warning(self, code: str, message: str, mend: str) -> None:
-        self.findings.append(AdapterFinding("warning", code, self.path, message, mend))
+    def warning(self, code: str, message: str, hint: str) -> None:
+        self.findings.append(AdapterFinding("warning", code, self.path, message, hint))
 
     def report(self, **counts: Any) -> Report:
         found = sorted(self.findings, key=lambda finding: finding.level != "error")

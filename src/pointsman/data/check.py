@@ -1,4 +1,4 @@
-"""The health of a dataset: everything that is wrong or odd with it, in one report."""
+"""Dataset check: everything that is wrong or odd with a dataset, in one report."""
 
 import re
 from collections import Counter, defaultdict
@@ -19,7 +19,7 @@ from pointsman.progress import CountProgress
 from pointsman.sample import RoutingSample, parse_sample
 
 MAX_RATIO = 10
-"""A class with more than this times the samples of another is worth a warning."""
+"""A warning is given if one class has more than this many times the samples of another."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class _Item:
     where: str
     sample: RoutingSample
     images: tuple[str, ...]
-    """What each image shows: the digest of its pixels, or its path where it was not decoded."""
+    """For each image the digest of its pixels, or its path if it was not decoded."""
     size: tuple[int, int] | None
 
     @property
     def question(self) -> str:
-        """Prompt and images; case, spacing and a closing full stop make no difference."""
+        """Prompt and images, ignoring case, spacing and a final full stop."""
         prompt = [
             (turn.role, " ".join(turn.text.casefold().split()).rstrip(" .!?"))
             for turn in self.sample.prompt
@@ -43,7 +43,7 @@ class _Item:
 
 @dataclass
 class _Check:
-    """One run: the findings so far and the means to add to them."""
+    """Collects the findings of one run."""
 
     path: Path
     progress: CountProgress
@@ -60,11 +60,11 @@ class _Check:
 def check_dataset(
     path: str | Path, *, images: bool = True, progress: CountProgress | None = None
 ) -> Report:
-    """Looks for everything that is wrong with a dataset folder; never stops at a fault.
+    """Reports everything that is wrong with a dataset folder; does not stop at the first fault.
 
     Args:
         path: the folder of ``dataset.json``.
-        images: decode every image; without it only the text is looked at.
+        images: decode every image; if false, only the text is checked.
         progress: called as ``progress(split, samples done)``.
     """
     path = Path(path)
@@ -91,7 +91,7 @@ def check_dataset(
 
 
 def _manifest(run: _Check) -> tuple[LabelMap | None, dict[str, Any] | None]:
-    """The label map and ``dataset.json``, each None if it cannot be had."""
+    """The label map and ``dataset.json``; each is None if it cannot be read."""
     try:
         return read_manifest(run.path)
     except PointsmanError as error:
@@ -140,7 +140,7 @@ def _lines(run: _Check, file: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _sample(run: _Check, where: str, record: Any, labels: LabelMap | None) -> RoutingSample | None:
-    """The sample, unlabelled if its label is wrong, or None if it is none at all."""
+    """The sample, unlabelled if its label is wrong; None if the record is not a sample."""
     try:
         if isinstance(record, SampleError):
             raise record
@@ -156,7 +156,7 @@ def _sample(run: _Check, where: str, record: Any, labels: LabelMap | None) -> Ro
 
 
 def _picture(run: _Check, where: str, image: str) -> Picture | None:
-    """The decoded image, or None if it cannot be; each file is looked at once."""
+    """The decoded image, or None if it cannot be decoded; each file is read once."""
     if image in run.pictures:
         return run.pictures[image]
     run.pictures[image] = picture = None
@@ -200,7 +200,7 @@ def _check_images_folder(run: _Check, manifest: dict[str, Any] | None) -> None:
 
 
 def _check_pictures_apart(run: _Check, items: list[_Item]) -> None:
-    """No picture is in two splits."""
+    """Checks that no picture is in more than one split."""
     first: dict[str, dict[str, str]] = defaultdict(dict)
     for item in items:
         for image in item.images:
@@ -213,7 +213,7 @@ def _check_pictures_apart(run: _Check, items: list[_Item]) -> None:
 
 
 def _check_questions(run: _Check, items: list[_Item]) -> None:
-    """No instruction is asked twice of one picture."""
+    """Checks that no picture has the same instruction twice."""
     same: dict[str, list[_Item]] = defaultdict(list)
     for item in items:
         same[item.question].append(item)
@@ -250,7 +250,10 @@ def _check_balance(run: _Check, items: list[_Item], labels: LabelMap) -> None:
 
 
 def _check_answers(run: _Check, items: list[_Item], labels: LabelMap) -> None:
-    """No prompt holds its answer; one that names its adapter is easier than real ones may be."""
+    """Checks that no prompt holds its answer or names its adapter.
+
+    A prompt that names its adapter may be easier than real ones.
+    """
     for kind, test, what in (
         ("answer-leak", leaks.holds_answer, "hold the answer in the prompt"),
         ("answer-leak", leaks.holds_coordinates, "hold the answer's coordinates in the prompt"),
@@ -265,7 +268,7 @@ def _check_answers(run: _Check, items: list[_Item], labels: LabelMap) -> None:
 
 
 def _check_trivia(run: _Check, items: list[_Item]) -> None:
-    """No rule that looks neither at the picture nor at the request predicts the adapter."""
+    """Checks that no rule predicts the adapter without the picture and the request."""
     labelled = [item for item in items if item.sample.label is not None and item.images]
     sized = [item for item in labelled if item.size]
     _warn_rule(run, "the image size", sized, [item.size for item in sized])
@@ -273,8 +276,8 @@ def _check_trivia(run: _Check, items: list[_Item]) -> None:
     _warn_rule(run, "the pattern of the image path", labelled, patterns)
     lengths = [len(item.sample.instruction) for item in labelled]
     _warn_rule(run, "the length of the prompt", labelled, lengths)
-    # Training sets of different adapters often come with a system prompt each, which a client
-    # that does not know the adapter cannot send.
+    # Each adapter's training set often has its own system prompt. A client that does not know
+    # the adapter cannot send it.
     systems = ["".join(t.text for t in i.sample.turns if t.role == "system") for i in labelled]
     _warn_rule(run, "the system prompt", labelled, systems)
 
@@ -311,5 +314,5 @@ def _class(sample: RoutingSample) -> str:
 
 
 def _without(message: str, where: Any) -> str:
-    """The message without the place that it starts with, which a finding has of its own."""
+    """The message without its leading location, which a finding stores separately."""
     return message.removeprefix(f"{where}: ").removeprefix(f"{where}/")

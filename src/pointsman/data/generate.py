@@ -26,17 +26,17 @@ from pointsman.progress import CountProgress
 from pointsman.sample import RoutingSample
 
 OUT_OF_SCOPE_SOURCE = "out_of_scope"
-"""The name that a source of samples for no adapter is given under."""
+"""The source name for samples that belong to no adapter."""
 _OUR_IMAGE = re.compile(r"\.?[0-9a-f]{16}\.\w+(\.partial)?")
 Balance = Literal["none", "downsample"]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What decides, next to the sources, which samples go where.
+    """The options that, together with the sources, decide which samples go where.
 
     Raises:
-        ConfigError: a share, cap or balance that cannot be.
+        ConfigError: a share, the cap or the balance is invalid.
     """
 
     seed: int = 0
@@ -77,11 +77,11 @@ def generate_dataset(
     skip_bad: bool = False,
     progress: CountProgress | None = None,
 ) -> Dataset:
-    """Merges training sets into a dataset folder, the same to the byte for the same samples.
+    """Merges training sets into a dataset folder, byte for byte the same for the same samples.
 
-    The order of records and files plays no part. Samples that share a picture, in whatever
-    encoding, go to one split. Run again after an interruption, it goes on with the images that it
-    has; run again on its own finished result, it checks and repairs that.
+    The order of records and files does not matter. Samples that share a picture, in whatever
+    encoding, go to the same split. A rerun after an interruption keeps the images already copied;
+    a rerun on a finished dataset checks and repairs it.
 
     Args:
         sources: adapter name to what ``read_source`` reads; ``out_of_scope`` is a reserved name.
@@ -92,15 +92,15 @@ def generate_dataset(
         test: share of the samples for testing, 0 to 1.
         balance: ``downsample`` cuts every adapter to the smallest one's number of samples; samples
             out of scope are left as they are.
-        cap: keep at most so many samples of each adapter, and out of scope.
+        cap: keep at most this many samples of each adapter, and as many out of scope.
         seed: decides which samples are kept and where they go.
-        skip_bad: drop samples that cannot be used, and count them, instead of refusing.
+        skip_bad: drop and count samples that cannot be used, instead of raising an error.
         progress: called as ``progress(what, done)``.
 
     Raises:
-        SampleError: what is wrong with the sources, a line for each fault.
-        LabelError: a source for an unknown adapter, or an adapter without a source.
-        ConfigError: an option that cannot be.
+        SampleError: the sources have faults; the message has one line for each.
+        LabelError: a source names an unknown adapter, or an adapter has no source.
+        ConfigError: an option is invalid.
         ArtefactError: ``out`` holds something else, or cannot be written.
         MissingDependency: a source needs an optional package.
     """
@@ -136,10 +136,10 @@ def generate_dataset(
 
 
 def parse_sources(pairs: Iterable[str]) -> dict[str, list[str]]:
-    """``NAME=PATH`` as the command line takes them; a name may be given several times.
+    """Parses ``NAME=PATH`` pairs from the command line; a name may occur several times.
 
     Raises:
-        ConfigError: a pair without a name, a path or the sign between them.
+        ConfigError: a pair lacks a name, a path or the equals sign.
     """
     sources: dict[str, list[str]] = {}
     for pair in pairs:
@@ -176,9 +176,9 @@ def _sources(
 
 
 def _unique(entries: Sequence[Entry], faults: Faults) -> tuple[list[Entry], int]:
-    """Entries without repetitions, and how many those were.
+    """The entries without duplicates, and the number of duplicates.
 
-    One question under two adapters is a fault: none of its entries is kept.
+    The same question under two adapters is a fault: all its entries are dropped.
     """
     by_question: dict[str, list[Entry]] = {}
     for entry in entries:
@@ -207,7 +207,7 @@ def _contradiction(first: Entry, other: Entry) -> str:
 
 
 def _chosen(entries: Sequence[Entry], labels: LabelMap, options: Options) -> list[Entry]:
-    """At most so many entries of each adapter, in an order that only seed and content decide."""
+    """At most ``cap`` entries of each adapter, in an order that only seed and content decide."""
     ordered = sorted(entries, key=lambda entry: digest_json([options.seed, entry.question]))
     counts = Counter(entry.sample.adapter for entry in ordered)
     if missing := [name for name in labels if not counts[name]]:
@@ -225,7 +225,7 @@ def _chosen(entries: Sequence[Entry], labels: LabelMap, options: Options) -> lis
 
 
 def _split(entries: Sequence[Entry], options: Options) -> dict[str, list[RoutingSample]]:
-    # Without an image, equal text is what must not be in two splits.
+    # Samples without an image must not have the same text in two splits.
     keys = [[p.pixels for p in entry.pictures] or [entry.question] for entry in entries]
     groups = group_by_shared(keys)
     places = assign(
@@ -246,7 +246,7 @@ def _refuse_other(out: Path, mine: Mapping[str, Any] | bytes) -> None:
 
     Args:
         out: the folder to write to.
-        mine: the whole ``dataset.json`` to be written, or the keys of it that are known so far.
+        mine: the whole ``dataset.json`` to be written, or those of its keys known so far.
     """
     hint = "choose another --out or delete it"
     manifest = out / MANIFEST
@@ -273,7 +273,7 @@ def _write(
     kept: Sequence[Entry],
     progress: CountProgress,
 ) -> None:
-    """Images, splits, then ``dataset.json``; a marker stands in the folder until all are there."""
+    """Writes images, splits, then ``dataset.json``; a marker file stays until all are written."""
     marker = out / UNFINISHED
     resumed = marker.exists()
     write_bytes(marker, b"")

@@ -64,8 +64,8 @@ def read_adapter(run: Findings, path: str | Path) -> AdapterFile | None:
 def _read_config(run: Findings, folder: Path) -> dict[str, Any] | None:
     if not (folder / CONFIG).is_file():
         inside = sorted(place.parent.name for place in folder.glob(f"*/{CONFIG}"))
-        mend = f"give {folder / inside[-1]}" if inside else "give the folder that holds it"
-        run.error("config", f"no {CONFIG} in it", mend)
+        hint = f"give {folder / inside[-1]}" if inside else "give the folder that holds it"
+        run.error("config", f"no {CONFIG} in it", hint)
         return None
     try:
         config = read_object(folder / CONFIG)
@@ -160,8 +160,8 @@ def _check_config(run: Findings, adapter: AdapterFile) -> None:
         run.error("rank", f"r is {rank!r}, not a whole number above 0", SAVE_AGAIN)
         return
     if alpha is None:
-        mend = f"write the value that it was trained with into {CONFIG}"
-        run.error("alpha", "lora_alpha is not said, and PEFT would take 8", mend)
+        hint = f"write the value that it was trained with into {CONFIG}"
+        run.error("alpha", "lora_alpha is not said, and PEFT would take 8", hint)
     elif not isinstance(alpha, int | float) or alpha == 0:
         run.error("alpha", f"lora_alpha is {alpha!r}: it has no effect", SAVE_AGAIN)
     else:
@@ -207,12 +207,12 @@ def _check_values(run: Findings, adapter: AdapterFile) -> None:
     if not zero:
         return
     message = f"all weights of A or B are 0 in {len(zero)} of its {len(adapter.modules)} modules"
-    mend = "take a later checkpoint; check that the optimiser had its weights"
+    hint = "take a later checkpoint; check that the optimiser had its weights"
     only_lora = len(whole) == len(adapter.tensors) and not adapter.config.get("use_dora")
     if zero == adapter.modules and only_lora:
-        run.error("zero-effect", f"{message}: it changes nothing", mend)
+        run.error("zero-effect", f"{message}: it changes nothing", hint)
     else:
-        run.warning("zero-effect", f"{message}, such as {min(zero)}", mend)
+        run.warning("zero-effect", f"{message}, such as {min(zero)}", hint)
 
 
 def without_folder(error: Exception, folder: Path) -> str:

@@ -34,16 +34,16 @@ def probe(run: Findings, adapter: AdapterFile, base: Base) -> float | None:
             attached = attach(twin, _NAME, adapter)
             after = attached.model(**inputs, logits_to_keep=1).logits.float()
     except (ArtefactError, MismatchError) as error:
-        message, _, mend = str(error).rpartition("; ")
+        message, _, hint = str(error).rpartition("; ")
         code = "other-base" if isinstance(error, MismatchError) else "attach"
-        run.error(code, message.removeprefix(f"adapter {_NAME}: "), mend)
+        run.error(code, message.removeprefix(f"adapter {_NAME}: "), hint)
         return None
     if not bool(before.isfinite().all()):
         run.error("nan", f"{base.id} itself gives NaN or infinity", "use another dtype or device")
         return None
     if not bool(after.isfinite().all()):
-        mend = "take an earlier checkpoint; check lora_alpha"
-        run.error("nan", "with it the base gives NaN or infinity for a synthetic prompt", mend)
+        hint = "take an earlier checkpoint; check lora_alpha"
+        run.error("nan", "with it the base gives NaN or infinity for a synthetic prompt", hint)
         return None
     change = float((after - before).abs().max())
     if change == 0:
