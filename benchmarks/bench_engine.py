@@ -273,7 +273,7 @@ def overhead(engine: Engine, prompts: Sequence[Prompt], rounds: int) -> dict[str
             times = {}
             ways: list[tuple[str, dict[str, Any]]] = [
                 ("routed", {}),
-                ("named", {"adapters": [name]}),
+                ("named", {"adapter": name or "base"}),
             ]
             random.Random(id(prompt)).shuffle(ways)
             for way, options in ways:

@@ -311,7 +311,7 @@ def seconds(model: Path) -> dict[str, float]:
     script = (
         "import sys, time\n"
         "from PIL import Image\n"
-        "import pointsman.engine as engine, torch, transformers, peft\n"
+        "import torch, transformers, pointsman.engine.engine as engine\n"
         "start = time.perf_counter()\n"
         "loaded = engine.Engine.pocket()\n"
         "ready = time.perf_counter()\n"

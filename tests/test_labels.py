@@ -96,14 +96,14 @@ def test_an_unknown_name_is_not_guessed(name: str) -> None:
         LABELS.label(name)
 
 
-def test_a_mismatch_names_both_sides_and_the_mend() -> None:
-    LABELS.check_same(LabelMap(LABELS.names), "a", "b", "mend it")
+def test_a_mismatch_names_both_sides_and_the_hint() -> None:
+    LABELS.check_same(LabelMap(LABELS.names), "a", "b", "fix it")
     other = LabelMap(("claim-window", "calendar", "provider-select"))
     with pytest.raises(MismatchError) as error:
-        LABELS.check_same(other, "data.json", "the router", "mend it")
+        LABELS.check_same(other, "data.json", "the router", "fix it")
     assert str(error.value) == (
         "data.json has the labels [0=calendar, 1=claim-window, 2=provider-select], "
-        "the router has [0=claim-window, 1=calendar, 2=provider-select]; mend it"
+        "the router has [0=claim-window, 1=calendar, 2=provider-select]; fix it"
     )
 
 

@@ -12,8 +12,8 @@ import pytest
 import pointsman
 from support.tiny import REPOSITORY
 
-LINES = 14_500
-"""Of Python at most: what a reader of the package has before them"""
+LINES = 18_000
+"""Of Python at most: what a reader has before them; the laboratory has 10,000 more."""
 
 
 @pytest.fixture(scope="module")

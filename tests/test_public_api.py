@@ -15,8 +15,8 @@ import pytest
 import pointsman
 from pointsman import errors
 
-NEEDS_A_PROJECT = "ADAPTER_LABELS"
-NAMES = sorted({*pointsman.__all__, NEEDS_A_PROJECT})
+NEED_A_PROJECT = ("ADAPTER_LABELS", "STANDARD_ADAPTER_ORDER")
+NAMES = sorted({*pointsman.__all__, *NEED_A_PROJECT})
 
 SCRIPT = """
 from pathlib import Path
@@ -47,13 +47,14 @@ def trained(features: Path, out: Path) -> pointsman.Router:
 def projected(path: Path) -> dict[str, int]:
     project: pointsman.Project = load_project(path)
     names = {name: label for label, name in enumerate(project.labels)}
+    assert pointsman.STANDARD_ADAPTER_ORDER == list(names)
     return names | pointsman.ADAPTER_LABELS
 """
 """What a user may write; every other public name is only named."""
 
 
 def declared() -> dict[str, str]:
-    """Name to module, as the block for type checkers has it; ``ADAPTER_LABELS`` is annotated."""
+    """Name to module, as the block for type checkers has it; those of a project are annotated."""
     [block] = [
         node
         for node in ast.parse(Path(pointsman.__file__).read_text("utf-8")).body

@@ -43,7 +43,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "models.base": ("Base", "load_base"),
     "models.features": ("FeatureRecipe",),
     "models.text_encoder": ("TextEncoder", "load_encoder"),
-    "project": ("ADAPTER_LABELS", "Project", "load_project"),
+    "project": ("ADAPTER_LABELS", "STANDARD_ADAPTER_ORDER", "Project", "load_project"),
     "routing.extend": ("extend_router",),
     "routing.feature_store": ("preprocess",),
     "routing.head": ("build_router_head",),
@@ -55,8 +55,8 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "sample": ("RoutingSample",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
-# Not ADAPTER_LABELS: it needs a project file, which `import *` cannot ask for.
-__all__ = sorted(set(_HOME) - {"ADAPTER_LABELS"})
+# These need a project file, which `import *` cannot ask for.
+__all__ = sorted(set(_HOME) - {"ADAPTER_LABELS", "STANDARD_ADAPTER_ORDER"})
 
 if TYPE_CHECKING:  # the same names for type checkers; tests/test_public_api.py compares
     from pointsman.adapters.check.check import check_adapter as check_adapter
@@ -107,6 +107,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/test_public_api.py 
     from pointsman.sample import RoutingSample as RoutingSample
 
     ADAPTER_LABELS: dict[str, int]
+    STANDARD_ADAPTER_ORDER: list[str]
 else:  # seen by a type checker, it would make every misspelt name an Any
 
     def __getattr__(name: str) -> Any:

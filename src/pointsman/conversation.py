@@ -29,7 +29,7 @@ class Turn:
 
     @property
     def places(self) -> int:
-        """Places for images."""
+        """The number of image places in the turn."""
         return self.parts.count(None)
 
 
@@ -38,9 +38,9 @@ def routed_part(
 ) -> tuple[tuple[Turn, ...], tuple[Shown, ...]]:
     """What a router may see of a conversation: some of its turns, and the images shown in them.
 
-    Never an assistant turn: it holds the answer in the style of its adapter, hence the label.
-    ``conversation`` keeps all others, ``last-user`` only the user's last. Where that shows no
-    image, the one shown last before it stands in front of its text: it is what the user speaks of.
+    The router never sees an assistant turn: its style gives the adapter away, hence the label.
+    ``conversation`` keeps all other turns, ``last-user`` only the user's last one. If that turn
+    shows no image, the most recent earlier image is put before its text: the user refers to it.
 
     Args:
         images: one for each ``None`` in the turns, in order.
@@ -62,7 +62,7 @@ def routed_part(
 def _last_user_turn(
     seen: Sequence[tuple[Turn, tuple[Shown, ...]]],
 ) -> tuple[Turn, tuple[Shown, ...]]:
-    """The user's last turn with its images, else with the image shown last before it."""
+    """The user's last turn with its images or, without any, the most recent earlier image."""
     last = max(at for at, (turn, _) in enumerate(seen) if turn.role == "user")
     turn, own = seen[last]
     before = [image for _, shown in seen[:last] for image in shown]
@@ -72,7 +72,7 @@ def _last_user_turn(
 
 
 def check_places(turns: Sequence[Turn], images: int) -> None:
-    """Raises ``SampleError`` unless the turns have a place for each of so many images."""
+    """Raises ``SampleError`` unless the turns have exactly one place for each image."""
     places = sum(turn.places for turn in turns)
     if places != images:
         raise SampleError(f"{images} images for {places} places in the turns")
@@ -101,7 +101,7 @@ class Prompt:
     images: tuple[Image.Image, ...]
 
     def routed_part(self, history: History) -> Self:
-        """What a router may see of it, see ``routed_part``."""
+        """What a router may see of the conversation, see ``routed_part``."""
         return type(self)(*routed_part(self.turns, self.images, history))
 
 

@@ -112,14 +112,14 @@ def read_tensors_and_digest(path: Path) -> tuple[dict[str, Tensor], str]:
 def _not_tensors(path: Path, error: Exception) -> ArtefactError:
     return ArtefactError(
         f"{path}: not a safetensors file, or a truncated one ({error}); "
-        "delete it and run what made it again (a pickle under this name is never loaded)"
+        "delete it and rerun the command that wrote it (a pickle under this name is never loaded)"
     )
 
 
 def refuse_other(folder: Path, what: str) -> None:
-    """Raises ``ArtefactError`` if ``folder`` holds another thing than ``what``, or is no folder.
+    """Raises ``ArtefactError`` if ``folder`` is not a folder or holds anything other than ``what``.
 
-    Several kinds have files of one name: one would be destroyed by writing the other over it.
+    Several kinds share file names: writing one over another would destroy it.
     """
     there = next((place for place in (folder, *folder.parents) if place.exists()), None)
     if there is not None and not there.is_dir():
@@ -147,7 +147,7 @@ def digest_file(path: Path) -> str:
 def digest_json(value: Any) -> str:
     """SHA-256 of a JSON value, independent of key order and white space.
 
-    JSON may escape half a character, which UTF-8 has not; that is a value like any other here.
+    JSON may escape a lone surrogate, which UTF-8 cannot encode; it is hashed like any other value.
     """
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return digest_bytes(canonical.encode("utf-8", "surrogatepass"))
@@ -158,9 +158,9 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        mend = (
+        hint = (
             "free some space and run the same command again: what is done is kept"
             if error.errno in (errno.ENOSPC, errno.EDQUOT)
             else "choose a place that can be written"
         )
-        raise ArtefactError(f"{path}: cannot be written ({error.strerror}); {mend}") from None
+        raise ArtefactError(f"{path}: cannot be written ({error.strerror}); {hint}") from None

@@ -23,13 +23,13 @@ def load_image(source: Source, name: str | None = None) -> Image.Image:
         name: what to call the image in an error.
 
     Raises:
-        ImageError: missing, empty, corrupt, or of a size that no screen has.
+        ImageError: the image is missing, empty or corrupt, or its size is not that of any screen.
     """
     name = name or (str(source) if isinstance(source, Path | str) else "image")
     image = source if isinstance(source, Image.Image) else _open(source, name)
     try:
         check_size(image.size, name)
-        if image.mode.startswith("I;16"):  # Pillow would cut off all above 255, to white
+        if image.mode.startswith("I;16"):  # Pillow would clip all above 255 to white
             image = image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
             return image.convert("RGB")
         if image.has_transparency_data:

@@ -17,11 +17,11 @@ OUT_OF_SCOPE = -1
 # A name becomes a PEFT module key ("." breaks it), a model name in a URL and a folder name.
 _LEGAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 BASE = "base"
-"""In place of an adapter's name: the base alone answers."""
+"""Used in place of an adapter's name: the base alone answers."""
 ROUTED = "auto"
-"""In place of an adapter's name: the router chooses."""
+"""Used in place of an adapter's name: the router chooses."""
 FALLBACKS = (BASE, "error")
-"""What a router that abstains may leave a request to, beside an adapter"""
+"""Besides an adapter's name: what may happen to a request when the router abstains"""
 # `__base__` is PEFT's word for "no adapter".
 RESERVED = frozenset({"__base__", ROUTED, *FALLBACKS})
 
@@ -31,7 +31,7 @@ class LabelMap:
     """Ordered, unique, legal adapter names.
 
     Raises:
-        LabelError: no name at all, an illegal or reserved name, or a duplicate.
+        LabelError: there are no names, or one is illegal, reserved or a duplicate.
     """
 
     names: tuple[str, ...]

@@ -34,8 +34,8 @@ _OURS = frozenset({"conversations", "messages", "image", "images", "label", "ada
 class RoutingSample:
     """One sample: a conversation with its images, and the adapter that should answer it.
 
-    ``label`` and ``adapter`` are -1 and None for a sample out of every adapter's scope, and both
-    None where the data carries no labels yet (one adapter's own training set).
+    For a sample out of every adapter's scope, ``label`` is -1 and ``adapter`` is None. Both are
+    None if the data carries no labels yet (one adapter's own training set).
     """
 
     turns: tuple[Turn, ...]
@@ -69,11 +69,11 @@ class RoutingSample:
 
     @property
     def picture(self) -> object:
-        """What it is about: samples of one picture have it in common."""
+        """Identifies the picture: samples of the same picture share this value."""
         return self.images or id(self)
 
     def labelled(self, labels: LabelMap, adapter: str | None) -> Self:
-        """The sample with ``adapter`` (None: out of scope) as its answerer."""
+        """The sample labelled with ``adapter`` (None: out of scope)."""
         label = OUT_OF_SCOPE if adapter is None else labels.label(adapter)
         return replace(self, label=label, adapter=adapter)
 
@@ -107,11 +107,11 @@ def parse_sample(record: Any, labels: LabelMap | None, where: str) -> RoutingSam
     Args:
         record: the decoded JSON object: ``conversations`` or ``messages``, ``image`` or ``images``.
         labels: the label map that ``label`` and ``adapter`` must agree with; None if the data
-            carries no labels yet, and then both keys are left unread.
+            carries no labels yet, in which case both keys are ignored.
         where: file and line, for errors.
 
     Raises:
-        SampleError: anything missing, of a wrong type, or contradicting the label map.
+        SampleError: a value is missing, has the wrong type or contradicts the label map.
     """
     if not isinstance(record, dict):
         raise SampleError(f"{where}: a sample is a JSON object, not {type(record).__name__}")
@@ -150,7 +150,7 @@ def read_samples(path: str | Path, labels: LabelMap | None) -> list[RoutingSampl
     """Reads a JSONL file of samples; image paths come back joined to its folder.
 
     Raises:
-        SampleError: the file is missing, empty or holds a sample that cannot be right.
+        SampleError: the file is missing or empty, or holds an invalid sample.
     """
     path = Path(path)
     samples = [parse_sample(record, labels, where) for where, record in read_jsonl(path)]
@@ -208,7 +208,7 @@ def _content_part(part: Any, where: str) -> tuple[str | None, ...]:
 
 
 def _split(text: str) -> tuple[str | None, ...]:
-    """Text around ``<image>``; the line break that sets an image off is not part of the text."""
+    """Splits text at ``<image>``; the line break next to an image is not part of the text."""
     if PLACEHOLDER not in text:
         return (text,)
     first, *others = text.split(PLACEHOLDER)
@@ -227,7 +227,7 @@ def _place_images(turns: list[Turn], images: int, where: str) -> tuple[Turn, ...
     placed = sum(turn.places for turn in turns)
     if placed == images:
         return tuple(turns)
-    if placed == 0:  # no placeholder at all: the images stand before the first user turn's text
+    if placed == 0:  # no placeholders: the images go before the first user turn's text
         first = next((i for i, turn in enumerate(turns) if turn.role == "user"), 0)
         turn = turns[first]
         turns[first] = replace(turn, parts=(*[None] * images, *turn.parts))

@@ -224,7 +224,7 @@ TOWER = "model.visual.blocks.0.attn.qkv"
 BOTH = rf"{UNDER_LLM}|^model\.visual\.blocks\.0\.attn\.qkv$"
 
 
-def test_fix_refuses_what_names_do_not_mend(adapter: Path, tiny_base: Base, tmp_path: Path) -> None:
+def test_fix_refuses_what_names_do_not_fix(adapter: Path, tiny_base: Base, tmp_path: Path) -> None:
     out = tmp_path / "fixed"
     with pytest.raises(ConfigError, match="nothing to fix"):
         fix_adapter(adapter, tiny_base, out)

@@ -137,7 +137,7 @@ def test_a_broken_folder_gets_one_clear_line(folder: Path, damage: Any, message:
 def test_an_unfinished_folder_says_so(folder: Path) -> None:
     (folder / "dataset.json").unlink()
     (folder / ".unfinished").touch()
-    with pytest.raises(ArtefactError, match="left unfinished; run the command"):
+    with pytest.raises(ArtefactError, match="left unfinished; rerun the command"):
         read_dataset(folder)
 
 

@@ -273,7 +273,7 @@ def test_fingerprint_names_what_differs(
             content["image_mean"] = [0.4] * 3
         path.write_text(json.dumps(content))
     with pytest.raises(MismatchError, match=f"differ in their {part} "):
-        tiny_base.fingerprint.check_same(fingerprint_of(str(copied)), "a", "b", "mend it")
+        tiny_base.fingerprint.check_same(fingerprint_of(str(copied)), "a", "b", "fix it")
 
 
 def test_max_pixels_scales_down_and_is_part_of_the_fingerprint(

@@ -272,7 +272,8 @@ def notes_image(notes: Features) -> Path:
 
 def test_options_of_the_command(notes: Features, tiny_router: Path, tmp_path: Path) -> None:
     train = ("train", notes.path, "--out", tmp_path / "out")
-    assert "--replay goes with --extend" in refused(*train, "--replay", notes.path)
+    line = refused(*train, "--replay", notes.path)
+    assert f"--replay {notes.path} goes with --extend" in line
     line = refused(*train, "--extend", tiny_router, "--layers", "2")
     assert "leave out --adapter-names, --layers, --conformal, --prior and" in line
     assert "as --replay" in refused(*train, "--extend", tiny_router)

@@ -1,1 +1,1 @@
-"""Routing data: merging, drawing and checking datasets."""
+"""Routing data: generating, splitting and checking datasets."""

@@ -16,14 +16,14 @@ SPLITS = ("train", "val", "test")
 MANIFEST = "dataset.json"
 IMAGES = "images"
 UNFINISHED = ".unfinished"
-"""There while a dataset is being written, and after that was interrupted."""
+"""Present while a dataset is being written, and after an interrupted run."""
 FORMAT_VERSION = 1
 _REGENERATE = "generate the dataset again"
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled samples in three splits; a split may be empty, a key is always there."""
+    """Labelled samples in three splits; a split may be empty, but its key is always present."""
 
     path: Path
     labels: LabelMap
@@ -34,13 +34,13 @@ class Dataset:
 
 
 def read_dataset(path: str | Path) -> Dataset:
-    """Reads a dataset folder that is fit to train on.
+    """Reads a dataset folder for training.
 
     Raises:
-        ArtefactError: no dataset there, an unfinished one, or a broken file.
+        ArtefactError: the dataset is missing or unfinished, or a file is broken.
         MismatchError: a file was changed after the dataset was made.
-        SampleError: a sample that cannot be right, or an adapter without a sample in ``train``.
-        LabelError: adapter names that cannot be a label map.
+        SampleError: a sample is invalid, or an adapter has no sample in ``train``.
+        LabelError: the adapter names do not form a label map.
     """
     dataset = _read(Path(path))
     present = {sample.adapter for sample in dataset.splits["train"]}
@@ -61,7 +61,7 @@ def read_samples_of(path: str | Path, labels: LabelMap) -> list[RoutingSample]:
 
     Raises:
         MismatchError: the folder was made for another label map.
-        ArtefactError, SampleError, LabelError: as ``read_dataset``, but ``train`` is not looked at.
+        ArtefactError, SampleError, LabelError: as ``read_dataset``, but ``train`` is not checked.
     """
     path = Path(path)
     if not path.is_dir():
@@ -113,12 +113,12 @@ def seal(
         "images": {"n": len(digests), "sha256": digest_json(digests)},
     }
     manifest["fingerprint"] = fingerprint_of(manifest)
-    # Bytes, not files: a request is compared with what is there before anything is written.
+    # Bytes, not files: the content is compared with the folder's before anything is written.
     return files | {MANIFEST: (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode()}
 
 
 def write_files(path: Path, files: Mapping[str, bytes]) -> None:
-    """Writes what ``seal`` returned; a file that already has its content is left alone."""
+    """Writes what ``seal`` returned; a file that already has this content is not rewritten."""
     for name, content in files.items():
         target = path / name
         if not target.is_file() or digest_file(target) != digest_bytes(content):
@@ -126,11 +126,11 @@ def write_files(path: Path, files: Mapping[str, bytes]) -> None:
 
 
 def read_manifest(path: Path) -> tuple[LabelMap, dict[str, Any]]:
-    """Reads ``dataset.json`` and checks that it is consistent in itself.
+    """Reads ``dataset.json`` and checks that it is self-consistent.
 
     Raises:
-        ArtefactError: none there, unfinished, of another format version, or a key missing.
-        MismatchError: its fingerprint is not that of its own content.
+        ArtefactError: the file is missing or unfinished, has another format version or lacks a key.
+        MismatchError: its fingerprint does not match its own content.
         LabelError: adapter names that cannot be a label map.
     """
     file = path / MANIFEST
@@ -197,7 +197,7 @@ def _absent(path: Path) -> str:
     if not path.is_dir():
         return f"{path}: no such folder; give a dataset folder"
     if (path / UNFINISHED).exists():
-        return f"{path}: the dataset was left unfinished; run the command that made it again"
+        return f"{path}: the dataset was left unfinished; rerun the command that made it"
     return (
         f"{path}: no {MANIFEST} in it, so it is no dataset; make one with `pointsman data generate`"
     )

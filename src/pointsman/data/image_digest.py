@@ -1,4 +1,4 @@
-"""Which picture an image file holds: one identity for its bytes, one for what it shows."""
+"""The identity of an image file: one digest of its bytes, one of its pixels."""
 
 import hashlib
 import io
@@ -21,15 +21,15 @@ class Picture:
     pixels: str
     """SHA-256 of size and decoded RGB: the same for two encodings of one picture."""
     name: str
-    """What the file is called in a dataset: the start of its digest and its format."""
+    """The file's name in a dataset: the start of its digest and its format."""
     size: tuple[int, int]
     """Width and height in pixels."""
     blank: bool
-    """Every pixel has the same colour."""
+    """True if every pixel has the same colour."""
 
 
 def decode(content: bytes, name: str) -> Picture:
-    """Decodes an image file in memory. Raises ``ImageError``, calling the image ``name``."""
+    """Decodes an image file in memory. Raises ``ImageError``, which names the image ``name``."""
     image = load_image(content, name)
     with Image.open(io.BytesIO(content)) as header:
         kind = (header.format or "bin").lower()

@@ -1,4 +1,4 @@
-"""Signs that a dataset gives its labels away: what a router could learn instead of the task."""
+"""Label leaks: signs in a dataset that a router could learn instead of the task."""
 
 import re
 from collections import Counter, defaultdict
@@ -18,28 +18,28 @@ _PAIR = re.compile(r"\[\s*(\d+(?:\.\d+)?)\s*,\s*(\d+(?:\.\d+)?)\s*\]")
 
 @dataclass(frozen=True)
 class Rule:
-    """How well a majority by value predicts the adapter."""
+    """How well the majority class per value predicts the adapter."""
 
     accuracy: float
-    """Share of samples predicted right, each by a rule that has not seen its image."""
+    """Share of samples predicted correctly, each by a rule fitted without its image."""
     baseline: float
     """Share of the most frequent class."""
 
     @property
     def suspicious(self) -> bool:
-        """The rule is right about half or more of what always guessing one class gets wrong."""
+        """The rule corrects half or more of the errors made by always guessing one class."""
         return self.accuracy - self.baseline >= 0.5 * (1 - self.baseline) > 0
 
 
 def rule(
     values: Sequence[Hashable], classes: Sequence[Class], groups: Sequence[str]
 ) -> Rule | None:
-    """Cross-validates "the class that is most frequent for this value"; None for few samples.
+    """Cross-validates the rule "the most frequent class for this value"; None for few samples.
 
     Args:
         values: what the rule sees of each sample.
         classes: the adapter of each sample.
-        groups: what must not be split between fitting and testing (the image).
+        groups: samples of one group (image) are never split between fitting and testing.
     """
     if len(values) < _FEWEST or len(set(classes)) < 2:
         return None
@@ -66,13 +66,13 @@ def path_pattern(path: str) -> str:
 
 
 def holds_answer(sample: RoutingSample) -> bool:
-    """The text of the answer stands in the prompt."""
+    """The prompt contains the text of the answer."""
     answer = (sample.answer or "").strip()
     return len(answer) >= _SHORT and answer in _prompt(sample)
 
 
 def holds_coordinates(sample: RoutingSample) -> bool:
-    """A point of the answer, ``[x, y]``, stands in the prompt, however it is set."""
+    """The prompt contains a point ``[x, y]`` of the answer, in any notation."""
     prompt = _prompt(sample)
     return any(
         re.search(rf"(?<![\d.]){re.escape(x)}\s*[,;x ]\s*{re.escape(y)}(?!\.?\d)", prompt)
@@ -81,7 +81,7 @@ def holds_coordinates(sample: RoutingSample) -> bool:
 
 
 def names_adapter(sample: RoutingSample) -> bool:
-    """The name of the sample's adapter stands in the prompt, as one word or several."""
+    """The prompt contains the name of the sample's adapter, as one word or several."""
     if sample.adapter is None:
         return False
     words = [re.escape(word) for word in re.split(r"[-_]+", sample.adapter) if word]

@@ -1,4 +1,4 @@
-"""Training sets as people have them: JSONL, JSON, parquet, or a Hugging Face dataset."""
+"""Readers of training sets: JSONL, JSON, parquet, or a Hugging Face dataset."""
 
 import json
 import re
@@ -27,9 +27,9 @@ def read_source(path: str, on_fault: OnFault | None = None) -> Iterator[tuple[st
 
     Args:
         path: a ``.jsonl``, ``.json`` (a list, or lines) or ``.parquet`` file; a folder saved by
-            ``datasets.save_to_disk``, of such files, or one that ``datasets.load_dataset`` reads;
-            or the Hub id of a dataset, of which all splits are read.
-        on_fault: called with each single record that cannot be read, instead of raising it.
+            ``datasets.save_to_disk``, a folder of such files, or one that
+            ``datasets.load_dataset`` reads; or the Hub id of a dataset (all its splits are read).
+        on_fault: called with the error of each record that cannot be read, instead of raising it.
 
     Raises:
         SampleError: there is nothing at ``path``, or it cannot be read.
@@ -52,7 +52,7 @@ def read_source(path: str, on_fault: OnFault | None = None) -> Iterator[tuple[st
 def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
     """Yields (``file:line``, decoded value), with a ``SampleError`` as the value of a broken line.
 
-    Unlike ``sample.read_jsonl`` it goes on behind a broken line, to report all of them. Raises
+    Unlike ``sample.read_jsonl`` it continues after a broken line, to report all of them. Raises
     ``SampleError`` if the file cannot be read.
     """
     try:
@@ -65,7 +65,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def image_values(record: Mapping[str, Any]) -> list[Any]:
-    """The images of a record as they stand there: paths, or Hugging Face image values."""
+    """The images of a record, unchanged: paths, or Hugging Face image values."""
     value = record.get("images", record.get("image"))
     return value if isinstance(value, list) else [] if value is None else [value]
 
@@ -77,7 +77,7 @@ def image_bytes(value: Any) -> tuple[str, bytes]:
         value: a path, or ``{"bytes": …, "path": …}`` as Hugging Face stores an image.
 
     Raises:
-        ImageError: no such file, one that cannot be read, or a value of another kind.
+        ImageError: the file is missing or cannot be read, or the value is of another kind.
     """
     path = value.get("path") if isinstance(value, Mapping) else value
     if isinstance(value, Mapping) and isinstance(value.get("bytes"), bytes):
@@ -97,7 +97,7 @@ def image_bytes(value: Any) -> tuple[str, bytes]:
 
 def _located(record: Record, folder: Path) -> Record:
     """The record without null keys, its image paths joined to ``folder``."""
-    # Null stands for an absent key in Arrow, where every row has the columns of all rows.
+    # In Arrow every row has the columns of all rows: null means that the key is absent.
     record = {key: value for key, value in record.items() if value is not None}
     key = "images" if "images" in record else "image"
     if key in record:
@@ -220,7 +220,7 @@ def _rows(batches: Any, where: str) -> Iterator[tuple[str, Any]]:
 
 
 def _without_nulls(value: Any) -> Any:
-    """Rows as JSON would have them: no null keys in turns and parts, dates as text."""
+    """Rows as in JSON: no null keys in turns and parts, dates as text."""
     if isinstance(value, dict):
         return {key: _without_nulls(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):

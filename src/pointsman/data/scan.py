@@ -28,16 +28,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Entry:
-    """One sample on its way into a dataset."""
+    """One sample to be written to a dataset."""
 
     where: str
     sample: RoutingSample
-    """Labelled; its image paths are those that it has in the dataset folder."""
+    """The labelled sample; its image paths are those in the dataset folder."""
     pictures: tuple[Picture, ...]
 
     @cached_property
     def question(self) -> str:
-        """Digest of all that a router may see: prompt and pixels."""
+        """Digest of everything that a router may see: prompt and pixels."""
         prompt = [[turn.role, list(turn.parts)] for turn in self.sample.prompt]
         return digest_json([prompt, [picture.pixels for picture in self.pictures]])
 
@@ -52,12 +52,12 @@ class Faults:
     """What is wrong with the sources, one line each."""
 
     samples: list[str] = field(default_factory=list)
-    """Each costs one sample, and may be skipped."""
+    """Each drops one sample, and may be skipped."""
     sources: list[str] = field(default_factory=list)
-    """Each costs a whole source."""
+    """Each drops a whole source."""
 
     def raise_if_any(self, skip_bad: bool) -> None:
-        """Raises ``SampleError`` with all of them; those of single samples may be skipped."""
+        """Raises ``SampleError`` with all faults; those of single samples may be skipped."""
         lines = self.sources + ([] if skip_bad else self.samples)
         if len(lines) > _SHOWN:
             more = f"and {len(lines) - _SHOWN} more; skip_bad drops the samples that have a fault"
@@ -95,13 +95,13 @@ def scan(
 def store_images(
     sources: Sequence[Source], kept: Sequence[Entry], folder: Path, progress: Progress
 ) -> None:
-    """Copies the images of ``kept`` into a dataset folder; one that is there already stays.
+    """Copies the images of ``kept`` into a dataset folder; existing ones stay.
 
-    The sources are read once more: keeping the bytes of a first reading could fill the memory.
+    The sources are read a second time: keeping the bytes of the first pass could fill the memory.
 
     Raises:
         SampleError: an image is not the one that was scanned.
-        ArtefactError: it cannot be written.
+        ArtefactError: an image cannot be written.
     """
     wanted = {entry.where: entry.pictures for entry in kept}
     total = len({picture.name for pictures in wanted.values() for picture in pictures})
@@ -142,14 +142,14 @@ def _entry(
         raise SampleError(f"{where}: {error}") from None
     files = [f"{IMAGES}/{picture.name}" for picture in pictures]
     own = {key: value for key, value in record.items() if key != "image"} | {"images": files}
-    # Parsed, written and parsed again: what is kept is what a reader of the dataset will see.
+    # Parsed, written and parsed again: the entry is exactly what a reader of the dataset will see.
     sample = parse_sample(own, None, where)
     sample = parse_sample(_checked_record(sample, where), None, where)
     return Entry(where, sample.labelled(labels, adapter), pictures)
 
 
 def _check_owner(where: str, record: Mapping[str, Any], adapter: str | None) -> None:
-    """Refuses a sample that says itself that it belongs to another adapter."""
+    """Refuses a sample whose own keys name another adapter."""
     mine = "out of scope" if adapter is None else repr(adapter)
     if record.get("label") == OUT_OF_SCOPE:
         theirs = "out of scope"

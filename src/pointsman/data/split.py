@@ -1,4 +1,4 @@
-"""Splitting samples so that no picture is in two splits."""
+"""Splitting samples so that no picture is in more than one split."""
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
@@ -8,7 +8,7 @@ Class = str | None
 
 
 def group_by_shared(keys: Sequence[Sequence[Hashable]]) -> list[list[int]]:
-    """Indices of items that share a key, directly or through others; in order of first index."""
+    """Groups the indices of items that share a key, directly or through others, by first index."""
     parent = list(range(len(keys)))
 
     def root(item: int) -> int:
@@ -29,7 +29,7 @@ def group_by_shared(keys: Sequence[Sequence[Hashable]]) -> list[list[int]]:
 
 
 def assign(groups: Sequence[Mapping[Class, int]], shares: Mapping[str, float]) -> list[str]:
-    """Gives each group to one split, every class in proportion.
+    """Assigns each group to one split, with every class in proportion.
 
     Every class gets a group in ``train``, and one in each other split where it has at least three
     groups of its own; groups of several classes may make the latter impossible.
@@ -67,7 +67,7 @@ def assign(groups: Sequence[Mapping[Class, int]], shares: Mapping[str, float]) -
 
 
 def _owes(split: str, groups: int) -> bool:
-    """Whether a class of so many groups must be in ``split``."""
+    """Whether a class with this many groups must be in ``split``."""
     return split == "train" or groups >= 3
 
 

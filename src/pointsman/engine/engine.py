@@ -254,8 +254,9 @@ class Engine:
     ) -> Stream:
         """Queues one request; the stream gives its text as it is made.
 
-        The prompt is decoded and tokenised on the calling thread. A prompt that cannot be answered
-        is the stream's error.
+        The prompt is tokenised on the calling thread, which a large picture takes a while: in an
+        event loop, call it with ``asyncio.to_thread``. A prompt that cannot be answered is the
+        stream's error.
 
         Args:
             adapter: ``auto``, the router decides; an adapter's name; or ``base``.

@@ -1,6 +1,6 @@
 """Plans: how an engine avoids paying for the base twice, chosen from the adapters."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -60,28 +60,36 @@ def check_plan(name: str) -> None:
 
 def _possible(loras: Sequence[Lora | str], layer: int | None) -> dict[str, Plan]:
     """The plans that are exact, the fastest first."""
-    plans: list[Plan] = []
-    obstacles = [reason for reason in loras if isinstance(reason, str)]
     stackable = [lora for lora in loras if isinstance(lora, Lora)]
-    activated = [lora for lora in stackable if lora.invocation]
-    if obstacles:
-        plans.append(Plan("peft", f"an adapter cannot be stacked: {obstacles[0]}"))
-    elif activated and len(activated) < len(stackable):
-        names = f"{activated[0].name!r} is an activated LoRA and others are not"
-        plans.append(Plan("peft", f"{names}; give them plans of one kind to be faster"))
-    elif len({lora.invocation for lora in activated}) > 1:
-        plans.append(Plan("peft", "activated LoRAs are invoked by different tokens"))
-    elif activated:
-        plans.append(Plan("activated", "every adapter is an activated LoRA"))
-    elif layer is None:
-        plans.append(Plan("two-pass", "the router reads with a text encoder of its own"))
-    else:
-        lowest = min((lora.lowest_layer for lora in stackable), default=0)
-        if lowest >= layer:
-            plans.append(
-                Plan("in-pass", f"no adapter changes the {layer} layers below the router's")
-            )
-        why = f"an adapter changes layer {lowest}, below the router's layer {layer}"
-        plans.append(Plan("two-pass", why))
-    plans += [Plan("peft", "asked for")] if plans[0].name != "peft" else []
+    reasons = [lora for lora in loras if isinstance(lora, str)]
+    obstacle = f"an adapter cannot be stacked: {reasons[0]}" if reasons else _mixture(stackable)
+    if obstacle is not None:
+        return {"peft": Plan("peft", obstacle)}
+    plans = [*_stacked(stackable, layer), Plan("peft", "asked for")]
     return {plan.name: plan for plan in plans}
+
+
+def _mixture(loras: Sequence[Lora]) -> str | None:
+    """Why stackable adapters do not go together; None if they do."""
+    activated = [lora for lora in loras if lora.invocation]
+    if activated and len(activated) < len(loras):
+        names = f"{activated[0].name!r} is an activated LoRA and others are not"
+        return f"{names}; give them plans of one kind to be faster"
+    if len({lora.invocation for lora in activated}) > 1:
+        return "activated LoRAs are invoked by different tokens"
+    return None
+
+
+def _stacked(loras: Sequence[Lora], layer: int | None) -> Iterator[Plan]:
+    """The plans for adapters that can be stacked together."""
+    if any(lora.invocation for lora in loras):
+        yield Plan("activated", "every adapter is an activated LoRA")
+        return
+    if layer is None:
+        yield Plan("two-pass", "the router reads with a text encoder of its own")
+        return
+    lowest = min((lora.lowest_layer for lora in loras), default=0)
+    if lowest >= layer:
+        yield Plan("in-pass", f"no adapter changes the {layer} layers below the router's")
+    why = f"an adapter changes layer {lowest}, below the router's layer {layer}"
+    yield Plan("two-pass", why)

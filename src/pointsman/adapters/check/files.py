@@ -101,7 +101,7 @@ def _read_weights(run: Findings, folder: Path) -> tuple[dict[str, Tensor], str] 
     try:
         tensors, digest = read_tensors_and_digest(folder / WEIGHTS)
     except ArtefactError as error:
-        message = without_folder(error, folder).rpartition("; ")[0]  # its own hint is of any file
+        message = str(error).rpartition("; ")[0]  # its own hint is of any file
         hint = "copy or save the adapter again (a pickle under this name is never loaded)"
         run.error("weights", message, hint)
         return None
