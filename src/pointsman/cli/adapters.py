@@ -10,6 +10,7 @@ from pointsman.cli.projects import open_project
 from pointsman.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pointsman.models.base import Base
     from pointsman.sample import RoutingSample
 
 app = typer.Typer(help="Train and check adapters.", no_args_is_help=True)
@@ -130,13 +131,11 @@ def check(
 ) -> None:
     """Look for faults that silently change an adapter's answers. Exits with 1 on errors."""
     from pointsman.adapters.check.check import check_adapter, fix_adapter, is_loadable
-    from pointsman.models.base import load_base, load_skeleton
+    from pointsman.models.base import load_base
 
     console.quiet_libraries()
     base, revision = _base(base, revision, config)
-    if base is None:
-        _check_without_base(fix)
-    skeleton = None if base is None else load_skeleton(base, revision=revision)
+    skeleton = _skeleton(base, revision, fix)
     if fix is not None and skeleton is not None:
         fix_adapter(path, skeleton, fix)
         console.note(f"{path}: written to {fix} with current key names")
@@ -161,7 +160,13 @@ def _base(
     return given.base, given.revision
 
 
-def _check_without_base(fix: Path | None) -> None:
+def _skeleton(base: str | None, revision: str | None, fix: Path | None) -> "Base | None":
+    """The base without its weights; None without a base, which ``--fix`` needs."""
+    from pointsman.models.base import load_skeleton
+
+    if base is not None:
+        return load_skeleton(base, revision=revision)
     if fix is not None:
         raise ConfigError(f"--fix {fix} needs a base to match the keys to; give --base")
     console.note("no --base and no --config: only the adapter's own files are checked")
+    return None

@@ -43,7 +43,7 @@ def check_project(path: Path) -> Report:
     """Looks for faults in a project file and in everything it names.
 
     The kinds of findings are ``project``, ``base``, ``encoder``, ``router``, ``seal``, and the
-    codes of ``check_adapter``. ``counts`` has the number of ``adapters`` and of the router's ``labels``.
+    codes of ``check_adapter``. ``counts`` has the numbers of ``adapters`` and ``labels``.
     """
     run = _Check(str(path))
     project = _project(run, path)

@@ -1,7 +1,7 @@
 """Commands that train and manage routers: preprocess, train, inspect, seal, export, adopt."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -181,18 +181,9 @@ def inspect(
     as_json: options.Json = False,
 ) -> None:
     """Show the label map of a router and everything sealed in it."""
-    from pointsman.files import read_object
-    from pointsman.routing.legacy_pt import read_pt
-    from pointsman.routing.router import Router
     from pointsman.routing.seal import unsealed_note
 
-    if router.is_dir():
-        unsealed = Router.load(router).unsealed  # refuses a folder that is not as it was sealed
-        content = read_object(router / "config.json")
-    else:
-        checkpoint = read_pt(router)
-        shapes = {key: list(value.shape) for key, value in checkpoint["state_dict"].items()}
-        content, unsealed = checkpoint | {"state_dict": shapes}, []
+    content, unsealed = _folder_content(router) if router.is_dir() else (_pt_content(router), [])
     if as_json:
         console.show_json(content)
         return
@@ -201,6 +192,24 @@ def inspect(
     console.table(("sealed", "value"), list(show.flat(others)))
     if unsealed:
         console.note(unsealed_note(unsealed))
+
+
+def _folder_content(router: Path) -> tuple[dict[str, Any], list[str]]:
+    """The ``config.json`` of a router folder, and the files that it does not seal."""
+    from pointsman.files import read_object
+    from pointsman.routing.router import Router
+
+    unsealed = Router.load(router).unsealed  # refuses a folder that was changed since it was sealed
+    return read_object(router / "config.json"), unsealed
+
+
+def _pt_content(path: Path) -> dict[str, Any]:
+    """The content of a .pt checkpoint, with shapes instead of weights."""
+    from pointsman.routing.legacy_pt import read_pt
+
+    checkpoint = read_pt(path)
+    shapes = {key: list(value.shape) for key, value in checkpoint["state_dict"].items()}
+    return checkpoint | {"state_dict": shapes}
 
 
 def seal(

@@ -25,13 +25,18 @@ def route(decision: "Route") -> None:
         for label, (name, probability) in enumerate(decision.probabilities.items())
     ]
     console.table(("label", "adapter", "probability", ""), rows)
+    for line in _remarks(decision):
+        console.say(line)
+
+
+def _remarks(decision: "Route") -> Iterator[str]:
     if decision.held:
-        console.say(f"held: the session keeps {decision.adapter}")
+        yield f"held: the session keeps {decision.adapter}"
     if decision.abstained:
         fallback = "nothing" if decision.refused else decision.adapter or "the base"
-        console.say(f"abstained: the request fits none of the adapters; {fallback} answers")
+        yield f"abstained: the request fits none of the adapters; {fallback} answers"
     if decision.candidates is not None:
-        console.say(f"label set: {', '.join(decision.candidates) or 'none'}")
+        yield f"label set: {', '.join(decision.candidates) or 'none'}"
 
 
 def answer(found: "Answer") -> None:
