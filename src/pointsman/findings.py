@@ -18,7 +18,7 @@ class Finding:
     """Of a dataset: ``dataset``, ``fingerprint``, ``sample``, ``label``, ``image``, ``bbox``,
     ``split-leak``, ``duplicate``, ``contradiction``, ``missing-class``, ``imbalance``,
     ``answer-leak``, ``adapter-name``, ``trivia``, ``unused-image``, ``features`` or
-    ``label-noise``. Of an adapter: one of docs/adapters-check.md."""
+    ``label-noise``. Of an adapter: one of docs/reference/adapter-codes.md."""
     where: str
     """File, file and line, or split."""
     message: str

@@ -1,12 +1,13 @@
 """Adapters on a base through PEFT: for training, for checks, and for any kind of adapter."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from peft import PeftConfig, PeftModel, PeftModelForCausalLM
+from peft import PeftConfig, PeftModel, PeftModelForCausalLM, set_peft_model_state_dict
 
 from pointsman.adapters.check.files import check_files
 from pointsman.adapters.check.origin import check_origin
@@ -84,15 +85,18 @@ def attach(base: Base, name: str, adapter: AdapterFile | str | Path) -> Base:
 
 def _placed(base: Base, name: str, file: AdapterFile) -> PeftModel:
     """The base's model with an adapter that fits it."""
+    options = copy.deepcopy(file.config) | {"inference_mode": True}
+    model = base.model
     try:
-        config = PeftConfig.from_pretrained(str(file.folder))
-        config.inference_mode = True
-        model = base.model
-        if not isinstance(model, PeftModel):
+        config = PeftConfig.from_peft_type(**PeftConfig.check_kwargs(**options))
+        if isinstance(model, PeftModel):
+            model.add_adapter(name, config)
+        else:
             # Whatever the adapter's own task type: only this class finds out where an activated
             # LoRA begins, and under any other it would never be on.
             model = PeftModelForCausalLM(model, config, adapter_name=name)
-        model.load_adapter(str(file.folder), name, is_trainable=False)
+        # Not from the folder: these are the tensors that were checked.
+        set_peft_model_state_dict(model, dict(file.tensors), adapter_name=name)
     except Exception as error:  # PEFT raises almost anything on a wrong adapter
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ArtefactError(
