@@ -104,7 +104,7 @@ def test_train_says_why(folder: Path, tmp_path: Path) -> None:
     out = succeeds("train", folder / "features", "--out", tmp_path / "router", *options).out
     assert "within one standard error" in out
     assert "<-" in out
-    assert "abstains under" in out
+    assert "abstains below" in out
     assert (
         "label set: "
         in succeeds(

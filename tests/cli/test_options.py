@@ -26,6 +26,8 @@ from support.tiny import ADAPTERS
             "adopt f --adapter-names a --adapter-names b",
             "adopt f --adapter-names|a|--adapter-names|b",
         ),
+        ("train f --adapter-names=a b c --out o", "train f --adapter-names|a b c|--out o"),
+        ("train f --adapter-names=a,b", "train f --adapter-names|a,b|"),
         ("train f --adapter-names --out o", "train f --adapter-names --out o"),
         ("train f --adapter-names", "train f --adapter-names"),
         ("route -- --adapter-names a b", "route -- --adapter-names a b"),
@@ -47,6 +49,7 @@ def test_names_are_gathered(arguments: str, expected: str) -> None:
         [*ADAPTERS],
         [",".join(ADAPTERS)],
         [", ".join(ADAPTERS)],
+        [" ".join(ADAPTERS)],
         [ADAPTERS[0], "--adapter-names", *ADAPTERS[1:]],
         [ADAPTERS[0], "--adapter-names", ",".join(ADAPTERS[1:])],
     ],
@@ -75,13 +78,17 @@ def test_training_says_how_many_samples_a_percentage_is_of(features: Path, tmp_p
     assert "of validation (n=9)" in out
 
 
-@pytest.mark.parametrize("command", ["route", "generate", "preprocess", "evaluate"])
+@pytest.mark.parametrize(
+    "command", ["route", "generate", "preprocess", "evaluate", "adapters train", "adapters check"]
+)
 def test_commands_that_load_a_model_take_device_and_dtype(command: str) -> None:
-    shown = succeeds(command, "--help").out
+    words = command.split()
+    shown = succeeds(*words, "--help").out
     assert "--device" in shown
     assert "--dtype" in shown
-    assert "float16" in run(command, "x", "--dtype", "int8").err
-    assert run(command, "x", "--dtype", "int8").code == 2
+    result = run(*words, "x", "--dtype", "int8")
+    assert result.code == 2
+    assert "float16" in result.err
 
 
 def test_the_dtype_reaches_the_model(config: Path, tiny_base_folder: Path, tmp_path: Path) -> None:
@@ -163,6 +170,24 @@ def test_a_full_standard_output_is_one_line(arguments: tuple[str, ...], router: 
     expected = "the output cannot be written (No space left on device); free some space, or"
     assert result.stderr.startswith(f"error: {expected}")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", ["--version", "--help", "inspect {router} --json"])
+def test_a_closed_standard_output_is_no_error(arguments: str, router: Path) -> None:
+    words = [word.format(router=router) for word in arguments.split()]
+    shell = ["sh", "-c", 'exec "$@" >&-', "sh", *POINTSMAN, *words]
+    result = subprocess.run(shell, capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_an_error_of_the_network_is_one_line_that_blames_no_output(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fails() -> None:
+        raise ConnectionError("the server has closed the connection\nsecond line")
+
+    assert console.run(fails, debug=False) == 1
+    assert capsys.readouterr() == ("", "error: the server has closed the connection\n")
 
 
 def test_an_error_of_the_system_shows_its_traceback_with_debug() -> None:

@@ -42,7 +42,7 @@ def test_init_writes_a_file_to_fill_in(here: Path) -> None:
 def test_init_overwrites_nothing_unless_forced(here: Path) -> None:
     (here / FILE_NAME).write_text("mine")
     line = refused("init")
-    assert line == "pointsman.toml: is there already; edit it, or overwrite it with --force"
+    assert line == "pointsman.toml: already exists; edit it, or overwrite it with --force"
     assert (here / FILE_NAME).read_text() == "mine"
     succeeds("init", "--force")
     assert (here / FILE_NAME).read_text() == projects.TEMPLATE

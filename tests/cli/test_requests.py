@@ -98,7 +98,7 @@ def test_bad_lines_are_told_by_number_and_the_others_answered(config: Path, tmp_
             (4, "gone.png: no such image"),
             (5, "image is 3; give its path"),
             (6, "text is ['Pick']; give a string"),
-            (7, "is not fetched; give a path or a data: URL"),
+            (7, "remote images are not downloaded; give a path or a data: URL"),
             (8, "no human turn"),
             (9, "a sample is a JSON object, not list"),
         ):
@@ -155,4 +155,4 @@ def test_an_image_of_any_name_without_a_text_is_told(
 def test_no_request_is_a_usage_error() -> None:
     result = run("route")
     assert result.code == 2
-    assert "'[IMAGE] TEXT': it is missing; give it, or --requests FILE" in result.err
+    assert "'[IMAGE] TEXT': missing; give an instruction, or --requests FILE" in result.err

@@ -154,7 +154,7 @@ def test_routing_loads_no_library_of_training() -> None:
 def test_an_image_is_left_aside_with_a_note(folder: Path) -> None:
     result = run("route", "nowhere.png", TEXT, "--router", folder / "router", "--json")
     assert result.code == 0
-    assert result.err == "the router reads text alone: nowhere.png is not used\n"
+    assert result.err == "the router reads only text; nowhere.png is not used\n"
     assert json.loads(result.out)["adapter"] == "calendar"
 
 
@@ -236,7 +236,7 @@ def test_bad_input(
     out = ("--out", tmp_path / "out")
     both = ("--base", tiny_base_folder, "--encoder", encoder)
     for arguments, message in (
-        (("preprocess", data, *out, *both), "the router reads with one of them; give that one"),
+        (("preprocess", data, *out, *both), "a router reads with only one of them; give one"),
         (("preprocess", data, *out, "--encoder", tmp_path / "no"), "no: no such folder"),
         (("preprocess", data, *out, "--encoder", tiny_base_folder), "is no text encoder"),
         (("preprocess", data, *out, "--encoder", encoder, "--layers", "9"), "has layers 1 to 4"),

@@ -10,6 +10,7 @@ from pointsman.cli.projects import open_project
 from pointsman.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pointsman.models.base import Base
     from pointsman.sample import RoutingSample
 
 app = typer.Typer(help="Train and check adapters.", no_args_is_help=True)
@@ -28,10 +29,14 @@ def train(
     ] = 0,
     activated: Annotated[
         bool,
-        typer.Option("--activated", help="Adapt only from the start of the answer on (aLoRA)."),
+        typer.Option(
+            "--activated", help="Activate the LoRA only from the start of the answer (aLoRA)."
+        ),
     ] = False,
     rank: Annotated[int, typer.Option(min=1, help="Rank of the LoRA.")] = 16,
-    alpha: Annotated[int, typer.Option(min=1, help="Scaling of the LoRA: alpha / rank.")] = 32,
+    alpha: Annotated[
+        int, typer.Option(min=1, help="LoRA alpha; the scaling is alpha / rank.")
+    ] = 32,
     epochs: Annotated[float, typer.Option(help="Passes over the samples.")] = 1.0,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples per optimiser step.")] = 8,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
@@ -74,7 +79,7 @@ def train(
 
 
 def _samples(path: Path, adapter: str) -> "list[RoutingSample]":
-    """An adapter's training samples: of a dataset folder, or all of a file."""
+    """The training samples of an adapter: its part of a dataset folder, or a whole file."""
     from pointsman.data.dataset import read_dataset
     from pointsman.sample import read_samples
 
@@ -105,30 +110,32 @@ def check(
     probe: Annotated[
         bool,
         typer.Option(
-            help="Answer a synthetic prompt. Without it, the weights of the base are not read."
+            help="Answer a synthetic prompt. With --no-probe, the weights of the base are not read."
         ),
     ] = True,
     target: Annotated[
-        str | None, typer.Option(help="vllm: also report what vLLM rejects or ignores.")
+        str | None, typer.Option(help="vllm: also report settings that vLLM rejects or ignores.")
     ] = None,
     max_lora_rank: Annotated[
         int, typer.Option(min=1, help="With --target vllm: the server's --max-lora-rank.")
     ] = 16,
     fix: Annotated[
         Path | None,
-        typer.Option(help="Write a copy with current key names to this folder, and check that."),
+        typer.Option(
+            help="Write a copy with current key names to this folder, and check the copy."
+        ),
     ] = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     as_json: options.Json = False,
 ) -> None:
-    """Look for faults that make an adapter silently wrong. Exits with 1 on errors."""
+    """Look for faults that silently change an adapter's answers. Exits with 1 on errors."""
     from pointsman.adapters.check.check import check_adapter, fix_adapter, is_loadable
-    from pointsman.models.base import load_base, load_skeleton
+    from pointsman.models.base import load_base
 
     console.quiet_libraries()
-    base, revision = _base(base, revision, config, fix)
-    skeleton = None if base is None else load_skeleton(base, revision=revision)
+    base, revision = _base(base, revision, config)
+    skeleton = _skeleton(base, revision, fix)
     if fix is not None and skeleton is not None:
         fix_adapter(path, skeleton, fix)
         console.note(f"{path}: written to {fix} with current key names")
@@ -141,15 +148,25 @@ def check(
 
 
 def _base(
-    base: str | None, revision: str | None, config: Path | None, fix: Path | None
+    base: str | None, revision: str | None, config: Path | None
 ) -> tuple[str | None, str | None]:
-    """The base to check against, and its revision; None where there is none."""
-    from pointsman.cli.loading import Given, base_revision
+    """The base to check against, and its revision; None without a base."""
+    from pointsman.cli.loading import Given, with_base_of
 
+    given = Given(base=base, revision=revision)
     project = open_project(config) if base is None or config is not None else None
-    found = base or (project.base if project else None)
-    if found is None and fix is not None:
-        raise ConfigError(f"--fix {fix} needs the base whose keys to match; give --base")
-    if found is None:
-        console.note("no --base and no --config: only the adapter's own files are checked")
-    return found, base_revision(Given(base=base, revision=revision), project)
+    if project is not None:
+        given = with_base_of(project, given)
+    return given.base, given.revision
+
+
+def _skeleton(base: str | None, revision: str | None, fix: Path | None) -> "Base | None":
+    """The base without its weights; None without a base, which ``--fix`` needs."""
+    from pointsman.models.base import load_skeleton
+
+    if base is not None:
+        return load_skeleton(base, revision=revision)
+    if fix is not None:
+        raise ConfigError(f"--fix {fix} needs a base to match the keys to; give --base")
+    console.note("no --base and no --config: only the adapter's own files are checked")
+    return None

@@ -1,7 +1,7 @@
 """The command line: its commands and its entry point.
 
-Each command is a thin call into the library, whose modules it imports when it is run: ``--help``
-and ``--version`` load no model library.
+Each command is a thin call into the library. It imports the library when it runs, so ``--help`` and
+``--version`` load no model library.
 """
 
 import sys
@@ -55,7 +55,7 @@ def options_of_all(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """``--debug`` and ``--quiet`` stand here for ``--help``; ``main`` reads them anywhere."""
+    """Lists ``--debug`` and ``--quiet`` in ``--help``; ``main`` reads them, wherever they are."""
 
 
 def main() -> None:

@@ -1,12 +1,12 @@
 """What the command line shows: progress, tables, JSON, and errors as one line."""
 
+import errno
 import json
 import os
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any, TextIO, TypeVar
+from typing import IO, Any, TypeVar
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -17,16 +17,18 @@ from rich.table import Table
 from pointsman.errors import PointsmanError
 from pointsman.progress import Progress, log_progress, no_progress
 
+# `out.file` is standard output, or a null file where that is closed.
 # Paths and users' texts are shown as they are: "[/b]" is no markup and ":100:" no emoji.
 out = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
 # Progress, notes and errors: standard output stays clean for --json and pipes.
 err = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
 INTERRUPTED = 130
+_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EPIPE)
 T = TypeVar("T")
 
 
 def be_quiet(is_quiet: bool) -> None:
-    """Leaves notes and progress out, or shows them again; results and errors are always shown."""
+    """Hides notes and progress, or shows them again. Results and errors are always shown."""
     _Shown.notes = not is_quiet
 
 
@@ -61,13 +63,13 @@ def say(message: str) -> None:
 
 
 def show_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    out.file.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def show_line(value: Any) -> None:
-    """JSON as one line, which is there for a reader at once."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
+    """JSON as one line, flushed at once for a reader at the other end of a pipe."""
+    out.file.write(json.dumps(value, ensure_ascii=False) + "\n")
+    out.file.flush()
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
@@ -91,27 +93,16 @@ def quiet_libraries() -> None:
 
 
 def run(command: Callable[[], T], debug: bool) -> int:
-    """Runs a command; what Pointsman refuses becomes one line and exit status 1.
+    """Runs a command. An error of Pointsman becomes one line and exit status 1.
 
-    The same holds for what the operating system refuses: a name that is too long, or a standard
-    output that is full.
+    So does an error of the operating system, such as a name that is too long or a full disk.
     """
     try:
-        try:
-            command()
-        finally:
-            sys.stdout.flush()
-    except PointsmanError as refusal:
+        _run_and_flush(command)
+    except (PointsmanError, OSError) as refusal:
         if debug:
             raise
-        error(refusal)
-        return 1
-    except OSError as refusal:
-        if debug:
-            raise
-        error(_explained(refusal))
-        _drop(sys.stdout)
-        return 1
+        return _refuse(refusal)
     except (KeyboardInterrupt, SystemExit) as stop:
         # Typer turns the one into the other.
         if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
@@ -121,16 +112,32 @@ def run(command: Callable[[], T], debug: bool) -> int:
     return 0
 
 
+def _run_and_flush(command: Callable[[], T]) -> None:
+    try:
+        command()
+    finally:
+        out.file.flush()
+
+
+def _refuse(refusal: Exception) -> int:
+    error(_explained(refusal) if isinstance(refusal, OSError) else refusal)
+    if isinstance(refusal, OSError):
+        _drop(out.file)
+    return 1
+
+
 def _explained(refusal: OSError) -> str:
-    """One line on what the operating system refused."""
-    reason = refusal.strerror or str(refusal) or type(refusal).__name__
-    if refusal.filename is None:
+    """One line for an error of the operating system."""
+    reason = (refusal.strerror or str(refusal) or type(refusal).__name__).splitlines()[0]
+    if refusal.filename is not None:
+        return f"{os.fsdecode(refusal.filename)}: cannot be used ({reason}); give another path"
+    if refusal.errno in _OUTPUT:
         return f"the output cannot be written ({reason}); free some space, or write elsewhere"
-    return f"{os.fsdecode(refusal.filename)}: cannot be used ({reason}); give another path"
+    return reason  # of the network, for example
 
 
-def _drop(stream: TextIO) -> None:
-    """Lets go of what a stream could not write: Python would complain of it again at its exit."""
+def _drop(stream: IO[str]) -> None:
+    """Discards what a stream could not write. Otherwise Python reports it again at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 

@@ -18,7 +18,7 @@ def generate(
         list[str],
         typer.Option(
             metavar="NAME=PATH",
-            help="Training set of an adapter: JSONL, JSON, parquet, a dataset folder or a Hub id; "
+            help="Training set of an adapter: JSONL, JSON, Parquet, a dataset folder or a Hub id; "
             "repeatable.",
         ),
     ],
@@ -38,13 +38,13 @@ def generate(
     test: Annotated[float, typer.Option(help="Share of the samples for testing.")] = 0.1,
     balance: Annotated[
         str,
-        typer.Option(help="none, or downsample to cut every adapter to the smallest one's number."),
+        typer.Option(help="none, or downsample to limit each adapter to the size of the smallest."),
     ] = "none",
     cap: Annotated[
         int | None, typer.Option(help="Maximum number of samples for each adapter.")
     ] = None,
     skip_bad: Annotated[
-        bool, typer.Option(help="Drop unusable samples and count them, instead of refusing.")
+        bool, typer.Option(help="Drop and count unusable samples instead of rejecting the source.")
     ] = False,
     seed: options.Seed = 0,
     as_json: options.Json = False,
@@ -82,7 +82,7 @@ def check(
     images: Annotated[bool, typer.Option(help="Decode every image.")] = True,
     features: Annotated[
         Path | None,
-        typer.Option(help="Features folder of the dataset: also look for wrong labels."),
+        typer.Option(help="Features folder of the dataset; also look for label noise."),
     ] = None,
     as_json: options.Json = False,
 ) -> None:

@@ -1,11 +1,11 @@
-"""The command that measures: evaluate."""
+"""The evaluate command."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pointsman.cli import console, options
+from pointsman.cli import console, options, show
 
 
 def evaluate(
@@ -22,15 +22,15 @@ def evaluate(
     ] = True,
     worth: Annotated[
         bool,
-        typer.Option("--worth", help="Tell whether routing pays off; times single requests."),
+        typer.Option(
+            "--worth", help="Report whether routing is worth its time. Times single requests."
+        ),
     ] = False,
     multitask: Annotated[
         str | None,
-        typer.Option(help="Adapter that was trained on all data, to compare routing with."),
+        typer.Option(help="Adapter trained on the data of all adapters, to compare routing with."),
     ] = None,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Requests that the model gets at the same time.")
-    ] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Requests per batch.")] = 8,
     out: Annotated[
         Path | None,
         typer.Option(help="Write report.html, pictures and predictions to this folder."),
@@ -40,7 +40,7 @@ def evaluate(
     dtype: options.Dtype = None,
     as_json: options.Json = False,
 ) -> None:
-    """Measure routing, and how often routed, oracle, base and wrong-adapter answers succeed."""
+    """Measure routing, and the success rate of routed, oracle, base and wrong-adapter answers."""
     from pointsman.cli.loading import Given, open_router
     from pointsman.data.dataset import read_samples_of
     from pointsman.engine.engine import Engine
@@ -77,9 +77,6 @@ def evaluate(
     if as_json:
         console.show_json(result.to_json())
         return
-    for title, columns, rows in result.tables():
-        console.table(columns, rows, title)
-    if result.worth:
-        console.say(result.worth.sentence)
+    show.evaluation(result)
     if out is not None:
         console.say(f"report: {out / 'report.html'}")

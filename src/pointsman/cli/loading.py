@@ -1,7 +1,7 @@
 """What commands load: the project, and the engine, router, base or encoder that it names.
 
-An option of the command line comes before the project file, and the project file before the
-embedded pocket model. Imported by commands when they run, with all model libraries.
+Options take precedence over the project file, and the project file over the embedded pocket model.
+Commands import this file when they run, because it imports all model libraries.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ from pointsman.routing.text_router import TextRouter
 
 @dataclass(frozen=True)
 class Given:
-    """What a command line says about what to load."""
+    """The options of a command that say what to load."""
 
     config: Path | None = None
     router: Path | None = None
@@ -46,10 +46,10 @@ class Given:
 
 @contextmanager
 def open_router(given: Given, *, answers: bool = False) -> Iterator[RequestRouter]:
-    """What decides requests: an engine, or a router that reads text alone without its base.
+    """An engine, or a text router without its base, if the router reads only text.
 
     Args:
-        answers: an engine, wherever there is a base to answer with.
+        answers: an engine in any case, if the project has a base to answer with.
     """
     given = replace(given, config=find_config(given.config))
     project = _project(given)
@@ -65,44 +65,57 @@ def open_router(given: Given, *, answers: bool = False) -> Iterator[RequestRoute
 
 
 def open_engine(given: Given) -> Engine:
-    """The project's engine, else the pocket's; with ``multitask``, its last adapter."""
+    """The project's engine, else the pocket's; ``multitask`` becomes its last adapter."""
     given = replace(given, config=find_config(given.config))
     return _engine(given, _project(given))
 
 
 def open_base(given: Given) -> Base:
-    """The base that is given, else the project's, else the pocket's."""
+    """The given base, else the project's, else the pocket's."""
     if given.base is None:
         given = replace(given, config=find_config(given.config))
-    project = None if given.config is None else load_project(given.config)
-    if project is None and given.base is None:
-        console.note("no --base and no --config: using the embedded pocket base")
-        project = _pocket()
-    base = given.base or (project.base if project else None)
-    if base is None:
+    project = _base_project(given)
+    if project is not None:
+        given = with_base_of(project, given)
+    if given.base is None:
         raise ConfigError(f'{given.config}: needs base = "a Hub id or folder", or give --base')
     console.quiet_libraries()
     return load_base(
-        base,
-        revision=base_revision(given, project),
+        given.base,
+        revision=given.revision,
         device=given.device,
         dtype=given.dtype,
-        max_pixels=given.max_pixels or (project.max_pixels if project else None),
+        max_pixels=given.max_pixels,
     )
 
 
-def base_revision(given: Given, project: Project | None) -> str | None:
-    """The revision of the base; the project's belongs to the project's base alone."""
-    is_projects = project is not None and given.base in (None, project.base)
-    return given.revision or (project.revision if project and is_projects else None)
+def with_base_of(project: Project, given: Given) -> Given:
+    """The same, with the project's base, revision and pixel limit where the options give none."""
+    is_same = given.base in (None, project.base)  # a revision belongs to one base
+    return replace(
+        given,
+        base=given.base or project.base,
+        revision=given.revision or (project.revision if is_same else None),
+        max_pixels=given.max_pixels or project.max_pixels,
+    )
+
+
+def _base_project(given: Given) -> Project | None:
+    """The project that may name the base; None if only the options do."""
+    if given.config is not None:
+        return load_project(given.config)
+    if given.base is not None:
+        return None
+    console.note("no --base and no --config: using the embedded pocket base")
+    return _pocket()
 
 
 def open_reader(given: Given) -> Reader:
-    """The text encoder that is given, or that the project names; else the base."""
+    """The given text encoder, else the project's; else the base."""
     if given.base is not None and given.encoder is not None:
         raise ConfigError(
-            f"--base {given.base} and --encoder {given.encoder}: the router reads with one of "
-            "them; give that one"
+            f"--base {given.base} and --encoder {given.encoder}: a router reads with only one of "
+            "them; give one"
         )
     encoder = given.encoder
     if given.base is None and encoder is None:
@@ -120,7 +133,7 @@ def recipe_of(
     poolings: tuple[str, ...] | None,
     history: str,
 ) -> FeatureRecipe:
-    """The recipe that is asked for; what is None is the reader's default."""
+    """A recipe, with the reader's default for what is None."""
     return FeatureRecipe(
         layers or reader.default_layers,
         poolings or (reader.default_pooling,),  # type: ignore[arg-type]  # checked by the recipe
@@ -134,7 +147,7 @@ def _pocket() -> Project:
 
 
 def _project(given: Given) -> Project | None:
-    """The project file with the command line's router and encoder in place of its own."""
+    """The project, with the options' router and encoder instead of its own."""
     if given.config is None:
         return None
     project = load_project(given.config)
@@ -146,7 +159,7 @@ def _project(given: Given) -> Project | None:
 
 
 def _text_router(given: Given, project: Project | None) -> TextRouter | None:
-    """A router that reads text alone, with its encoder; None where it reads with the base."""
+    """The router with its text encoder; None if it reads with the base."""
     if project is not None:
         loaded, encoder = load_router(project, str(given.config)), project.encoder
     elif given.router is not None:

@@ -1,6 +1,6 @@
-"""The options that several commands share, and how their values are read.
+"""The options that several commands share, and the parsers of their values.
 
-Nothing here imports a model library: ``pointsman --help`` loads this file.
+This file imports no model library, because ``pointsman --help`` loads it.
 """
 
 import re
@@ -14,7 +14,7 @@ from pointsman.errors import ConfigError
 
 ADAPTER_NAMES = "--adapter-names"
 FLAGS = ("--debug", "--quiet")
-"""Flags that may stand anywhere on the line, before or after the command"""
+"""Flags that are accepted anywhere on the line, before or after the command"""
 
 
 class Numbers(tuple[int, ...]):
@@ -43,7 +43,7 @@ def _numbers(option: str) -> Callable[[str], Numbers]:
 
 
 def _names(value: str) -> Names:
-    """Names between commas, or between spaces: no name has one in it."""
+    """Names separated by commas or spaces, neither of which a name may contain."""
     return Names(re.split(r"\s*,\s*|\s+", value.strip()))
 
 
@@ -64,9 +64,9 @@ def gathered(arguments: Sequence[str], option: str = ADAPTER_NAMES) -> list[str]
     """A command line on which the values of ``option`` are one word.
 
     ``--adapter-names a b c --out x`` becomes ``--adapter-names 'a b c' --out x``: click has no
-    option with any number of values. All words up to the next option belong to it, so a positional
-    argument stands before it, or after another option. Where the first word has a comma between
-    two names, it is the whole list.
+    option that takes any number of values. The option takes all words up to the next option, so a
+    positional argument goes before it, or after another option. If the first word contains a
+    comma between two names, it is the whole list.
     """
     found: list[str] = []
     rest = list(arguments)
@@ -75,6 +75,9 @@ def gathered(arguments: Sequence[str], option: str = ADAPTER_NAMES) -> list[str]
         found.append(word)
         if word == "--":
             return found + rest
+        if word.startswith(f"{option}="):
+            rest.insert(0, word.removeprefix(f"{option}="))
+            found[-1] = word = option
         if word == option:
             values = _values(rest)
             found += [" ".join(values)] if values else []
@@ -83,7 +86,7 @@ def gathered(arguments: Sequence[str], option: str = ADAPTER_NAMES) -> list[str]
 
 
 def _values(words: Sequence[str]) -> Sequence[str]:
-    """The words from the start that are values of one option."""
+    """The leading words that are values of one option."""
     if words and "," in words[0].rstrip(","):
         return words[:1]
     end = next((at for at, word in enumerate(words) if word.startswith("-")), len(words))
@@ -91,7 +94,7 @@ def _values(words: Sequence[str]) -> Sequence[str]:
 
 
 def without_flags(arguments: Sequence[str]) -> tuple[list[str], set[str]]:
-    """A command line without ``FLAGS``, and those of them that were on it."""
+    """A command line without ``FLAGS``, and the flags that were on it."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     flags = {word for word in arguments[:end] if word in FLAGS}
     return [word for word in arguments[:end] if word not in flags] + list(arguments[end:]), flags
@@ -114,7 +117,8 @@ Base = Annotated[
 Encoder = Annotated[
     str | None,
     typer.Option(
-        help="Hub id or folder of a text encoder, which the router reads instead of the base."
+        help="Hub id or folder of a text encoder, whose features the router reads instead of the "
+        "base's."
     ),
 ]
 Revision = Annotated[
@@ -125,14 +129,14 @@ RouterFolder = Annotated[
 ]
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[IMAGE] TEXT", help="A screenshot (optional) and the instruction."),
+    typer.Argument(metavar="[IMAGE] TEXT", help="Screenshot (optional) and instruction."),
 ]
 Requests = Annotated[
     str | None,
     typer.Option(
         metavar="FILE",
-        help='JSONL file with one request per line: {"image": PATH, "text": TEXT}, a sample or '
-        "OpenAI messages. - reads standard input. Prints one line of JSON per request.",
+        help='JSONL file with one request per line: {"image": PATH, "text": TEXT}, a sample, or '
+        "OpenAI messages; - reads standard input. Prints one line of JSON per request.",
     ),
 ]
 Results = Annotated[
@@ -144,7 +148,7 @@ Device = Annotated[
 Dtype = Annotated[
     Literal["float32", "bfloat16", "float16"] | None,
     typer.Option(
-        help="Number format of the weights. Default: bfloat16 on an accelerator, float32 on a CPU."
+        help="Data type of the weights. Default: bfloat16 on an accelerator, float32 on a CPU."
     ),
 ]
 MaxPixels = Annotated[
@@ -165,7 +169,7 @@ AdapterNames = Annotated[
         ADAPTER_NAMES,
         parser=_names,
         metavar="NAME...",
-        help="Adapter names in label order, separated by spaces or commas.",
+        help="Adapter names in label order, separated by spaces or commas, after CHECKPOINT.",
     ),
 ]
 OptionalAdapterNames = Annotated[
@@ -174,8 +178,8 @@ OptionalAdapterNames = Annotated[
         ADAPTER_NAMES,
         parser=_names,
         metavar="NAME...",
-        help="Adapter names in label order, separated by spaces or commas. They must agree with "
-        "the features.",
+        help="Adapter names in label order, separated by spaces or commas, after FEATURES. They "
+        "must match the features.",
     ),
 ]
 Layers = Annotated[
@@ -183,8 +187,8 @@ Layers = Annotated[
     typer.Option(
         parser=_numbers("--layers"),
         metavar="N,N,...",
-        help="Depths to read, such as 9,18,27. Default: 1/4, 1/2 and 3/4 of a base; 1/2, 3/4 and "
-        "all of an encoder.",
+        help="Depths of the hidden states to read, such as 9,18,27. Default: 1/4, 1/2 and 3/4 of "
+        "the layers of a base; 1/2, 3/4 and all layers of an encoder.",
     ),
 ]
 TrainLayers = Annotated[
@@ -193,7 +197,7 @@ TrainLayers = Annotated[
         "--layers",
         parser=_numbers("--layers"),
         metavar="N,N,...",
-        help="Depths to choose from. Default: all in the features.",
+        help="Depths to choose from. Default: all depths in the features.",
     ),
 ]
 Poolings = Annotated[
@@ -203,7 +207,7 @@ Poolings = Annotated[
         parser=_names,
         metavar="NAME,...",
         help="last, mean, image-mean, first (encoders only), or several, such as last,mean. "
-        "Default: last for a base, and an encoder's own pooling.",
+        "Default: last for a base, the encoder's own pooling for an encoder.",
     ),
 ]
 Prior = Annotated[
@@ -211,6 +215,6 @@ Prior = Annotated[
     typer.Option(
         parser=_share,
         metavar="NAME=SHARE",
-        help="Expected share of the requests for an adapter; repeatable.",
+        help="Share of the requests that an adapter is expected to get; repeatable.",
     ),
 ]

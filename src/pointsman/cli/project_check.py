@@ -1,6 +1,6 @@
-"""Checks a project file with everything that it names, and reports all faults at once.
+"""Checks a project file and everything it names, and reports all faults at once.
 
-No weights of the base are read: what needs them, ``adapters check`` and the engine look at.
+It does not read the weights of the base. ``adapters check`` and the engine check against those.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ class _Check:
 
     @contextmanager
     def errors_of(self, kind: str) -> Iterator[None]:
-        """What is refused inside the block becomes a finding."""
+        """Turns an error inside the block into a finding."""
         try:
             yield
         except PointsmanError as error:
@@ -40,10 +40,10 @@ class _Check:
 
 
 def check_project(path: Path) -> Report:
-    """Looks for everything that is wrong with a project file and with what it names.
+    """Looks for faults in a project file and in everything it names.
 
-    Kinds of findings: ``project``, ``base``, ``encoder``, ``router``, ``seal``, and the codes of
-    ``check_adapter``. ``counts`` holds the numbers of adapters and of labels of the router.
+    The kinds of findings are ``project``, ``base``, ``encoder``, ``router``, ``seal``, and the
+    codes of ``check_adapter``. ``counts`` has the numbers of ``adapters`` and ``labels``.
     """
     run = _Check(str(path))
     project = _project(run, path)
@@ -72,7 +72,7 @@ def _project(run: _Check, path: Path) -> Project | None:
 
 
 def _base(run: _Check, project: Project) -> Base | None:
-    """The base's shapes, where there is one."""
+    """The base without its weights; None if there is none, or if it has errors."""
     if project.base is None:
         return None
     with run.errors_of("base"):
@@ -81,7 +81,7 @@ def _base(run: _Check, project: Project) -> Base | None:
 
 
 def _adapters(run: _Check, project: Project, base: Base | None) -> dict[str, Path]:
-    """Folders of the adapters that are there."""
+    """Checks the adapters; returns the folders of those that exist."""
     folders = {}
     for name, place in project.adapters.items():
         found = check_adapter(place, base).findings
@@ -95,7 +95,7 @@ def _adapters(run: _Check, project: Project, base: Base | None) -> dict[str, Pat
 
 def _router(run: _Check, project: Project) -> Router | None:
     if project.router is None:
-        message = 'names no router, which routing needs; train one and add router = "folder"'
+        message = 'names no router, so it cannot route; train one and add router = "folder"'
         run.add("warning", "router", message)
         return None
     with run.errors_of("router"):
@@ -104,7 +104,7 @@ def _router(run: _Check, project: Project) -> Router | None:
 
 
 def _reader(run: _Check, project: Project, router: Router, base: Base | None) -> None:
-    """Whether the router reads with the base or the encoder of the project."""
+    """Checks that the router reads with the base or the encoder of the project."""
     origin = router.origin
     if origin.is_encoder:
         with run.errors_of("encoder"):

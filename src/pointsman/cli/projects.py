@@ -17,7 +17,7 @@ TEMPLATE = """\
 # Pointsman project file. Paths are relative to this file. Check it with `pointsman check`.
 
 # The vision-language model that the adapters were trained on: a Hub id or a folder.
-# Not needed if the router reads text alone (see encoder) and nothing is answered here.
+# Not needed if the router reads only text (see encoder) and this project only routes.
 base = "Qwen/Qwen3-VL-8B-Instruct"
 
 # Commit, tag or branch of a base on the Hub. Default: the newest.
@@ -50,7 +50,7 @@ router = "router"
 
 
 def find_config(config: Path | None) -> Path | None:
-    """The project file that is given, else the one in the current folder, if there is one."""
+    """The given project file, else the one in the current folder; None if there is neither."""
     if config is None and Path(FILE_NAME).is_file():
         console.note(f"no --config: using {FILE_NAME} in the current folder")
         return Path(FILE_NAME)
@@ -58,7 +58,7 @@ def find_config(config: Path | None) -> Path | None:
 
 
 def open_project(config: Path | None) -> "Project | None":
-    """The project of a command that works without one, too."""
+    """The project, for a command that also works without one; None if there is none."""
     from pointsman.project import load_project
 
     found = find_config(config)
@@ -68,12 +68,12 @@ def open_project(config: Path | None) -> "Project | None":
 def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write a commented pointsman.toml to the current folder, to fill in."""
+    """Write a commented pointsman.toml template to the current folder."""
     from pointsman.files import write_text
 
     path = Path(FILE_NAME)
     if path.exists() and not force:
-        raise ConfigError(f"{path}: is there already; edit it, or overwrite it with --force")
+        raise ConfigError(f"{path}: already exists; edit it, or overwrite it with --force")
     write_text(path, TEMPLATE)
     console.say(f"{path}: written; fill in base and [adapters], then run `pointsman check`")
 
@@ -84,7 +84,7 @@ def check(
     ),
     as_json: options.Json = False,
 ) -> None:
-    """Check the project file and everything that it names. Exits with 1 on errors."""
+    """Check the project file and everything it names. Exits with 1 on errors."""
     from pointsman.cli.project_check import check_project
 
     console.quiet_libraries()

@@ -1,4 +1,4 @@
-"""A JSONL file of requests, answered line by line: one line of JSON for each, in their order."""
+"""A JSONL file of requests: reads them and writes one line of JSON per result, in order."""
 
 import base64
 import binascii
@@ -24,22 +24,22 @@ from pointsman.sample import parse_sample, to_jsonl
 
 STDIN = "-"
 AHEAD = 64
-"""Requests that are read before the first of them has its answer"""
+"""Maximum number of requests that are submitted and not yet answered"""
 BATCH = 8
-"""Requests that are routed in one forward"""
+"""Requests that are routed in one batch"""
 Outcome = tuple[int, Route | Answer | PointsmanError]
-"""A line's number and what came of it"""
+"""A line number, and the result or the error"""
 
 
 class RequestFile:
-    """The requests of a file, or of standard input (``-``); images are relative to the file.
+    """The requests in a file, or on standard input (``-``). Image paths are relative to the file.
 
     Raises:
         SampleError: the file is missing or cannot be read.
     """
 
     images: bool = True
-    """False leaves all images unread, for a router that reads text alone"""
+    """False skips all images, for a router that reads only text"""
 
     def __init__(self, path: str) -> None:
         self.name = "standard input" if path == STDIN else path
@@ -48,7 +48,7 @@ class RequestFile:
         self._numbered = self._lines(path)
 
     def __iter__(self) -> Iterator[tuple[int, Prompt | PointsmanError]]:
-        """Each line's number, and its prompt or why it has none."""
+        """The number of each line, and its prompt or its error."""
         for number, line in self._numbered:
             try:
                 yield number, self._prompt(line)
@@ -86,7 +86,7 @@ class RequestFile:
         return make_prompt(self._image(str(image)) if is_shown else None, text)
 
     def _conversation(self, record: Any) -> Prompt:
-        """A conversation up to the last turn that is not the assistant's."""
+        """A conversation, without the assistant turns at its end."""
         sample = parse_sample(_with_paths(record), None, "the request")
         turns = list(sample.turns)
         while turns[-1].role == "assistant":
@@ -97,19 +97,21 @@ class RequestFile:
         return Prompt(tuple(turns), tuple(load_image(self._image(image)) for image in shown))
 
     def _image(self, value: str) -> Source:
-        """Where an image lies, or the bytes of a ``data:`` URL."""
+        """The path of an image, or the bytes of a ``data:`` URL."""
         if value.startswith(("http://", "https://")):
-            raise SampleError(f"image {value}: is not fetched; give a path or a data: URL")
+            raise SampleError(
+                f"image {value}: remote images are not downloaded; give a path or a data: URL"
+            )
         if not value.startswith("data:"):
             return self.folder / value
         try:
             return base64.b64decode(value.partition("base64,")[2], validate=True)
         except binascii.Error as error:
-            raise SampleError(f"image {value[:40]}: not base64 ({error})") from None
+            raise SampleError(f"image {value[:40]}: not Base64 ({error})") from None
 
 
 def route_all(router: RequestRouter, requests: RequestFile) -> Iterator[Outcome]:
-    """The route of each request, some in one batch."""
+    """The route of each request, computed in batches."""
     following = iter(requests)
     while batch := list(islice(following, BATCH)):
         prompts = [prompt for _, prompt in batch if isinstance(prompt, Prompt)]
@@ -124,12 +126,12 @@ def _routes(router: RequestRouter, prompts: list[Prompt]) -> list[Route | Points
     except PointsmanError as error:
         if len(prompts) == 1:
             return [error]
-        # One of them is at fault: each is asked for itself.
+        # One bad request fails its batch, so each is routed alone.
         return [route for prompt in prompts for route in _routes(router, [prompt])]
 
 
 def answer_all(submit: Callable[[Prompt], Stream], requests: RequestFile) -> Iterator[Outcome]:
-    """The answer to each request; the engine has many of them in one batch."""
+    """The answer to each request; up to ``AHEAD`` of them are in the engine at once."""
     waiting: deque[tuple[int, Stream | PointsmanError]] = deque()
     for number, prompt in requests:
         waiting.append((number, submit(prompt) if isinstance(prompt, Prompt) else prompt))
@@ -148,10 +150,10 @@ def _finished(number: int, stream: Stream | PointsmanError) -> Outcome:
 
 
 def write_outcomes(outcomes: Iterable[Outcome], requests: RequestFile, out: Path | None) -> int:
-    """Writes a line of JSON for each result, and reports the failures; returns how many failed.
+    """Writes one line of JSON per result and reports failures. Returns the number of failures.
 
     Args:
-        out: a file, which is written whole; None prints each line when it is there.
+        out: file for all results, written at the end; None prints each result at once.
     """
     lines: list[dict[str, Any]] = []
     failed = done = 0
@@ -180,7 +182,7 @@ def _filled(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
 
 
 def _with_paths(record: Any) -> Any:
-    """OpenAI's ``image_url`` parts as image parts, their URLs beside the turns."""
+    """OpenAI messages with ``image`` parts, and their URLs in ``images``."""
     messages = record.get("messages") if isinstance(record, dict) else None
     if not isinstance(messages, list):
         return record

@@ -4,12 +4,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pointsman.cli import console, options, show
 from pointsman.errors import ConfigError, ImageError
+
+if TYPE_CHECKING:
+    from pointsman.routing.request_router import RequestRouter
+    from pointsman.routing.route import Route
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
@@ -20,7 +24,7 @@ def demo(
     ),
     as_json: options.Json = False,
 ) -> None:
-    """Route and answer the screenshots that are shipped with the pocket model."""
+    """Route and answer the screenshots that ship with the pocket model."""
     from pointsman.evaluation.demo import run_demo
 
     console.quiet_libraries()
@@ -45,7 +49,7 @@ def route(
     dtype: options.Dtype = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show which adapter a request goes to. A router that reads text alone needs no base."""
+    """Show which adapter a request goes to. A router that reads only text needs no base."""
     from pointsman.cli.loading import Given, open_router
     from pointsman.cli.request_file import RequestFile, route_all, write_outcomes
 
@@ -57,15 +61,18 @@ def route(
             lines.images = opened.reads_images
             _finish(write_outcomes(route_all(opened, lines), lines, out))
             return
-        image, text = words
-        if image is not None and not opened.reads_images:
-            console.note(f"the router reads text alone: {image} is not used")
-            image = None
-        decision = opened.route(image, text)
+        decision = _route(opened, *words)
     if as_json:
         console.show_json(asdict(decision))
         return
     show.route(decision)
+
+
+def _route(router: "RequestRouter", image: Path | None, text: str) -> "Route":
+    if image is not None and not router.reads_images:
+        console.note(f"the router reads only text; {image} is not used")
+        image = None
+    return router.route(image, text)
 
 
 def generate(
@@ -73,7 +80,9 @@ def generate(
     config: options.Config = None,
     adapter: Annotated[
         str,
-        typer.Option(help="auto (the router decides), the name of an adapter, or base."),
+        typer.Option(
+            help="auto (the router decides), the name of an adapter, or base (no adapter)."
+        ),
     ] = "auto",
     max_new_tokens: Annotated[
         int | None, typer.Option(min=1, help="Maximum number of tokens in the answer.")
@@ -101,7 +110,7 @@ def generate(
     dtype: options.Dtype = None,
     as_json: options.Json = False,
 ) -> None:
-    """Route a request and answer it with the adapter that the router chose."""
+    """Route a request and answer it with the adapter that the router chooses."""
     from pointsman.cli.loading import Given, open_engine
     from pointsman.cli.request_file import RequestFile, answer_all, write_outcomes
     from pointsman.conversation import Prompt, make_prompt
@@ -132,7 +141,7 @@ def generate(
 def _request(
     words: Sequence[str] | None, requests: str | None, out: Path | None
 ) -> tuple[Path | None, str]:
-    """The image and the text of one request; an empty text where a file of requests is given."""
+    """The image and the text of one request; no image and an empty text with ``--requests``."""
     if requests is not None:
         if words:
             raise ConfigError(f"{words[0]!r}: give one request or --requests {requests}, not both")
@@ -141,7 +150,7 @@ def _request(
         raise ConfigError(f"--out {out} goes with --requests FILE; use > to save one result")
     if not words:
         raise typer.BadParameter(
-            "it is missing; give it, or --requests FILE", param_hint="'[IMAGE] TEXT'"
+            "missing; give an instruction, or --requests FILE", param_hint="'[IMAGE] TEXT'"
         )
     return _image_and_text(words)
 
@@ -160,7 +169,7 @@ def _image_and_text(words: Sequence[str]) -> tuple[Path | None, str]:
 
 
 def _is_image(word: str) -> bool:
-    """Whether a word names an image, there or not, and no instruction."""
+    """Whether a word is the name of an image, which need not exist, instead of an instruction."""
     if " " not in word and word.lower().endswith(IMAGE_SUFFIXES):
         return True
     if not os.path.isfile(word):  # noqa: PTH113  # Path.is_file raises where the text is long

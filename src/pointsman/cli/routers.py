@@ -1,7 +1,7 @@
-"""Commands that make and keep routers: preprocess, train, inspect, seal, export, adopt."""
+"""Commands that train and manage routers: preprocess, train, inspect, seal, export, adopt."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,7 +24,7 @@ def preprocess(
     pooling: options.Poolings = None,
     history: Annotated[
         str,
-        typer.Option(help="conversation, or last-user to read only the last turn of the user."),
+        typer.Option(help="conversation, or last-user to read only the last user turn."),
     ] = "conversation",
     batch_tokens: Annotated[
         int | None, typer.Option(min=1, help="Maximum number of padded tokens in a batch.")
@@ -93,30 +93,30 @@ def train(
     conformal: Annotated[
         float | None,
         typer.Option(
-            help="Also give a set of adapters, which contains the right one with this probability."
+            help="Also output a set of adapters that contains the right one with this probability."
         ),
     ] = None,
     prior: options.Prior = None,
     class_weights: Annotated[
-        bool, typer.Option(help="Give rare classes a larger weight in the loss.")
+        bool, typer.Option(help="Weight rare classes more in the loss.")
     ] = True,
     extend: Annotated[
         Path | None,
         typer.Option(
-            help="Router to extend with the new adapters of the features; it stays unchanged."
+            help="Router to extend with the new adapters in the features; it stays unchanged."
         ),
     ] = None,
     replay: Annotated[
         Path | None,
         typer.Option(
-            help="With --extend: features folder with samples of the router's own labels."
+            help="With --extend: features folder with samples of the router's existing labels."
         ),
     ] = None,
     seed: options.Seed = 0,
     log_dir: options.LogDir = None,
     as_json: options.Json = False,
 ) -> None:
-    """Train a router on features. Validation chooses what it reads and the shape of its head."""
+    """Train a router on features. Validation selects the layers, the poolings and the head size."""
     names = options.joined(adapter_names)
     if extend is not None:
         _refuse_with_extend(names, layers, log_dir, prior, conformal)
@@ -180,19 +180,10 @@ def inspect(
     router: Annotated[Path, typer.Argument(help="Router folder or .pt checkpoint.")],
     as_json: options.Json = False,
 ) -> None:
-    """Show the label map of a router and everything that is sealed in it."""
-    from pointsman.files import read_object
-    from pointsman.routing.legacy_pt import read_pt
-    from pointsman.routing.router import Router
+    """Show the label map of a router and everything sealed in it."""
     from pointsman.routing.seal import unsealed_note
 
-    if router.is_dir():
-        unsealed = Router.load(router).unsealed  # refuses a folder that is not as it was sealed
-        content = read_object(router / "config.json")
-    else:
-        checkpoint = read_pt(router)
-        shapes = {key: list(value.shape) for key, value in checkpoint["state_dict"].items()}
-        content, unsealed = checkpoint | {"state_dict": shapes}, []
+    content, unsealed = _folder_content(router) if router.is_dir() else (_pt_content(router), [])
     if as_json:
         console.show_json(content)
         return
@@ -201,6 +192,24 @@ def inspect(
     console.table(("sealed", "value"), list(show.flat(others)))
     if unsealed:
         console.note(unsealed_note(unsealed))
+
+
+def _folder_content(router: Path) -> tuple[dict[str, Any], list[str]]:
+    """The ``config.json`` of a router folder, and the files that it does not seal."""
+    from pointsman.files import read_object
+    from pointsman.routing.router import Router
+
+    unsealed = Router.load(router).unsealed  # refuses a folder that was changed since it was sealed
+    return read_object(router / "config.json"), unsealed
+
+
+def _pt_content(path: Path) -> dict[str, Any]:
+    """The content of a .pt checkpoint, with shapes instead of weights."""
+    from pointsman.routing.legacy_pt import read_pt
+
+    checkpoint = read_pt(path)
+    shapes = {key: list(value.shape) for key, value in checkpoint["state_dict"].items()}
+    return checkpoint | {"state_dict": shapes}
 
 
 def seal(
@@ -218,13 +227,13 @@ def seal(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Seal the files of the adapters into a router, which then refuses any others."""
+    """Seal the adapters' files into a router. The router then refuses any other files."""
     from pointsman.adapters.seal import seal_adapters
 
     console.quiet_libraries()
     project = open_project(config)
     if project is None:
-        raise ConfigError("no --config and no pointsman.toml here: give the project file")
+        raise ConfigError("no --config, and no pointsman.toml in the current folder; give --config")
     done = seal_adapters(router, project, again or ())
     if as_json:
         console.show_json({"router": str(router), "adapters": done})
@@ -240,7 +249,7 @@ def export(router: RouterArgument, out: PtFile) -> None:
     loaded = Router.load(router)
     write_pt(out, loaded)
     console.say(f"{out}: labels {loaded.labels}")
-    console.say(f"it reads {loaded.recipe}; in place of hidden_states[-1][:, 0, :] write")
+    console.say(f"the head reads {loaded.recipe}; replace hidden_states[-1][:, 0, :] with")
     console.say(reads_of(loaded).line)
 
 
@@ -250,10 +259,12 @@ def adopt(
     out: PtFile,
     activation: Annotated[
         str | None,
-        typer.Option(help="Between the two linear layers of a head: gelu, relu, silu or tanh."),
+        typer.Option(
+            help="Activation between the two linear layers of the head: gelu, relu, silu or tanh."
+        ),
     ] = None,
 ) -> None:
-    """Add the ordered adapter names to a .pt checkpoint that has none."""
+    """Add adapter names, in label order, to a .pt checkpoint that has none."""
     from pointsman.routing.legacy_pt import adopt_pt
 
     names = options.joined(adapter_names) or []

@@ -1,5 +1,6 @@
 """Tables and lines that people read: routes, answers, findings, training."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,31 +12,35 @@ from pointsman.cli import console
 if TYPE_CHECKING:
     from pointsman.data.dataset import Dataset
     from pointsman.engine.answer import Answer
+    from pointsman.evaluation.result import Evaluation
     from pointsman.findings import Report
     from pointsman.routing.route import Route
     from pointsman.routing.router import Router
 
 
 def route(decision: "Route") -> None:
-    """A decision's probabilities, and what else is to be said of it."""
+    """The probabilities of a decision, and whether it was held or abstained."""
     rows = [
         (label, name, f"{probability:.3f}", "<-" if decision.label == label else "")
         for label, (name, probability) in enumerate(decision.probabilities.items())
     ]
     console.table(("label", "adapter", "probability", ""), rows)
+    for line in _remarks(decision):
+        console.say(line)
+
+
+def _remarks(decision: "Route") -> Iterator[str]:
     if decision.held:
-        console.say(f"held: the session keeps {decision.adapter}")
+        yield f"held: the session keeps {decision.adapter}"
     if decision.abstained:
-        fallback = "no adapter" if decision.refused else decision.adapter or "the base"
-        console.say(
-            f"abstained: the request is unlike those that the adapters are for; {fallback} answers"
-        )
+        fallback = "nothing" if decision.refused else decision.adapter or "the base"
+        yield f"abstained: the request fits none of the adapters; {fallback} answers"
     if decision.candidates is not None:
-        console.say(f"label set: {', '.join(decision.candidates) or 'none'}")
+        yield f"label set: {', '.join(decision.candidates) or 'none'}"
 
 
 def answer(found: "Answer") -> None:
-    """An answer, with its route and with what it would click and type."""
+    """An answer with its route, click point and typed text."""
     if found.route is not None:
         route(found.route)
     console.say(f"{found.adapter or 'base'}: {found.text}")
@@ -59,18 +64,17 @@ def report(found: "Report", path: Path | str, as_json: bool) -> None:
 
 def classes(dataset: "Dataset") -> None:
     """Samples per class and split."""
-    names: tuple[str | None, ...] = (*dataset.labels, None)
-    rows = []
-    for label, name in enumerate(names):
-        counts = [sum(s.adapter == name for s in part) for part in dataset.splits.values()]
-        if name is not None or any(counts):
-            is_scope = name is not None
-            rows.append((label if is_scope else -1, name or "(out of scope)", *counts, sum(counts)))
+    found = [Counter(s.adapter for s in part) for part in dataset.splits.values()]
+    rows = [
+        (label, name or "(out of scope)", *counts, sum(counts))
+        for label, name in (*enumerate(dataset.labels), (-1, None))
+        if any(counts := [split[name] for split in found]) or name
+    ]
     console.table(("label", "adapter", *dataset.splits, "all"), rows, "Samples")
 
 
 def training_json(router: "Router", out: Path) -> dict[str, Any]:
-    """What training chose, and from which candidates."""
+    """The chosen candidate and all candidates."""
     return {
         "router": str(out),
         "labels": list(router.labels),
@@ -88,7 +92,7 @@ def training(router: "Router", out: Path, samples: int) -> None:
     """The candidates on validation, and the one that was chosen.
 
     Args:
-        samples: in scope, of the validation split.
+        samples: number of in-scope validation samples.
     """
     found, calibration = training_json(router, out), router.calibration
     columns = ("reads", "MLP size", f"accuracy (n={samples})", "AUROC", "loss", "cost", "")
@@ -96,11 +100,13 @@ def training(router: "Router", out: Path, samples: int) -> None:
         _candidate(candidate, number == found["chosen"])
         for number, candidate in enumerate(found["candidates"])
     ]
-    title = "On validation. AUROC: out of scope. Cost: share of the layers that routing runs"
+    title = (
+        "On validation. AUROC: out-of-scope detection. Cost: share of the layers that routing runs"
+    )
     console.table(columns, rows, title)
-    console.say(f"chosen by the rule of one standard error (Breiman et al., 1984): {found['why']}")
+    console.say(f"chosen by the one-standard-error rule (Breiman et al., 1984): {found['why']}")
     console.say(
-        f"abstains under {calibration.threshold:.3f} of the score {found['score']}, which keeps "
+        f"abstains below {calibration.threshold:.3f} of the score {found['score']}, which keeps "
         f"at least {calibration.coverage:.0%} of validation (n={samples})"
     )
     console.say(
@@ -121,8 +127,16 @@ def _candidate(candidate: Mapping[str, Any], is_chosen: bool) -> tuple[object, .
     )
 
 
+def evaluation(found: "Evaluation") -> None:
+    """A table for each part that was measured, and whether routing is worth its time."""
+    for title, columns, rows in found.tables():
+        console.table(columns, rows, title)
+    if found.worth:
+        console.say(found.worth.sentence)
+
+
 def extension(router: "Router", out: Path, as_json: bool) -> None:
-    """What appending adapters to a router changed for each adapter."""
+    """The accuracy of each adapter before and after an extension."""
     changes = router.training["extended"][-1]["changes"]
     if as_json:
         labels = list(router.labels)
@@ -143,7 +157,7 @@ def _change(change: Mapping[str, Any], name: str) -> str:
 
 
 def flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Keys and values of nested objects, ``a.b`` for what lies deeper."""
+    """Keys and values of nested objects; a nested key is ``a.b``."""
     for key, value in content.items():
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{key}.")
