@@ -1,4 +1,4 @@
-"""Training: fine-tunes a LoRA with transformers' own trainer."""
+"""Training: fine-tunes a LoRA with the trainer of transformers."""
 
 import multiprocessing
 import os
@@ -33,7 +33,7 @@ from pointsman.progress import Progress, summary_writer
 from pointsman.sample import RoutingSample
 
 MAX_WORKERS = 12
-"""Processes that read images ahead; more than this feeds any accelerator."""
+"""At most this many processes read images ahead; more are never needed to feed an accelerator."""
 
 
 @dataclass(frozen=True)
@@ -41,22 +41,22 @@ class AdapterSettings:
     """How an adapter is trained.
 
     Raises:
-        ConfigError: a value out of its range.
+        ConfigError: a value is out of range.
     """
 
     rank: int = 16
     alpha: int = 32
     layers_from: int = 0
-    """Decoder layers below this are left alone, so that the router can share them."""
+    """Decoder layers below this one are not adapted, so that the router can share them."""
     activated: bool = False
-    """Adapted only from what the chat template puts before an answer (an activated LoRA), so that
+    """Train an activated LoRA: it acts only from what the chat template puts before an answer, so
     the whole prompt before it can be shared."""
     epochs: float = 1.0
     batch_size: int = 8
     learning_rate: float = 1e-3
     seed: int = 0
     save_every: int = 50
-    """Optimiser steps between checkpoints, hence the most work that an interruption loses."""
+    """Optimiser steps between checkpoints: the most work that an interruption can lose."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -86,20 +86,20 @@ def train_adapter(
 ) -> Path:
     """Fine-tunes a LoRA on every assistant turn of ``samples`` and writes a plain PEFT folder.
 
-    An activated one sees a conversation of several answers once for each of them, cut off there.
-    An interrupted run leaves ``out/checkpoints``; the same call goes on from there.
+    An activated LoRA sees a conversation with several answers once per answer, truncated after it.
+    An interrupted run leaves ``out/checkpoints``; the same call resumes from there.
 
     Args:
-        base: without adapters; it is left as it was.
-        progress: called with (optimiser steps done, steps in all).
+        base: the base without adapters; it is left as it was.
+        progress: called with (optimiser steps done, total steps).
         workers: processes that read images and tokenise ahead of the model; by default as many as
-            pay. They change no byte of the adapter.
+            are worthwhile. Their number does not change a byte of the adapter.
 
     Raises:
         ArtefactError: ``out`` already holds an adapter, or cannot be written.
-        ConfigError: a layer that the base has not, or an activated LoRA on a base whose chat
-            template has no mark for it.
-        SampleError: no sample with an answer, or one that cannot be read.
+        ConfigError: the base lacks the layer, or an activated LoRA is wanted and the base's chat
+            template has no invocation tokens.
+        SampleError: no sample has an answer, or a sample cannot be read.
     """
     check_name(name)
     settings = settings or AdapterSettings()
@@ -119,7 +119,7 @@ def train_adapter(
     lengths = [_estimated_tokens(sample, base) for sample in samples]
     if workers is None:
         workers = _workers(base, settings.batch_size, lengths)
-    torch.manual_seed(settings.seed)  # decides how the LoRA weights start
+    torch.manual_seed(settings.seed)  # sets the initial LoRA weights
     model = get_peft_model(base.model, config)
     callbacks: list[TrainerCallback] = [_Reporter(progress)] if progress else []
     if log_dir is not None:
@@ -166,9 +166,9 @@ class _Samples(TorchDataset[RoutingSample]):
 
 
 class _ByLength(Sampler[int]):
-    """Random batches of samples of like length: little padding, and the same on every run.
+    """Random batches of samples of similar length: little padding, and the same on every run.
 
-    Samples of one picture stay together, so that it is decoded and seen once for all of them.
+    Samples of one picture stay together, so that it is decoded and encoded once for all of them.
     """
 
     def __init__(
@@ -190,7 +190,7 @@ class _ByLength(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         chance = torch.Generator().manual_seed(self.seed + self.epoch)
         order = torch.randperm(len(self.pictures), generator=chance).tolist()
-        # Sorted all at once, the epochs would share their batches.
+        # Sorted all at once, every epoch would have the same batches.
         reach = max(1, 16 * self.batch_size * len(self.pictures) // len(self))
         indices: list[int] = []
         for start in range(0, len(order), reach):
@@ -264,7 +264,7 @@ def _estimated_tokens(sample: RoutingSample, base: Base) -> int:
 
 
 def _workers(base: Base, batch_size: int, lengths: Sequence[int]) -> int:
-    """Processes to read images ahead of an accelerator.
+    """The number of processes that read images ahead of an accelerator.
 
     None on the CPU, where they would take the model's cores to save a few percent.
     """
@@ -280,7 +280,7 @@ def _workers(base: Base, batch_size: int, lengths: Sequence[int]) -> int:
 
 
 def _as_raised(error: SampleError) -> SampleError:
-    """A sample's error as it was raised: a worker's comes with a traceback around its one line."""
+    """The original error of a sample: a worker process wraps its one line in a traceback."""
     kind = type(error)
     return kind(str(error).strip().rpartition(f"{kind.__name__}: ")[2])
 
@@ -321,7 +321,7 @@ def _arguments(
         dataloader_num_workers=workers,
         dataloader_persistent_workers=workers > 0,
         dataloader_prefetch_factor=2 if workers else None,
-        # They inherit the base; none of them touches CUDA, which would not survive the fork.
+        # The workers inherit the base; none of them touches CUDA, which would not survive the fork.
         dataloader_multiprocessing_context="fork" if workers else None,
         dataloader_pin_memory=on_cuda,
         accelerator_config={"non_blocking": on_cuda},
@@ -344,7 +344,7 @@ def _check_resumable(
     settings: AdapterSettings,
     base: Base,
 ) -> None:
-    """Writes down what is being trained, or refuses checkpoints of something else."""
+    """Records what is being trained, or refuses checkpoints of something else."""
     request = {
         "name": name,
         "samples": len(samples),
