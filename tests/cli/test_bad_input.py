@@ -380,7 +380,7 @@ def test_a_deleted_shard_is_made_again(
     before = tree(features)
     (features / "val-00000.safetensors").unlink()
     line = refused("train", features, "--out", tmp_path / "out")
-    assert "run the same `pointsman preprocess` again" in line
+    assert "rerun the same `pointsman preprocess` command, it rebuilds them" in line
     again = ("preprocess", dataset, "--base", tiny_base_folder, "--layers", "1,2,3")
     succeeds(*again, "--out", features)
     assert tree(features) == before
@@ -676,7 +676,7 @@ main()
     kept = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     assert 2 <= len(kept) < 12
     assert not list(out.glob("*.partial"))
-    assert "it goes on where it stopped" in refused("train", out, "--out", tmp_path / "router")
+    assert "it resumes where it stopped" in refused("train", out, "--out", tmp_path / "router")
     monkeypatch.setattr(features_module, "SHARD_SAMPLES", 3)
     succeeds(*arguments)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept

@@ -229,7 +229,7 @@ class _Trainer(Trainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         # The tower is frozen. On the CPU each image goes through it once, however many samples and
-        # epochs show it; an accelerator has a whole batch done in the time of a few single images.
+        # epochs show it; an accelerator does a whole batch in the time of a few single images.
         alone = self.base.device.type == "cpu"
         features = None if alone else self.base.image_features_at_once(inputs)
         ready = self.base.model_inputs(inputs, features)

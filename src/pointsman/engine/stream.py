@@ -131,7 +131,7 @@ class Stream:
         self._feed.raise_error()
 
     def __await__(self) -> Generator[Any, None, Answer]:
-        """The whole answer."""
+        """The complete answer."""
         yield from self._wait(lambda: self._feed.is_done).__await__()
         return self._answer()
 
