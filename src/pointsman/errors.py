@@ -40,7 +40,7 @@ class ImageError(SampleError):
 
 
 class RequestError(PointsmanError):
-    """A request that cannot be answered as it was made: an option of it is out of its range."""
+    """A request that cannot be answered as it was made: one of its options is out of range."""
 
 
 class AbstainedError(RequestError):

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, read with one clear line when they are broken.
+"""Files: written completely or not at all; a broken file gives a one-line error.
 
 A file is written under a temporary name, flushed to the disk and renamed, so a reader (or the same
 command after ``kill -9``) sees the old file or the new one and never half of one.

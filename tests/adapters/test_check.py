@@ -230,7 +230,7 @@ def test_fix_refuses_what_names_do_not_fix(adapter: Path, tiny_base: Base, tmp_p
         fix_adapter(adapter, tiny_base, out)
     rename(adapter, OLD)
     without(adapter, ".layers.3.")
-    with pytest.raises(ArtefactError, match=r"not written; names alone .*missing-keys"):
+    with pytest.raises(ArtefactError, match=r"not written; renaming alone .*missing-keys"):
         fix_adapter(adapter, tiny_base, out)
     assert not out.exists()
 

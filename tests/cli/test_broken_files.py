@@ -69,7 +69,7 @@ def test_a_deleted_shard_is_made_again(
     before = tree(features)
     (features / "val-00000.safetensors").unlink()
     line = refused("train", features, "--out", tmp_path / "out")
-    assert "run the same `pointsman preprocess` again" in line
+    assert "rerun the same `pointsman preprocess` command, it rebuilds them" in line
     again = ("preprocess", dataset, "--base", tiny_base_folder, "--layers", "1,2,3")
     succeeds(*again, "--out", features)
     assert tree(features) == before

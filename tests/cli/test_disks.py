@@ -166,7 +166,7 @@ main()
     kept = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     assert 2 <= len(kept) < 12
     assert not list(out.glob("*.partial"))
-    assert "it goes on where it stopped" in refused("train", out, "--out", tmp_path / "router")
+    assert "it resumes where it stopped" in refused("train", out, "--out", tmp_path / "router")
     monkeypatch.setattr(features_module, "SHARD_SAMPLES", 3)
     succeeds(*arguments)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept

@@ -114,7 +114,7 @@ def test_adapters_that_cannot_come_or_go(
     large = make_adapter(tiny_base_folder, tmp_path / "large", 1, r=9)
     dora = make_adapter(tiny_base_folder, tmp_path / "dora", 1, use_dora=True)
     with make_engine(tiny_base_folder, unequal, tiny_router) as engine:
-        with pytest.raises(ConfigError, match=r"'calendar' is there already"):
+        with pytest.raises(ConfigError, match=r"'calendar' is already loaded"):
             engine.add_adapter("calendar", more["fourth"])
         with pytest.raises(ConfigError, match=r"rank 9 .* max_rank"):
             engine.add_adapter("large", str(large))

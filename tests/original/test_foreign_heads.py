@@ -91,7 +91,7 @@ def test_the_same_function(kind: str, tmp_path: Path) -> None:
 def test_an_activation_is_never_guessed(tmp_path: Path) -> None:
     path = tmp_path / "router.pt"
     torch.save({"state_dict": two_layers(nn.ReLU()).state_dict(), "adapters": list(ADAPTERS)}, path)
-    with pytest.raises(ArtefactError, match=r"do not tell the activation.*--activation NAME"):
+    with pytest.raises(ArtefactError, match=r"do not show the activation.*--activation NAME"):
         load_router_head(path, HIDDEN, "cpu")
     with pytest.raises(ConfigError, match="'softsign' is none of gelu, relu, silu, tanh"):
         adopt_pt(path, ADAPTERS, path, activation="softsign")

@@ -157,7 +157,7 @@ def test_changed_metadata_is_refused(
 def test_incomplete_features_say_how_to_go_on(tiny_features: Features, tmp_path: Path) -> None:
     folder = altered(tiny_features, tmp_path)
     (folder / "metadata.json").unlink()
-    with pytest.raises(ArtefactError, match="goes on where it stopped"):
+    with pytest.raises(ArtefactError, match="resumes where it stopped"):
         read_features(folder)
 
 

@@ -1,10 +1,10 @@
-"""Activated LoRA (aLoRA): adapted from the invocation tokens on, the base before them.
+"""Activated LoRA (aLoRA): the adapter acts from the invocation tokens on, the base before them.
 
-The invocation tokens are what the chat template puts before an answer. All that stands before
-them has the base's own keys and values, so that an adapter can answer on what the base has read.
+The invocation tokens are what the chat template puts before an answer. Everything before them has
+the base's own keys and values, so an adapter can reuse a prompt that the base has already read.
 
 Source: Greenewald et al. 2025, "Activated LoRA: Fine-tuned LLMs for Intrinsics",
-https://arxiv.org/abs/2504.12397, in the form that PEFT has it (``alora_invocation_tokens``).
+https://arxiv.org/abs/2504.12397, as implemented in PEFT (``alora_invocation_tokens``).
 """
 
 from collections.abc import Iterator
@@ -23,9 +23,9 @@ def invocation_tokens(base: Base) -> list[int]:
     """Token ids of the generation prompt, such as ``<|im_start|>assistant`` and a line break.
 
     Raises:
-        ConfigError: a chat template whose generation prompt is no mark of its own: none, or one
-            that does not begin with a special token. Users could write such a mark themselves, and
-            its tokens could depend on what stands before it.
+        ConfigError: the chat template has no generation prompt, or one that does not begin with a
+            special token. Users could write such a prompt themselves, and its tokens could depend
+            on the text before it.
     """
     asked = base.render([user_turn("", 0)], answer_next=False)
     answering = base.render([user_turn("", 0)])
@@ -41,10 +41,10 @@ def invocation_tokens(base: Base) -> list[int]:
 
 
 def one_answer_each(sample: RoutingSample) -> Iterator[RoutingSample]:
-    """A conversation cut off after each of its answers.
+    """The conversation truncated after each of its answers.
 
     PEFT adapts what follows the last invocation tokens, so only a conversation's last answer is
-    trained as it will be generated.
+    trained the way it will be generated.
     """
     for place, turn in enumerate(sample.turns, 1):
         if turn.role == "assistant":
@@ -54,8 +54,8 @@ def one_answer_each(sample: RoutingSample) -> Iterator[RoutingSample]:
 
 
 def last_answer_only(labels: Tensor) -> Tensor:
-    """Labels (B, T) in which of several answers in a row only the last still counts."""
+    """Labels (B, T) that count only the last of several answers in a row."""
     counted = labels != IGNORED
-    # No row starts with an answer, so that what `roll` brings to its start does not matter.
+    # No row starts with an answer, so what `roll` moves to its start does not matter.
     answer = (counted & ~counted.roll(1, 1)).cumsum(1)
     return labels.where(answer == answer[:, -1:], IGNORED)

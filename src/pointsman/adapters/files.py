@@ -1,4 +1,4 @@
-"""An adapter as it lies in a folder, and the layouts that its keys may have.
+"""An adapter's files on disk, and the layouts that its keys may have.
 
 The decoder of a Qwen3-VL checkpoint is ``model.language_model`` today. Earlier transformers, text
 models, servers and trainers that save a wrapped model have other names for the same modules.
@@ -20,7 +20,7 @@ CONFIG, WEIGHTS, NOTE = "adapter_config.json", "adapter_model.safetensors", "poi
 
 
 def fetch_adapter(name: str, path: str | Path) -> Path:
-    """Folder of an adapter with its two files in it. Raises ``ArtefactError``."""
+    """The folder that holds an adapter's two files. Raises ``ArtefactError``."""
     folder = Path(path).expanduser()
     if not folder.is_dir():
         try:
@@ -40,7 +40,7 @@ def fetch_adapter(name: str, path: str | Path) -> Path:
 PREFIX = "base_model.model."
 """What PEFT puts before the path of a module"""
 DECODER = "model.language_model."
-# Wrappers of training frameworks, which end up in the keys of a state dict saved whole.
+# Wrappers of training frameworks, which remain in the keys of a state dict saved whole.
 _WRAPPERS = re.compile(r"(^module|\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module))\.")
 # PEFT leaves the adapter's name out of its files; a state dict saved whole has it.
 _ADAPTER_NAME = re.compile(
@@ -55,13 +55,13 @@ _HEAD = re.compile(r"^(?:model\.)?(?:language_model\.)?(?=lm_head\b)")
 
 @dataclass(frozen=True)
 class AdapterFile:
-    """What an adapter's two files hold."""
+    """The content of an adapter's two files."""
 
     folder: Path
     config: dict[str, Any]
     tensors: Mapping[str, Tensor]
     digests: Mapping[str, str] = field(default_factory=dict)
-    """SHA-256 of the two files by their names, of the very bytes that were read"""
+    """SHA-256 by file name, of exactly the bytes that were read"""
 
     @property
     def modules(self) -> set[str]:
@@ -75,10 +75,10 @@ def module_of(key: str) -> str:
 
 
 def remapped(adapter: AdapterFile) -> AdapterFile | None:
-    """The adapter with today's keys and a configuration that names them; None if it has them.
+    """The adapter with current keys and a matching configuration; None if it has them already.
 
     Raises:
-        ArtefactError: two keys would become one.
+        ArtefactError: two keys would get the same name.
     """
     names = {key: _today(key) for key in adapter.tensors}
     if all(old == new for old, new in names.items()):
@@ -115,7 +115,7 @@ def renaming(adapter: AdapterFile) -> str:
 
 
 def write(adapter: AdapterFile, out: Path) -> None:
-    """Writes an adapter's folder, with the note of who trained it.
+    """Writes an adapter's folder, with its training note if it has one.
 
     Raises:
         ArtefactError: ``out`` holds something already, or cannot be written.
@@ -146,7 +146,7 @@ def _path_today(path: str) -> str:
 
 
 def _change(old: str, new: str) -> str:
-    """What differs between two keys, without the end that both have."""
+    """What differs between two keys, without their common end."""
     parts, others = old.split("."), new.split(".")
     while len(parts) > 1 and len(others) > 1 and parts[-2:] == others[-2:]:
         parts.pop()

@@ -19,13 +19,13 @@ GROUPS = (
 )
 """Projections of a decoder layer that read the same input, in the order of their calls."""
 PROJECTIONS = tuple(name for _, names in GROUPS for name in names)
-"""What adapters are trained on: LoraConfig has no default targets for Qwen3-VL, and "all-linear"
+"""The modules that adapters train: LoraConfig has no default targets for Qwen3-VL, and "all-linear"
 also hits the vision tower."""
 Key = tuple[int, str]
 """Decoder layer and projection"""
 _DECODER = re.compile(r"model\.language_model\.layers\.(\d+)\.(self_attn|mlp)\.(\w+)")
 _WRAPPED = ".base_layer"
-"""What PEFT puts behind the path of a module that it wraps"""
+"""What PEFT appends to the path of a module that it wraps"""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Layout:
     modules: tuple[str, ...]
     """Paths of all modules"""
     shapes: Mapping[str, tuple[int, int]]
-    """Path of each linear module, to (outputs, inputs)"""
+    """Path of each linear module, mapped to (outputs, inputs)"""
     weights: Mapping[str, Tensor]
-    """The base's own weights by their paths, but for those of projections"""
+    """The base's own weights by path, except those of projections"""
 
     @classmethod
     def of(cls, model: Any) -> Self:
@@ -64,7 +64,7 @@ class Layout:
         """Paths of the modules that a LoRA's configuration names, in the model's order.
 
         Raises:
-            re.error: a regular expression that is none.
+            re.error: a pattern is not a valid regular expression.
         """
         targets = config.get("target_modules")
         if isinstance(targets, str) and targets.lower() == "all-linear":
@@ -73,7 +73,7 @@ class Layout:
 
 
 def key_of(path: str) -> Key | None:
-    """The decoder layer and projection of a module's path; None if it is no projection."""
+    """The decoder layer and projection of a module's path; None if it is not a projection."""
     match = _DECODER.fullmatch(path)
     if match is None or match[3] not in PROJECTIONS:
         return None
@@ -81,7 +81,7 @@ def key_of(path: str) -> Key | None:
 
 
 def pattern_value(patterns: Mapping[str, Any] | None, path: str, default: Any) -> Any:
-    """What ``rank_pattern`` or ``alpha_pattern`` says of a module."""
+    """The value that ``rank_pattern`` or ``alpha_pattern`` gives for a module."""
     for pattern, value in (patterns or {}).items():
         if re.match(rf"(.*\.)?({pattern})$", path):
             return value

@@ -1,4 +1,4 @@
-"""Loading an adapter: its files are read once, and checked by the rules of ``adapters.check``.
+"""Loading an adapter: its files are read once and checked by the rules of ``adapters.check``.
 
 PEFT is not needed here: see ``adapters.peft`` for adapters that only PEFT can run.
 """
@@ -21,28 +21,28 @@ from pointsman.models.base import Base
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter that was read, and that fits the base it was read for."""
+    """An adapter that was read and fits its base."""
 
     name: str
     file: AdapterFile
     lora: Lora | str
-    """Its matrices, or why it is more than matrices, so that only PEFT can run it"""
+    """Its matrices, or the reason why only PEFT can run it"""
     warnings: tuple[Finding, ...]
 
 
 def open_adapter(name: str, path: str | Path) -> AdapterFile:
-    """Reads an adapter's files and checks what they tell by themselves.
+    """Reads an adapter's files and checks them without a base.
 
     Raises:
-        LabelError: a name that no adapter can have.
-        ArtefactError: files that are missing, broken, pickled or faulty.
+        LabelError: the name is not legal for an adapter.
+        ArtefactError: a file is missing, broken, pickled or faulty.
     """
     check_name(name)
     folder = fetch_adapter(name, path)
     run = Findings(f"adapter {name}: {folder}")
     file = read_adapter(run, folder)
     raise_errors(run)
-    assert file is not None  # else there is an error
+    assert file is not None  # otherwise an error was raised
     return file
 
 
@@ -50,7 +50,7 @@ def fit_adapter(name: str, file: AdapterFile, base: Base, layout: Layout) -> Ada
     """Checks an adapter against a base. One that PEFT must run is fitted by ``peft.attach``.
 
     Args:
-        layout: of the base before its projections were replaced.
+        layout: the base's layout before its projections were replaced.
 
     Raises:
         MismatchError: it was made for another base.
@@ -70,7 +70,7 @@ def fit_adapter(name: str, file: AdapterFile, base: Base, layout: Layout) -> Ada
 
 
 def raise_errors(run: Findings) -> None:
-    """Raises the first error of a check, and before all that it was made for another base."""
+    """Raises the first error of a check; a mismatch of the base comes before all others."""
     errors = run.report().errors
     for finding in errors:
         if finding.kind == "other-base":

@@ -42,12 +42,12 @@ def load_base_with_loras(
         lora_paths: adapter name to folder or Hub id, in label order.
 
     Returns:
-        The base, its ``model`` a ``PeftModel`` that holds every adapter under its name.
+        The base; its ``model`` is a ``PeftModel`` that holds every adapter under its name.
 
     Raises:
-        ArtefactError: an adapter that is missing, broken, pickled or only half loaded.
-        MismatchError: an adapter made for another base.
-        LabelError: an adapter name that cannot be one.
+        ArtefactError: an adapter is missing, broken, pickled or only partly loaded.
+        MismatchError: an adapter was made for another base.
+        LabelError: an adapter's name is not legal.
     """
     labels = LabelMap(tuple(lora_paths))
     # Every file is read before the base is loaded, which may take minutes.
@@ -61,13 +61,13 @@ def load_base_with_loras(
 
 
 def attach(base: Base, name: str, adapter: AdapterFile | str | Path) -> Base:
-    """The base with one more adapter, loaded whole and frozen.
+    """The base with one more adapter, fully loaded and frozen.
 
     Args:
         adapter: its files as ``open_adapter`` reads them, or where they are.
 
     Raises:
-        MismatchError: made for another base.
+        MismatchError: the adapter was made for another base.
         ArtefactError: anything else that ``check_adapter`` calls an error.
     """
     file = adapter if isinstance(adapter, AdapterFile) else open_adapter(name, adapter)
@@ -92,8 +92,8 @@ def _placed(base: Base, name: str, file: AdapterFile) -> PeftModel:
         if isinstance(model, PeftModel):
             model.add_adapter(name, config)
         else:
-            # Whatever the adapter's own task type: only this class finds out where an activated
-            # LoRA begins, and under any other it would never be on.
+            # The adapter's own task type is ignored: only this class finds where an activated
+            # LoRA begins; under any other it would never be active.
             model = PeftModelForCausalLM(model, config, adapter_name=name)
         # Not from the folder: these are the tensors that were checked.
         set_peft_model_state_dict(model, dict(file.tensors), adapter_name=name)
@@ -108,7 +108,7 @@ def _placed(base: Base, name: str, file: AdapterFile) -> PeftModel:
 
 @contextmanager
 def adapter_on(base: Base, name: str | None) -> Iterator[None]:
-    """One adapter on, or all off, inside the block."""
+    """Inside the block one adapter is on, or all are off."""
     if name is None:
         with base.without_adapters():
             yield

@@ -1,4 +1,4 @@
-"""Sealing adapters: a router learns the digests of the files that its labels stand for.
+"""Sealing adapters: a router records the digests of the files behind its labels.
 
 A router is trained on the base alone, often before its adapters exist, so sealing is a separate
 step. A seal is replaced only for adapters that are named.
@@ -21,28 +21,28 @@ def seal_adapters(path: Path, project: Project, again: Collection[str] = ()) -> 
     """Seals the files of a project's adapters into the router folder ``path``.
 
     Args:
-        again: adapters whose sealed files are to be replaced by the current ones, as after
-            retraining.
+        again: adapters whose seals are to be replaced by those of the current files, for example
+            after retraining.
 
     Returns:
         What became of each adapter, in label order: ``sealed``, ``unchanged`` or ``sealed again``.
 
     Raises:
-        LabelError: a name in ``again`` that is no adapter of the router.
-        MismatchError: the project has other labels, or an adapter that is not in ``again`` is not
-            the one that was sealed.
-        ArtefactError: an adapter that is missing, broken, or has a fault by its files and shapes.
+        LabelError: a name in ``again`` is not an adapter of the router.
+        MismatchError: the project has other labels, or an adapter that is not in ``again`` differs
+            from the sealed one.
+        ArtefactError: an adapter is missing or broken, or its files or shapes have a fault.
     """
     router = Router.load(path)
     project.labels.check_same(router.labels, "the project", str(path), "use the router's project")
     for name in again:
-        router.labels.label(name)  # refuses a name that is none
+        router.labels.label(name)  # raises on an unknown name
     folders = {name: fetch_adapter(name, place) for name, place in project.adapters.items()}
     found = {name: _digests(folder) for name, folder in folders.items()}
     for name in folders:
         if name not in again:
             router.check_adapter(name, folders[name], found[name])
-    # A router that reads text may stand before a server: then there may be no base to fit them to.
+    # A text router may run in front of a server: then there may be no base to check them against.
     skeleton = load_skeleton(project.base, revision=project.revision) if project.base else None
     for name, folder in folders.items():
         if errors := check_adapter(folder, skeleton).errors:

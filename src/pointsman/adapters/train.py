@@ -1,4 +1,4 @@
-"""Training: fine-tunes a LoRA with transformers' own trainer."""
+"""Training: fine-tunes a LoRA with the trainer of transformers."""
 
 import shutil
 from collections.abc import Sequence
@@ -39,22 +39,22 @@ class AdapterSettings:
     """How an adapter is trained.
 
     Raises:
-        ConfigError: a value out of its range.
+        ConfigError: a value is out of range.
     """
 
     rank: int = 16
     alpha: int = 32
     layers_from: int = 0
-    """Decoder layers below this are left alone, so that the router can share them."""
+    """Decoder layers below this one are not adapted, so that the router can share them."""
     activated: bool = False
-    """Adapted only from what the chat template puts before an answer (an activated LoRA), so that
+    """Train an activated LoRA: it acts only from what the chat template puts before an answer, so
     the whole prompt before it can be shared."""
     epochs: float = 1.0
     batch_size: int = 8
     learning_rate: float = 1e-3
     seed: int = 0
     save_every: int = 50
-    """Optimiser steps between checkpoints, hence the most work that an interruption loses."""
+    """Optimiser steps between checkpoints: the most work that an interruption can lose."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -84,20 +84,20 @@ def train_adapter(
 ) -> Path:
     """Fine-tunes a LoRA on every assistant turn of ``samples`` and writes a plain PEFT folder.
 
-    An activated one sees a conversation of several answers once for each of them, cut off there.
-    An interrupted run leaves ``out/checkpoints``; the same call goes on from there.
+    An activated LoRA sees a conversation with several answers once per answer, truncated after it.
+    An interrupted run leaves ``out/checkpoints``; the same call resumes from there.
 
     Args:
-        base: without adapters; it is left as it was.
-        progress: called with (optimiser steps done, steps in all).
+        base: the base without adapters; it is left as it was.
+        progress: called with (optimiser steps done, total steps).
         workers: processes that read images and tokenise ahead of the model; by default as many as
-            pay. They change no byte of the adapter.
+            are worthwhile. Their number does not change a byte of the adapter.
 
     Raises:
         ArtefactError: ``out`` already holds an adapter, or cannot be written.
-        ConfigError: a layer that the base has not, or an activated LoRA on a base whose chat
-            template has no mark for it.
-        SampleError: no sample with an answer, or one that cannot be read.
+        ConfigError: the base lacks the layer, or an activated LoRA is wanted and the base's chat
+            template has no invocation tokens.
+        SampleError: no sample has an answer, or a sample cannot be read.
     """
     settings = settings or AdapterSettings()
     _check_request(name, base, out, settings)
@@ -177,7 +177,7 @@ def _run(trainer: AdapterTrainer, checkpoints: Path) -> None:
 
 
 def _as_raised(error: SampleError) -> SampleError:
-    """A sample's error as it was raised: a worker's comes with a traceback around its one line."""
+    """The original error of a sample: a worker process wraps its one line in a traceback."""
     kind = type(error)
     return kind(str(error).strip().rpartition(f"{kind.__name__}: ")[2])
 
@@ -218,7 +218,7 @@ def _arguments(
         dataloader_num_workers=workers,
         dataloader_persistent_workers=workers > 0,
         dataloader_prefetch_factor=2 if workers else None,
-        # They inherit the base; none of them touches CUDA, which would not survive the fork.
+        # The workers inherit the base; none of them touches CUDA, which would not survive the fork.
         dataloader_multiprocessing_context="fork" if workers else None,
         dataloader_pin_memory=on_cuda,
         accelerator_config={"non_blocking": on_cuda},
@@ -241,7 +241,7 @@ def _check_resumable(
     settings: AdapterSettings,
     base: Base,
 ) -> None:
-    """Writes down what is being trained, or refuses checkpoints of something else."""
+    """Records what is being trained, or refuses checkpoints of something else."""
     request = {
         "name": name,
         "samples": len(samples),

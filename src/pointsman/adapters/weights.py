@@ -1,4 +1,4 @@
-"""A LoRA as two matrices for each projection of the decoder, or why it is more than that."""
+"""A LoRA as two matrices per projection of the decoder, or the reason why it is more than that."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MORE = {
     "target_parameters": "parameters outside linear layers",
     "layer_replication": "repeated layers",
 }
-"""Options by which a LoRA is more than two matrices for each module"""
+"""Options that make a LoRA more than two matrices per module"""
 _KNOWN = frozenset(
     {
         "alora_invocation_tokens",
@@ -60,17 +60,17 @@ _KNOWN = frozenset(
         "use_rslora",
     }
 )
-"""Options that are read here, or that matter in training and for other kinds of layers alone"""
+"""Options that are read here, or that affect only training or other kinds of layers"""
 
 
 @dataclass(frozen=True)
 class Lora:
-    """One adapter's weights: for each projection A (rank, d_in), and B (d_out, rank) scaled."""
+    """One adapter's weights: for each projection A (rank, d_in) and the scaled B (d_out, rank)."""
 
     name: str
     weights: dict[Key, tuple[Tensor, Tensor]]
     invocation: tuple[int, ...] = ()
-    """Tokens from which on an activated LoRA acts; empty: it acts on all"""
+    """Invocation tokens, from which an activated LoRA acts; empty: it acts on all tokens"""
 
     @property
     def rank(self) -> int:
@@ -88,7 +88,7 @@ class Lora:
 
 @dataclass(frozen=True)
 class PlainLora:
-    """What a plain LoRA's configuration asks for on a base: modules, ranks and scales."""
+    """What a plain LoRA's configuration requires on a base: modules, ranks and scales."""
 
     ranks: Mapping[str, int]
     """By the module's path"""
@@ -107,10 +107,10 @@ class PlainLora:
         return expected
 
     def lora(self, name: str, file: AdapterFile) -> Lora:
-        """The matrices of a file that holds what is expected, as PEFT would compute with them."""
+        """The matrices of a file with the expected content, as PEFT would compute with them."""
         weights: dict[Key, tuple[Tensor, Tensor]] = {}
         for path, scale in self.scales.items():
-            # PEFT computes with float32 matrices, whatever precision they were saved in.
+            # PEFT computes with float32 matrices, regardless of the precision they were saved in.
             a = file.tensors[f"{PREFIX}{path}.lora_A.weight"].float()
             b = file.tensors[f"{PREFIX}{path}.lora_B.weight"].float() * scale
             key = key_of(path)
@@ -120,11 +120,11 @@ class PlainLora:
 
 
 def plain_lora(config: Mapping[str, Any], layout: Layout) -> PlainLora | str:
-    """What a configuration asks for, or why its adapter cannot be stacked with others.
+    """What a configuration requires, or why its adapter cannot be stacked with others.
 
     Raises:
-        re.error: a regular expression that is none.
-        ValueError: no module of the base is a target, or an option that PEFT would refuse.
+        re.error: a pattern is not a valid regular expression.
+        ValueError: no module of the base is a target, or PEFT would refuse an option.
     """
     if (reason := obstacle(config)) is not None:
         return reason
@@ -174,9 +174,9 @@ def _is_number(value: Any) -> bool:
 
 
 def obstacle(config: Mapping[str, Any]) -> str | None:
-    """Why an adapter of this configuration is more than matrices of linear layers."""
+    """Why an adapter with this configuration is more than matrices of linear layers."""
     if config.get("peft_type") != "LORA":
-        return f"it is of PEFT's kind {config.get('peft_type')}"
+        return f"its PEFT type is {config.get('peft_type')}"
     for option, meaning in _MORE.items():
         if config.get(option):
             return f"it has {meaning} ({option})"

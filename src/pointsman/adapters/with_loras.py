@@ -1,4 +1,4 @@
-"""One base with many LoRAs, used by hand: one adapter at a time, as in the original scripts."""
+"""One base with many LoRAs, switched by hand: one adapter at a time, as in the original scripts."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -16,7 +16,7 @@ from pointsman.models.qwen3_vl import MAX_NEW_TOKENS
 from pointsman.models.states import EncoderOutput
 
 INPUTS = ("input_ids", "attention_mask", "pixel_values", "image_grid_thw")
-"""What a request is to a model, in the order in which ``encoder`` takes it."""
+"""A request's tensors, in the order in which ``encoder`` takes them."""
 GREEDY: Mapping[str, Any] = {
     "do_sample": False,
     # A checkpoint's own generation config may sample.
@@ -34,7 +34,7 @@ def check_loaded(base: Base, name: str) -> None:
 
 
 class BaseWithLoras(Base):
-    """A base with its adapters loaded. Not thread-safe: which adapter is on is the model's state.
+    """A base with its adapters loaded. Not thread-safe: the active adapter is the model's state.
 
     For many requests at once use ``Engine``.
     """
@@ -44,37 +44,37 @@ class BaseWithLoras(Base):
         return cls(**{field.name: getattr(base, field.name) for field in fields(base)})
 
     def set_adapter(self, name: str) -> None:
-        """Switches one adapter on and the others off. Raises ``LabelError`` if it is not there."""
+        """Switches one adapter on and the others off. Raises ``LabelError`` if it is not loaded."""
         check_loaded(self, name)
         # Without inference_mode PEFT would turn gradients on.
         self.model.set_adapter(name, inference_mode=True)
 
     def disable_adapter(self) -> AbstractContextManager[None]:
-        """All adapters off inside the block: the base answers."""
+        """Inside the block all adapters are off: the base answers."""
         return self.without_adapters()
 
     def make_inputs(self, image: Source | None, text: str) -> dict[str, Any]:
-        """One request as ``generate`` and ``encoder`` take it, on the base's device.
+        """The tensors of one request for ``generate`` and ``encoder``, on the base's device.
 
         Returns:
             ``input_ids`` and ``attention_mask`` (1, T), and with an image its ``pixel_values``
             (patches, patch size) and ``image_grid_thw`` (1, 3).
 
         Raises:
-            SampleError: an image that cannot be used, or a prompt that is too long.
+            SampleError: the image cannot be used, or the prompt is too long.
         """
         inputs = self.stock_inputs(self.encode([make_prompt(image, text)]))
         return {name: inputs[name] for name in INPUTS if name in inputs}
 
     def generate(self, *request: Any, **inputs: Any) -> Any:
-        """Answers with the adapter that is on; greedily and with at most 256 tokens, unless told.
+        """Answers with the active adapter; by default greedily and with at most 256 tokens.
 
         Args:
             request: an image (or None) and a text, in place of ``inputs``.
-            inputs: as ``make_inputs`` gives them, and options of transformers' ``generate``.
+            inputs: the tensors from ``make_inputs``, and options of transformers' ``generate``.
 
         Returns:
-            The answer's text for an image and a text; else tokens (B, T), prompt included.
+            The answer's text for an image and a text; otherwise tokens (B, T), prompt included.
         """
         settings = {**GREEDY, "max_new_tokens": MAX_NEW_TOKENS, **inputs}
         if request:
@@ -103,7 +103,7 @@ class BaseWithLoras(Base):
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
         inputs["mm_token_type_ids"] = places = self._image_places(ids)
         grids = inputs.get("image_grid_thw")
-        # Explicit: the model would leave its own count on itself for the next request.
+        # Explicit: otherwise the model would keep its own count for the next request.
         inputs["position_ids"], _ = self.core.get_rope_index(
             ids, mm_token_type_ids=places, image_grid_thw=grids, attention_mask=mask
         )
@@ -111,7 +111,7 @@ class BaseWithLoras(Base):
             return EncoderOutput.of(self._states(inputs), inputs)
 
     def _states(self, inputs: dict[str, Any]) -> tuple[Tensor, ...]:
-        """What each layer reads, and what the model gives."""
+        """The input of each layer, and the model's output."""
         states: list[Tensor] = []
         # transformers' own states lack what DeepStack adds to a layer's output.
         hooks = [

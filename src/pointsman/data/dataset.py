@@ -131,7 +131,7 @@ def read_manifest(path: Path) -> tuple[LabelMap, dict[str, Any]]:
     Raises:
         ArtefactError: the file is missing or unfinished, has another format version or lacks a key.
         MismatchError: its fingerprint does not match its own content.
-        LabelError: adapter names that cannot be a label map.
+        LabelError: the adapter names do not form a label map.
     """
     file = path / MANIFEST
     if not file.is_file():

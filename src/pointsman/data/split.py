@@ -35,7 +35,7 @@ def assign(groups: Sequence[Mapping[Class, int]], shares: Mapping[str, float]) -
     groups of its own; groups of several classes may make the latter impossible.
 
     Args:
-        groups: samples per class, in an order that has nothing to do with their content.
+        groups: samples per class, in an order independent of their content.
         shares: each split's share of the samples, above 0; ``train`` must be among them.
 
     Returns:

@@ -1,1 +1,1 @@
-"""Many LoRAs, one model: the engine, its scheduler, its LoRA stack and its caches."""
+"""Multi-LoRA serving: the engine, its scheduler, its LoRA stack and its caches."""

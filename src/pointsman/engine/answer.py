@@ -1,4 +1,4 @@
-"""Answers: what an adapter said, and the actions in it."""
+"""Answers: an adapter's text, and the actions in it."""
 
 import json
 import re
@@ -13,12 +13,12 @@ _OPENING, _CLOSING = re.compile(r"<tool_call>\s*"), re.compile(r"\s*</tool_call>
 _DECODER = json.JSONDecoder()
 FinishReason = Literal["stop", "length", "cancelled"]
 COORDINATE_RANGE = 1000
-"""Qwen3-VL writes coordinates from 0 to this, whatever the image's size."""
+"""Qwen3-VL writes coordinates from 0 to this, regardless of the image's size."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What an adapter (or the base) said."""
+    """The answer of an adapter, or of the base."""
 
     text: str
     adapter: str | None
@@ -28,15 +28,15 @@ class Answer:
     point: tuple[float, float] | None
     """The coordinate of the first action that has one, in pixels of the first image"""
     typed: str | None
-    """What the actions type"""
+    """The text that the actions type"""
     route: Route | None
-    """The decision; None where the caller named an adapter"""
+    """The decision; None if the caller named an adapter"""
     finish_reason: FinishReason
-    """``stop``: the model ended it; ``length``: a limit cut it off; ``cancelled``: the caller"""
+    """``stop``: the model ended it; ``length``: it hit a limit; ``cancelled``: by the caller"""
     prompt_tokens: int
-    """Tokens of the prompt, those of its images included"""
+    """Tokens of the prompt, including those of its images"""
     completion_tokens: int
-    """Tokens of the answer, the one that ends it included"""
+    """Tokens of the answer, including the one that ends it"""
 
 
 def make_answer(
@@ -49,7 +49,7 @@ def make_answer(
     prompt_tokens: int,
     completion_tokens: int,
 ) -> Answer:
-    """Reads what ``adapter`` (None: the base) said to a prompt."""
+    """Parses the answer of ``adapter`` (None: the base) to a prompt."""
     actions = parse_actions(text)
     click = next((action for action in actions if "coordinate" in action), {})
     point = action_point(click, prompt.images[0].size) if prompt.images else None
@@ -69,14 +69,14 @@ def make_answer(
 def parse_actions(text: str) -> tuple[dict[str, Any], ...]:
     """The ``arguments`` of every tool call in an answer, in order.
 
-    What is not a whole call (cut short, no JSON, no Unicode, no arguments) is left out.
+    Incomplete calls (truncated, not JSON, not Unicode, no arguments) are left out.
     """
     actions, place = [], 0
     while opening := _OPENING.search(text, place):
         place = opening.end()
         try:
             call, end = _DECODER.raw_decode(text, place)
-            json.dumps(call, ensure_ascii=False).encode()  # half a surrogate pair is no text
+            json.dumps(call, ensure_ascii=False).encode()  # a lone surrogate is not text
         except (ValueError, RecursionError):
             continue
         if not (closing := _CLOSING.match(text, end)):
@@ -89,7 +89,7 @@ def parse_actions(text: str) -> tuple[dict[str, Any], ...]:
 
 
 def typed_text(actions: Sequence[Mapping[str, Any]]) -> str | None:
-    """What the actions type, all together; None if they type nothing."""
+    """The joined text that the actions type; None if they type nothing."""
     texts = [action.get("text") for action in actions if action.get("action") == "type"]
     typed = [text for text in texts if isinstance(text, str)]
     return "".join(typed) if typed else None

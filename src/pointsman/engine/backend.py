@@ -1,4 +1,4 @@
-"""What answers an engine's requests: the scheduler, or PEFT."""
+"""The interface of an engine's backends: the scheduler, or PEFT."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -13,7 +13,7 @@ class Backend(Protocol):
 
     @property
     def base(self) -> Base:
-        """The base, adapters in place."""
+        """The base, with adapters in place."""
 
     @property
     def at_work(self) -> Sequence[Request]:
@@ -24,20 +24,20 @@ class Backend(Protocol):
         """Requests that can be admitted."""
 
     def prepare(self, request: Request) -> None:
-        """Text and image work of a request, off the model: called on its caller's thread.
+        """Preprocesses a request's text and images on the caller's thread, without the model.
 
         Raises:
-            SampleError: a prompt that cannot be answered.
+            SampleError: the prompt cannot be answered.
         """
 
     def run(self, requests: Sequence[Request]) -> list[Request]:
-        """Admits requests and makes one token for all; those that must wait on come back."""
+        """Admits requests and makes one token for all; returns those that must keep waiting."""
 
     def rest(self) -> None:
-        """Leaves nothing on, before the model is used otherwise."""
+        """Switches all adapters off, before the model is used for anything else."""
 
     def add(self, adapter: Adapter) -> None:
-        """Takes one more adapter. Raises ``ConfigError`` if it does not suit the plan."""
+        """Adds an adapter. Raises ``ConfigError`` if it does not suit the plan."""
 
     def remove(self, name: str) -> None:
-        """Forgets an adapter. Raises ``ConfigError`` while it answers."""
+        """Removes an adapter. Raises ``ConfigError`` while it is answering."""

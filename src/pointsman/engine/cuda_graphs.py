@@ -1,4 +1,4 @@
-"""CUDA graphs: kernels that the host would launch one by one, launched together."""
+"""CUDA graphs: kernels launched together instead of one by one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Output = TypeVar("Output")
 
 
 class Graph(Generic[Output]):
-    """A function of tensors, captured. Its output is made of the same tensors each time.
+    """A captured function of tensors. Its output is the same tensors each time.
 
     Args:
-        moving: what a call counts on; capturing counts nothing.
+        moving: counters that a call advances; capturing does not advance them.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Graph(Generic[Output]):
             for _ in range(3):
                 function(*self._inputs)
                 for counter, value in zip(moving, before, strict=True):
-                    counter.copy_(value)  # each time: a slot may have room for one more token only
+                    counter.copy_(value)  # each time: a slot may have room for only one more token
         torch.cuda.current_stream().wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
@@ -48,9 +48,9 @@ class Graph(Generic[Output]):
 
 
 def attention_of_fixed_shapes() -> AbstractContextManager[None]:
-    """The fastest attention where shapes come again and again: cuDNN's.
+    """Uses cuDNN's attention, the fastest for recurring shapes.
 
-    It makes a plan for each new shape, up to half a second each, so it is off elsewhere.
+    It takes up to half a second to plan for each new shape, so it is off elsewhere.
     """
     backends = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION]
     backends += [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]

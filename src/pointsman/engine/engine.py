@@ -1,8 +1,8 @@
 """Engine: base, adapters and router in memory; routes and generates.
 
-One thread owns the model (``worker``): it takes what callers queue, and has it answered in one
-batch (``scheduler``) or, where the adapters cannot be stacked, through PEFT (``peft_backend``).
-Text and image work happens on the callers' threads.
+One thread owns the model (``worker``). It takes queued requests and has them answered in one batch
+(``scheduler``) or, if the adapters cannot be stacked, through PEFT (``peft_backend``). Text and
+image preprocessing runs on the callers' threads.
 """
 
 import os
@@ -45,22 +45,22 @@ class Engine:
     """Routes and generates. Thread-safe: callers queue for the one thread that owns the model.
 
     Args:
-        base: without adapters. It is the engine's from now on.
-        router: trained on this base.
-        adapters: name to folder or Hub id, for every adapter of the router's label map.
-        encoder: of a router that reads text alone. Such a router sees no image.
+        base: a base without adapters. The engine takes it over.
+        router: a router trained on this base.
+        adapters: maps every name in the router's label map to a folder or Hub id.
+        encoder: the text encoder of a text-only router. Such a router sees no image.
         options: by default ``EngineOptions()``.
 
-    What is odd but no error is logged as a warning: adapters that the router does not seal, and
-    the warnings of ``check_adapter``.
+    Two things are logged as warnings, not raised: adapters that the router does not seal, and the
+    warnings of ``check_adapter``.
 
     Raises:
-        MismatchError: the router belongs to another base or encoder, or an adapter is not the one
-            that was sealed.
-        ArtefactError: an adapter that ``check_adapter`` finds faulty.
-        ConfigError: an option out of its range, an adapter of the router's label map that is
-            missing, or a plan that is not exact.
-        LabelError: a fallback that is none of the router's adapters.
+        MismatchError: the router belongs to another base or encoder, or an adapter differs from
+            the sealed one.
+        ArtefactError: ``check_adapter`` finds an error in an adapter.
+        ConfigError: an option is out of range, an adapter of the router's label map is missing, or
+            the plan is not exact.
+        LabelError: the fallback is not one of the router's adapters.
     """
 
     reads_images = True
@@ -84,13 +84,13 @@ class Engine:
         )
         self.router, self._fallback = router, str(self.options.fallback)
         self.adapters: tuple[str, ...] = tuple(router.labels)
-        """Names of all adapters: the router's in label order, then those added"""
+        """Names of all adapters: the router's in label order, then the added ones"""
         self._sessions = Sessions(float(self.options.hysteresis or 0))
         self._backend = make_backend(
             base, self.router, self.plan, loaded, encoder, self._sessions, self.options
         )
         self._encoder = encoder
-        # More threads than cores would only wait for each other, and take the model's.
+        # More threads than cores would only wait for each other and take cores from the model.
         self._preparing = BoundedSemaphore(max(1, (os.cpu_count() or 2) - 1))
         self._worker = Worker(self._backend, self.options.max_waiting, self._check_adapter_of)
         try:
@@ -113,10 +113,10 @@ class Engine:
         Args:
             device: ``cuda``, ``cuda:1``, ``mps`` or ``cpu``; by default the best there is.
             dtype: by default bfloat16 on an accelerator and float32 on the CPU.
-            options: what they leave at None is the project's.
+            options: options left at None are taken from the project.
 
         Raises:
-            PointsmanError: whatever is missing, broken or does not belong together.
+            PointsmanError: a part is missing or broken, or the parts do not belong together.
         """
         project = load_project(path)
         return cls.from_project(project, str(path), device=device, dtype=dtype, options=options)
@@ -131,7 +131,7 @@ class Engine:
         dtype: Dtype | None = None,
         options: EngineOptions | None = None,
     ) -> Self:
-        """Loads everything that a project names; ``where`` is its name in errors."""
+        """Loads everything that a project names; ``where`` names the project in errors."""
         options = (options or EngineOptions()).with_defaults(project)
         base, router, files, encoder = load_parts(project, where, device, dtype)
         return cls(base, router, files, encoder=encoder, options=options)
@@ -168,15 +168,15 @@ class Engine:
             session: as for ``submit``.
 
         Raises:
-            SampleError: an image that cannot be read, or a prompt longer than the base reads.
-            RequestError: a session that is no name.
+            SampleError: the image cannot be read, or the prompt is longer than the base reads.
+            RequestError: ``session`` is not a valid name.
             EngineClosedError: the engine is closed.
         """
         check_session(session)
         return self._route([make_prompt(image, text)], session)[0]
 
     def route_batch(self, prompts: Sequence[Prompt]) -> list[Route]:
-        """Decisions for several requests, in one padded batch; no session takes part."""
+        """Decisions for several requests in one padded batch, without sessions."""
         return self._route(prompts, None) if prompts else []
 
     def generate(
@@ -197,7 +197,7 @@ class Engine:
             adapter, session, max_new_tokens, sampling: as for ``submit``.
 
         Raises:
-            SampleError: an image that cannot be read, or a prompt longer than the base reads.
+            SampleError: the image cannot be read, or the prompt is longer than the base reads.
             AbstainedError: the router abstained, and the fallback is ``error``.
             LabelError, RequestError, QueueFullError, EngineClosedError: as ``submit``.
         """
@@ -217,14 +217,14 @@ class Engine:
         max_new_tokens: int | None = None,
         sampling: Sampling | None = None,
     ) -> list[Answer]:
-        """Answers any number of requests, as many together as there are slots.
+        """Answers any number of requests, with at most ``slots`` of them in one batch.
 
         Args:
-            adapter: as for ``submit``, one for all prompts or one for each.
+            adapter: as for ``submit``; one for all prompts, or one per prompt.
 
         Raises:
-            LabelError: an adapter that the engine does not have.
-            RequestError: more or fewer adapters than prompts, or an option out of its range.
+            LabelError: the engine does not have an adapter of this name.
+            RequestError: adapters and prompts differ in number, or an option is out of range.
         """
         names = [adapter] * len(prompts) if isinstance(adapter, str) else list(adapter)
         if len(names) != len(prompts):
@@ -252,24 +252,25 @@ class Engine:
         max_new_tokens: int | None = None,
         sampling: Sampling | None = None,
     ) -> Stream:
-        """Queues one request; the stream gives its text as it is made.
+        """Queues one request; the stream yields its text as it is generated.
 
-        The prompt is tokenised on the calling thread, which a large picture takes a while: in an
-        event loop, call it with ``asyncio.to_thread``. A prompt that cannot be answered is the
-        stream's error.
+        The prompt is decoded and tokenised on the calling thread, which takes a while for a large
+        picture: in an event loop, call it with ``asyncio.to_thread``. If a prompt cannot be
+        answered, the stream raises the error.
 
         Args:
-            adapter: ``auto``, the router decides; an adapter's name; or ``base``.
-            session: keeps the adapter that it was routed to before, also where the router abstains,
-                until the probability of another exceeds its own by more than the option
-                ``hysteresis``; ``Route.held`` tells. Requests of a session are routed strictly in
-                order; those that name an adapter leave it as it is.
-            max_new_tokens: by default the option of this name.
+            adapter: ``auto`` (the router decides), an adapter's name, or ``base``.
+            session: the session's name. A session keeps the adapter that it was last routed to,
+                even if the router abstains, until the probability of another adapter exceeds that
+                of its own by more than the option ``hysteresis``; ``Route.held`` is then set.
+                Requests of a session are routed strictly in order. Requests that name an adapter
+                do not change the session.
+            max_new_tokens: by default the engine option of the same name.
             sampling: by default greedy.
 
         Raises:
-            LabelError: an adapter that the engine does not have.
-            RequestError: an option out of its range.
+            LabelError: the engine does not have an adapter of this name.
+            RequestError: an option is out of range.
             QueueFullError: ``max_waiting`` requests are waiting.
             EngineClosedError: the engine is closed, or belongs to a parent process.
         """
@@ -279,9 +280,9 @@ class Engine:
         return Stream(request.feed)
 
     def add_adapter(self, name: str, path: str | Path) -> None:
-        """Loads one more adapter, to be named by callers; requests at work go on.
+        """Loads one more adapter, which callers can name; running requests continue.
 
-        The router knows nothing of it: extend the router for that.
+        The router does not know the new adapter: to route to it, extend the router.
 
         Raises:
             ArtefactError, MismatchError: it is missing, broken or made for another base.
@@ -291,15 +292,15 @@ class Engine:
         self._worker.own(lambda: self._add(name, file))
 
     def remove_adapter(self, name: str) -> None:
-        """Forgets an adapter that ``add_adapter`` brought.
+        """Removes an adapter that ``add_adapter`` loaded.
 
         Raises:
-            ConfigError: it is of the router's label map, or answering at the moment.
+            ConfigError: it belongs to the router's label map, or is answering requests.
             LabelError: there is no such adapter.
         """
         self._check_name(name)
         if name in self.labels.names:
-            raise ConfigError(f"adapter {name!r} is of the router's label map; it must stay")
+            raise ConfigError(f"adapter {name!r} belongs to the router's label map; it must stay")
         self._worker.own(lambda: self._remove(name))
 
     def close(self) -> None:
@@ -353,14 +354,14 @@ class Engine:
 
     def _check_name(self, name: str) -> None:
         if name not in self.adapters:
-            self.labels.label(name)  # raises, naming what there is
+            self.labels.label(name)  # raises; the message lists the known names
 
     def _check_adapter_of(self, request: Request) -> None:
         if request.adapter is not None:
-            self._check_name(request.adapter)  # it may have gone since it was queued
+            self._check_name(request.adapter)  # removed, perhaps, since the request was queued
 
     def _reader(self) -> Reader:
-        """What reads for the router."""
+        """The model whose states the router reads."""
         return self._encoder or self.base
 
     # All below runs on the model's thread.
@@ -378,11 +379,11 @@ class Engine:
 
     def _add(self, name: str, file: AdapterFile) -> None:
         if name in self.adapters:
-            raise ConfigError(f"adapter {name!r} is there already; remove it or choose a name")
+            raise ConfigError(f"adapter {name!r} is already loaded; remove it or use another name")
         self._backend.add(fitted(name, file, self.base, self._layout))
         self.adapters = (*self.adapters, name)
 
     def _remove(self, name: str) -> None:
-        self._check_name(name)  # two callers may have come with it
+        self._check_name(name)  # two callers may remove it at once
         self._backend.remove(name)
         self.adapters = tuple(other for other in self.adapters if other != name)

@@ -1,6 +1,6 @@
-"""The forwards of the engine: stock decoder layers over slots, with the stack's adapters.
+"""The engine's forward passes: stock decoder layers over slots, with the stack's adapters.
 
-A prefill reads prompts and, at the router's layer, lets a decision choose each request's row; a
+A prefill reads prompts and, at the router's layer, lets a decision choose each request's row. A
 step makes one token for every slot. Neither waits for the device.
 """
 
@@ -24,11 +24,11 @@ from pointsman.models.cpu_kernels import threads_for, to_device
 from pointsman.models.encoding import Encoded
 
 Compiler = Callable[..., Callable[..., Tensor]]
-"""``torch.compile``, or something that takes its options"""
+"""``torch.compile``, or a function with the same options"""
 Shape = tuple[int, int]
 """Requests and tokens"""
 Decide = Callable[[Sequence[Tensor], Encoded], Tensor]
-"""From the states (B, T, hidden) at each of the router's layers, and the batch, to rows (B,)"""
+"""Maps the states (B, T, hidden) at each of the router's layers, and the batch, to rows (B,)"""
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,20 @@ class Routing:
     """Ascending"""
     decide: Decide
     again: bool
-    """Whether the layers below are read once more, since adapters change them"""
+    """Whether the layers below are run again because adapters change them"""
 
 
 class Forward:
     """Runs one base with a stack of adapters. Not thread-safe.
 
     Args:
-        base: without PEFT, its projections replaced by the stack's.
-        slots: requests at work at the same time.
-        compiler: of a decoder layer, for steps, and of the vision tower's blocks; by default
-            ``torch.compile`` on CUDA, where steps are captured as graphs too, and none elsewhere.
-        shapes: of prefills that go through compiled layers too, made for each shape. So many
-            requests of more than half and at most so many tokens are padded up to them.
+        base: a base without PEFT; its projections are replaced by the stack's.
+        slots: number of requests that can run at the same time.
+        compiler: compiles a decoder layer for steps, and the vision tower's blocks. By default
+            ``torch.compile`` on CUDA, where steps are also captured as graphs; none elsewhere.
+        shapes: prefill shapes (requests, tokens) that have compiled layers of their own. A batch
+            of this many requests, with more than half and at most this many tokens, is padded to
+            the shape.
     """
 
     def __init__(
@@ -66,20 +67,20 @@ class Forward:
         self._is_cuda = base.device.type == "cuda"
         if compiler is None and self._is_cuda:
             compiler = torch.compile
-        # One layer is compiled, and serves all: their weights are its inputs.
+        # One compiled layer serves all layers: their weights are its inputs.
         self._compiled = compiler(_through) if compiler else None
         self._read: Callable[..., Tensor] = _read_through
         self.shapes = sorted(shapes) if compiler else []
         if compiler:
-            # A layer with adapters and one with none: for one request, for two and for any number,
-            # and for one reach and for any.
+            # A layer with adapters and one without, each for one request, for two and for any
+            # number, and for one reach and for any.
             config: Any = torch._dynamo.config
             config.recompile_limit = max(config.recompile_limit, 16, 4 * len(shapes))
             compile_tower(base.core.visual, compiler)
         if compiler and shapes:
             self._read = compiler(_read_through, dynamic=False)
         self._graphs: dict[tuple[int, ...], Graph[Tensor]] = {}
-        """Steps by requests and reach, and runs of a prefill's layers by theirs"""
+        """CUDA graphs of steps by requests and reach, and of a prefill's layer runs by theirs"""
         self._tables = stack.tables
         self._language: Any = base.core.language_model
         self._head: Any = base.model.lm_head
@@ -90,12 +91,12 @@ class Forward:
         self.tokens = torch.zeros(slots, dtype=torch.long, device=device)
         """The last token of each slot, not yet read"""
         self.lengths = torch.zeros(slots, dtype=torch.long, device=device)
-        """Tokens whose keys lie in each slot"""
+        """Number of tokens whose keys are in each slot"""
         self.positions = torch.zeros(slots, dtype=torch.long, device=device)
         """Rotary position of each slot's next token"""
         self.rows = torch.full((slots,), stack.zero, device=device)
         self.active = torch.zeros(slots, dtype=torch.long, device=device)
-        """1 where a request is at work"""
+        """1 where a request is running"""
 
     @torch.inference_mode()
     def prefill(
@@ -109,13 +110,14 @@ class Forward:
         tail: int = 0,
         known: int = 0,
     ) -> Tensor:
-        """Reads B prompts into their slots; logits (B, vocabulary) of what comes next.
+        """Reads B prompts into their slots; returns next-token logits (B, vocabulary).
 
         Args:
             encoded: padded on either side.
-            rows: (B,) of adapters already chosen; None: ``routing`` decides.
-            tail: last tokens on which alone activated adapters act; 0: adapters act on all.
-            known: of a single prompt, first tokens that lie in its slot already, images among them.
+            rows: (B,) rows of adapters already chosen; None: ``routing`` decides.
+            tail: number of last tokens on which activated adapters act; 0: adapters act on all.
+            known: for a single prompt, the number of first tokens already in its slot, images
+                included.
         """
         encoded = _padded_right(encoded)
         lengths = encoded["attention_mask"].sum(1)
@@ -159,10 +161,10 @@ class Forward:
 
     @torch.inference_mode()
     def step(self, count: int, longest: int) -> Tensor:
-        """Reads the last token of the first ``count`` slots; logits (count, vocabulary).
+        """Reads the last token of the first ``count`` slots; returns logits (count, vocabulary).
 
         Args:
-            longest: tokens in the longest of them.
+            longest: number of tokens in the longest of them.
         """
         if self._settle(longest + 1):
             self.forget_steps()
@@ -175,11 +177,11 @@ class Forward:
         return self._step(count, reach)
 
     def threads(self, tokens: int) -> AbstractContextManager[None]:
-        """As many of a CPU's threads as pay for a forward of so many tokens."""
+        """Limits CPU threads to the number worthwhile for a forward of this many tokens."""
         return threads_for(tokens, self._widest)
 
     def forget_steps(self) -> None:
-        """The batch is another one: what was gathered for it is of no use."""
+        """Discards what was gathered for the previous batch."""
         self.stack.batch.choose(None)
 
     def release(self, slot: int) -> None:
@@ -187,7 +189,7 @@ class Forward:
         self.forget_steps()
 
     def _settle(self, length: int) -> bool:
-        """Makes room for so many tokens in each slot; whether tensors are other ones now."""
+        """Makes room for this many tokens in each slot; returns whether the tensors changed."""
         is_other = self.slots.reserve(length) or self.stack.tables != self._tables
         if is_other:  # graphs hold the old ones
             self._graphs.clear()
@@ -195,11 +197,11 @@ class Forward:
         return is_other
 
     def _padded(self, requests: int, tokens: int) -> int | None:
-        """Tokens of the compiled prefill that is made for such a batch, if there is one."""
+        """The token count of the compiled prefill for such a batch, if there is one."""
         return next((t for n, t in self.shapes if n == requests and t // 2 < tokens <= t), None)
 
     def _replay(self, count: int, reach: int) -> Tensor:
-        """A step as a CUDA graph, which is captured when its like first comes."""
+        """A step as a CUDA graph, captured when a step of its shape first occurs."""
         if (count, reach) not in self._graphs:
             self.stack.batch.choose(self.rows[:count], is_step=True)
             counted = (self.lengths, self.positions)
@@ -232,7 +234,7 @@ class Forward:
         at: Tensor,
         rows: Tensor,
     ) -> Tensor:
-        """Reads the tokens ``at`` (B, tail) the end of each prompt again, with the adapters."""
+        """Reads the tokens ``at`` (B, tail), each prompt's end, again with the adapters."""
         positions = encoded["position_ids"].gather(2, at.expand(3, -1, -1))
         reach = encoded["input_ids"].shape[1]
         self.stack.batch.choose(rows)
@@ -243,13 +245,13 @@ class Forward:
     def _embed(
         self, encoded: Encoded, image_features: dict[str, Any], known: int
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """States (B, T, hidden) of prompts with their images, and what DeepStack adds, where."""
+        """States (B, T, hidden) of prompts with images, DeepStack's additions, and their places."""
         ids = encoded["input_ids"][:, known:]
         states = self._language.embed_tokens(ids)
         if "image" not in image_features:
             return states, []
         features = image_features["image"]
-        # Their number is known: the host need not wait for the device to count them.
+        # Their number is known, so the host need not wait for the device to count them.
         count = sum(len(image) for image in features.pooler_output)
         where = encoded["mm_token_type_ids"].flatten().nonzero_static(size=count).flatten()
         states = states.flatten(0, 1)
@@ -291,9 +293,9 @@ class Forward:
         last: int | None,
         deepstack: Sequence[tuple[Tensor, Tensor]],
     ) -> Tensor:
-        """As ``_layers``; compiled ones, behind those of DeepStack, as a CUDA graph.
+        """As ``_layers``, but compiled layers after those of DeepStack run as a CUDA graph.
 
-        The host takes longer to call a layer than the device to read a single prompt with it.
+        For a single prompt, the host takes longer to call a layer than the device to run it.
         """
         if through is not self._read or not self._is_cuda:
             return self._layers(through, states, turns, view, first, last, deepstack)
@@ -329,7 +331,7 @@ def _through(layer: Any, states: Tensor, turns: tuple[Tensor, Tensor], view: Cac
 def _read_through(
     layer: Any, states: Tensor, turns: tuple[Tensor, Tensor], view: CacheView
 ) -> Tensor:
-    """The same, for prompts: what is compiled is kept apart by the function that it is made of."""
+    """The same for prompts: the compiler keeps compiled code per function."""
     return _through(layer, states, turns, view)
 
 
@@ -352,7 +354,7 @@ def _from(encoded: Encoded, known: int) -> Encoded:
 def _ends_of(
     states: Tensor, deepstack: Sequence[tuple[Tensor, Tensor]], at: Tensor
 ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-    """Of states (B, T, hidden), and of what DeepStack adds, what lies ``at`` (B, tail)."""
+    """The states (B, T, hidden) and DeepStack's additions at the positions ``at`` (B, tail)."""
 
     def pick(values: Tensor) -> Tensor:
         return values.gather(1, at[..., None].expand(-1, -1, values.shape[-1]))
@@ -366,7 +368,7 @@ def _ends_of(
 
 
 def _widened(encoded: Encoded, length: int) -> Encoded:
-    """The batch with padding behind it up to so many tokens."""
+    """The batch, right-padded to this many tokens."""
     missing = length - encoded["input_ids"].shape[1]
     if missing <= 0:
         return encoded
@@ -375,7 +377,7 @@ def _widened(encoded: Encoded, length: int) -> Encoded:
 
 
 def _padded_right(encoded: Encoded) -> Encoded:
-    """The batch with every row's padding behind it."""
+    """The batch with every row's padding on the right."""
     mask = encoded["attention_mask"]
     length = mask.shape[1]
     first = mask.argmax(1, keepdim=True)

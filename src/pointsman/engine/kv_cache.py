@@ -1,8 +1,8 @@
-"""Keys and values of the requests at work: one slot each, every slot of a length of its own.
+"""The KV cache: one slot per running request, each slot with its own length.
 
-The stock attention modules are kept. They look up their attention function by name, and ours,
-``pointsman``, writes to the slots that the forward names and attends to what lies there; without
-slots it is the stock one, so every other use of the model goes on as before.
+The stock attention modules are kept. They look up their attention function by name. Ours,
+``pointsman``, writes to the slots that the forward names and attends to their content. Without
+slots it is the stock function, so every other use of the model works as before.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ NAME = "pointsman"
 KEYS, VALUES = "slot_keys", "slot_values"
 """Attributes of the attention modules"""
 GRAIN = 256
-"""Tokens by which the slots' length grows, and in which steps attend."""
+"""Slots grow, and steps attend, in units of this many tokens."""
 
 
 class KVCache:
     """Keys and values (slots, key heads, length, head size), held by the attention modules.
 
-    There they are inputs of a layer like its weights, so that one compiled layer serves all.
+    There they are inputs of a layer, like its weights, so one compiled layer serves all.
     """
 
     def __init__(self, core: Any, count: int) -> None:
@@ -39,10 +39,10 @@ class KVCache:
         self.length = 0
         self.reserve(GRAIN)
 
-    @torch.inference_mode(False)  # compiled layers would take tensors of that mode for others
+    @torch.inference_mode(False)  # compiled layers would treat tensors of that mode as different
     @torch.no_grad()
     def reserve(self, length: int) -> bool:
-        """Makes room for so many tokens in each slot; whether the tensors are other ones now."""
+        """Makes room for this many tokens in each slot; returns whether the tensors changed."""
         if length <= self.length:
             return False
         new = GRAIN * -(-max(length, self.length * 3 // 2) // GRAIN)
@@ -52,7 +52,7 @@ class KVCache:
                 table = self._weight.new_zeros(shape)
                 if self.length:
                     table[:, :, : self.length] = getattr(module, name)
-                # Compiled prompts are of fixed shapes, but the slots may grow.
+                # Compiled prompts have fixed shapes, but the slots may grow.
                 torch._dynamo.maybe_mark_dynamic(table, 2)
                 setattr(module, name, table)
         self.length = new
@@ -74,16 +74,16 @@ class KVCache:
 
 @dataclass
 class CacheView:
-    """Where the tokens (B, T) of one forward go, and what they attend to."""
+    """Where one forward stores its tokens (B, T), and what they attend to."""
 
     rows: Tensor | None
     """(B,) slots of the requests; None: the first B"""
     start: Tensor | None
-    """(B,) tokens that lie in each slot already; None: the slots are empty"""
+    """(B,) number of tokens already in each slot; None: the slots are empty"""
     bias: Tensor | None = None
-    """(B, 1, T, reach), added to attention scores; None where the slots are empty"""
+    """(B, 1, T, reach), added to attention scores; None if the slots are empty"""
     reach: int = 0
-    """Tokens of a slot that are looked at"""
+    """Number of a slot's tokens that are attended to"""
 
     def write(self, table: Tensor, new: Tensor) -> None:
         """Stores keys or values (B, heads, T, size)."""
@@ -102,7 +102,7 @@ class CacheView:
 
 
 def reach_bias(start: Tensor, tokens: int, reach: int, dtype: torch.dtype) -> Tensor:
-    """(B, 1, T, reach): 0 where a token may look, -inf behind it."""
+    """(B, 1, T, reach): 0 where a token may attend, -inf after it."""
     own = start[:, None] + torch.arange(tokens, device=start.device)
     hidden = torch.arange(reach, device=start.device) > own[..., None]
     bias = torch.zeros(hidden.shape, dtype=dtype, device=start.device)
@@ -119,7 +119,7 @@ def slot_attention(
     view: CacheView | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Attention of queries (B, heads, T, size); the stock one unless there is a view."""
+    """Attention of queries (B, heads, T, size); the stock function unless there is a view."""
     if view is None:
         found: tuple[Tensor, Tensor | None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
@@ -129,14 +129,14 @@ def slot_attention(
     view.write(keys, key)
     view.write(values, value)
     if view.start is None:
-        # Padding lies behind every real token: what is causal never sees it.
+        # Padding comes after every real token, so causal attention never sees it.
         output = functional.scaled_dot_product_attention(
             query, key, value, is_causal=True, scale=scaling, enable_gqa=True
         )
         return output.transpose(1, 2).contiguous(), None
     keys, values = view.read(keys, len(query)), view.read(values, len(query))
     batch, heads, steps, size = query.shape
-    # Query heads of one key head together, so that no key is copied.
+    # Query heads of one key head are grouped, so that no key is copied.
     grouped = query.reshape(batch, keys.shape[1], -1, size)
     scores = grouped @ keys.mT * module.scaling
     assert view.bias is not None
@@ -147,7 +147,7 @@ def slot_attention(
 
 
 def install(core: Any) -> None:
-    """Lets the decoder of a Qwen3VLModel look its attention up here."""
+    """Makes the decoder of a Qwen3VLModel use this attention."""
     AttentionInterface.register(NAME, slot_attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     core.language_model.config._attn_implementation = NAME

@@ -1,4 +1,4 @@
-"""Loads what an engine needs: base, adapters, router, and what answers with them."""
+"""Loads what an engine needs: base, adapters, router, and the backend."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ Source = AdapterFile | str | Path
 def load_parts(
     project: Project, where: str, device: str | None, dtype: Dtype | None
 ) -> tuple[Base, Router, dict[str, AdapterFile], TextEncoder | None]:
-    """What a project names; what is refused is refused before the base is loaded."""
+    """Loads a project's parts; anything to refuse is refused before the base is loaded."""
     router = load_router(project, where)
     if project.base is None:
         raise ConfigError(f'{where}: needs base = "a Hub id or folder" to answer with')
@@ -58,9 +58,9 @@ def load_adapters(
     """The router's adapters in label order, each one's files read once.
 
     Raises:
-        ConfigError: one that ``sources`` lacks.
-        MismatchError: one that is not the one that was sealed, or made for another base.
-        ArtefactError: one that ``check_adapter`` finds faulty.
+        ConfigError: ``sources`` lacks an adapter.
+        MismatchError: an adapter differs from the sealed one, or was made for another base.
+        ArtefactError: ``check_adapter`` finds an error in an adapter.
     """
     if missing := [name for name in router.labels if name not in sources]:
         raise ConfigError(
@@ -76,7 +76,7 @@ def load_adapters(
 
 
 def fitted(name: str, file: AdapterFile, base: Base, layout: Layout) -> Adapter:
-    """An adapter that fits the base; what is odd about it is logged."""
+    """An adapter that fits the base; its warnings are logged."""
     adapter = fit_adapter(name, file, base, layout)
     for finding in adapter.warnings:
         _log.warning(str(finding).removeprefix("warning: "))
@@ -92,10 +92,10 @@ def make_backend(
     sessions: Sessions,
     options: EngineOptions,
 ) -> Backend:
-    """What answers under a plan; ``options`` with their defaults set."""
+    """The backend for a plan; ``options`` have their defaults set."""
     fallback = str(options.fallback)
     if plan.name == "peft":
-        # PEFT takes as long to import as the pocket to load, and no other plan needs it.
+        # Importing PEFT takes as long as loading the pocket model, and no other plan needs it.
         peft_backend: Any = import_module("pointsman.engine.peft_backend")
         backend: Backend = peft_backend.PeftBackend(base, router, encoder, sessions, fallback)
         for adapter in adapters:
@@ -118,7 +118,7 @@ def make_backend(
 
 
 def _opened(router: Router, name: str, source: Source) -> AdapterFile:
-    """An adapter's files, if they are those that the router sealed."""
+    """An adapter's files, checked against the router's seal."""
     file = source if isinstance(source, AdapterFile) else open_adapter(name, source)
     router.check_adapter(name, file.folder, file.digests)
     return file

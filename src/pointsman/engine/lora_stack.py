@@ -1,13 +1,13 @@
-"""LoRA weights of all adapters side by side: row = label, chosen for each request of a batch.
+"""Stacked LoRA weights of all adapters: row = label, chosen per request of a batch.
 
 For every group of projections that read the same input (q, k and v; gate and up) the adapters'
 matrices are stacked as ``A (rows + 1, members * rank, d_in)`` and, for each member,
-``B (rows + 1, rank, d_out)``, the scale multiplied in; a row's lie together, to be gathered as one.
-The last row is zero: the base, and who
-abstains. Smaller ranks, absent layers and absent targets are padded with zeros, which is exact.
+``B (rows + 1, rank, d_out)`` with the scale multiplied in. A row's matrices are contiguous, so one
+gather fetches them. The last row is zero: it serves the base and requests on which the router
+abstained. Smaller ranks, absent layers and absent targets are padded with zeros, which is exact.
 
-What cannot be written as two plain matrices for a linear layer of the decoder (DoRA, biases, the
-vision tower, other PEFT kinds) is left to PEFT itself; ``lora_of`` says why.
+Adapters that are more than two plain matrices per linear layer of the decoder (DoRA, biases, the
+vision tower, other PEFT kinds) are left to PEFT itself; ``lora_of`` says why.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from pointsman.models.base import Base
 from pointsman.models.cpu_kernels import linear
 
 WRITTEN_OUT = 32
-"""Ranks up to which a compiled step's sums are; compilers take long over more"""
+"""Up to this rank a compiled step's sums are written out; compilers are slow on more"""
 
 
 @dataclass
 class RowSelection:
-    """Which adapter each request of the batch at work has; all groups of a stack look at it."""
+    """The adapter of each request in the running batch; shared by all groups of a stack."""
 
     rows: Tensor | None = None
     """(B,) int64 on the stack's device; None: the base alone"""
     is_step: bool = False
-    """One token each, through a compiler, which fuses these products with the gather"""
+    """One token per request, compiled: the compiler fuses these products with the gather"""
     is_compiled: bool = False
-    """Through a compiler, which would make a layer anew for each row that it saw as a number"""
+    """The layers are compiled; a row seen as a number would cause a recompilation for each row"""
     only: int | None = None
-    """The one row of all requests, where that is known without waiting"""
+    """The single row of all requests, if it is known without waiting for the device"""
     gathered: dict[int, tuple[Tensor, list[Tensor]]] = field(default_factory=dict)
 
     def choose(self, rows: Tensor | None, is_step: bool = False, is_compiled: bool = False) -> None:
@@ -50,14 +50,14 @@ class RowSelection:
         self.is_compiled = is_compiled or is_step
         self.gathered.clear()
         if rows is not None and not self.is_compiled and rows.device.type == "cpu":
-            first = int(rows[0])  # a look costs nothing
+            first = int(rows[0])  # reading it costs nothing on the CPU
             self.only = first if bool((rows == first).all()) else None
 
 
 class FusedProjections(nn.Module):
-    """Projections that read the same input, as one product, with the stacked weights of adapters.
+    """Projections that read the same input, fused into one product, with stacked adapter weights.
 
-    The base's matrices are joined, and its linear layers' weights become views of the joint one.
+    The base's matrices are joined, and its linear layers' weights become views of the joint matrix.
     """
 
     def __init__(self, linears: Sequence[nn.Linear], batch: RowSelection) -> None:
@@ -66,7 +66,7 @@ class FusedProjections(nn.Module):
         weights: list[Tensor] = [linear.weight for linear in linears]
         biases: list[Tensor] = [linear.bias for linear in linears if linear.bias is not None]
         self.weight = nn.Parameter(torch.cat(weights), False)
-        # Qwen3-VL has none or all of them.
+        # Qwen3-VL has either no biases or all of them.
         self.bias = nn.Parameter(torch.cat(biases), False) if biases else None
         self.batch = batch
         self.table: Tensor | None = None
@@ -74,7 +74,7 @@ class FusedProjections(nn.Module):
         self.a: Tensor
         """(rows + 1, members * rank, d_in)"""
         self.b: list[Tensor]
-        """Of each member (rows + 1, rank, d_out)"""
+        """(rows + 1, rank, d_out) for each member"""
         self.waiting: tuple[Tensor, ...] = ()
 
     @property
@@ -83,11 +83,11 @@ class FusedProjections(nn.Module):
 
     @property
     def rank(self) -> int:
-        """Of the table; smaller adapters are padded with zeros."""
+        """The table's rank; adapters of smaller rank are padded with zeros."""
         return self.b[0].shape[1]
 
     def stack(self, rows: int, rank: int) -> None:
-        """Makes room for so many adapters of at most this rank."""
+        """Makes room for this many adapters of at most this rank."""
         width = rank * (len(self.sizes) * self.in_features + sum(self.sizes))
         self.table = self.weight.new_zeros(rows + 1, width)
         self.a, self.b = self._cut(self.table, rank)
@@ -113,7 +113,7 @@ class FusedProjections(nn.Module):
         return 0 if self.table is None else self.table[0].nbytes
 
     def _cut(self, table: Tensor, rank: int) -> tuple[Tensor, list[Tensor]]:
-        """Rows' elements (n, all) as A (n, members * rank, d_in) and each B (n, rank, d_out)."""
+        """Splits rows (n, all) into A (n, members * rank, d_in) and each B (n, rank, d_out)."""
         members = len(self.sizes)
         widths = [members * rank * self.in_features, *(rank * size for size in self.sizes)]
         a, *bs = table.split_with_sizes(widths, 1)
@@ -124,14 +124,14 @@ class FusedProjections(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(B, T, d_in) to each member's output (B, T, d_out)."""
+        """Maps (B, T, d_in) to each member's output (B, T, d_out)."""
         joint = linear(x, self.weight, self.bias)
         outputs = torch.split(joint, self.sizes, -1)
         rows, only = self.batch.rows, self.batch.only
         if self.table is None or rows is None or only == len(self.a) - 1:
             return outputs
         if self.batch.is_step:
-            # Not gathered first: the compiler reads each row's weights where they lie.
+            # Not gathered first: the compiled code reads each row's weights in place.
             parts = torch.split((x * self.a[rows]).sum(-1), self.rank, -1)
             return tuple(
                 output + _combined(part, b, rows)[:, None]
@@ -159,7 +159,7 @@ class FusedProjections(nn.Module):
     def _gathered(self, rows: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The batch's own weights, gathered once for all of its steps."""
         assert self.table is not None
-        if self.batch.is_compiled or rows.device.type != "cpu":  # there, steps do not gather
+        if self.batch.is_compiled or rows.device.type != "cpu":  # compiled steps do not gather
             return self._cut(self.table[rows], self.rank)
         found = self.batch.gathered.get(id(self))
         if found is None:
@@ -168,12 +168,12 @@ class FusedProjections(nn.Module):
 
 
 def _combined(part: Tensor, b: Tensor, rows: Tensor) -> Tensor:
-    """Sums over the rank of part (B, rank) times the rows of b (rows + 1, rank, d_out)."""
+    """Sums part (B, rank) times the rows of b (rows + 1, rank, d_out) over the rank."""
     rank = b.shape[1]
     if rank > WRITTEN_OUT:
         return (part[..., None] * b[rows]).sum(1)
-    # Written out, it becomes part of the kernel that reads the sum; a reduction would be one of
-    # its own, or spoil that kernel's shape.
+    # Written out, it is fused into the kernel that reads the sum; a reduction would be a separate
+    # kernel, or spoil that kernel's shape.
     total = part[:, :1] * b[rows, 0]
     for place in range(1, rank):
         total = total + part[:, place : place + 1] * b[rows, place]
@@ -181,7 +181,7 @@ def _combined(part: Tensor, b: Tensor, rows: Tensor) -> Tensor:
 
 
 class LeadProjection(nn.Module):
-    """Stands where a group's first projection stood, and computes all of them."""
+    """Replaces a group's first projection, and computes all of them."""
 
     def __init__(self, group: FusedProjections) -> None:
         super().__init__()
@@ -194,11 +194,11 @@ class LeadProjection(nn.Module):
 
 
 class FollowerProjection(nn.Module):
-    """Stands where another projection of the group stood, which is called after the first."""
+    """Replaces another projection of the group, which is called after the first."""
 
     def __init__(self, group: FusedProjections, member: int) -> None:
         super().__init__()
-        # Not a submodule: its weights are the first's.
+        # Not a submodule: its weights belong to the first.
         self._group = (group,)
         self._place, self._is_last = member - 1, member == len(group.sizes) - 1
 
@@ -211,13 +211,13 @@ class FollowerProjection(nn.Module):
 
 
 class LoraStack:
-    """Every adapter of a base, in rows; the last ones used stay on the device.
+    """All adapters of a base, in rows; the most recently used ones stay on the device.
 
     Args:
-        base: without PEFT; its decoder's projections are replaced.
-        loras: in label order.
-        resident: adapters that fit on the device together; by default all of ``loras``.
-        max_rank: of adapters that may come later; by default the largest of ``loras``.
+        base: a base without PEFT; its decoder's projections are replaced.
+        loras: the adapters in label order.
+        resident: number of adapters on the device at once; by default all of ``loras``.
+        max_rank: largest rank of adapters added later; by default the largest of ``loras``.
 
     Raises:
         ConfigError: fewer rows than adapters are needed at once.
@@ -237,14 +237,14 @@ class LoraStack:
         self._groups, self._members = _install(base.core.language_model.layers, self.batch)
         self._device = base.device
         self._labels: list[str | None] = []
-        """Name of each label; None where an adapter has gone"""
+        """Name of each label; None if the adapter was removed"""
         self._row: OrderedDict[str, int] = OrderedDict()
-        """Of resident adapters, the one used last at the end"""
+        """Resident adapters, least recently used first"""
         self._hosted: dict[str, Lora] = {}
         self._invocations: dict[str, tuple[int, ...]] = {}
         self._users = [0] * self.rows
         self.tables = 0
-        """Groups that have tables: grows when an adapter changes what none did before"""
+        """Groups with tables: grows when an adapter changes a group that none changed before"""
         self._free = list(range(self.rows))[::-1]
         self.where = torch.full((0,), self.zero, device=self._device)
         for lora in loras:
@@ -257,7 +257,7 @@ class LoraStack:
 
     @property
     def adapter_bytes(self) -> int:
-        """What one adapter takes on the device."""
+        """Device memory of one adapter."""
         return sum(group.bytes() for group in self._groups)
 
     @property
@@ -267,7 +267,7 @@ class LoraStack:
 
     @property
     def invocation(self) -> tuple[int, ...]:
-        """Tokens from which on its adapters act; empty: they act on all, or there are none."""
+        """Invocation tokens of its adapters; empty: they act on all tokens, or there are none."""
         return next(iter(self._invocations.values()), ())
 
     @property
@@ -278,14 +278,14 @@ class LoraStack:
         return name in self._row or name in self._hosted
 
     def add(self, lora: Lora) -> None:
-        """Gives an adapter the next label; others, and requests at work, are left as they are.
+        """Gives an adapter the next label; others, and running requests, are left as they are.
 
         Raises:
             MismatchError: its shapes do not fit the base.
             ConfigError: its rank is above the stack's, or its name is taken.
         """
         if lora.name in self:
-            raise ConfigError(f"adapter {lora.name!r} is there already; remove it first")
+            raise ConfigError(f"adapter {lora.name!r} is already loaded; remove it first")
         if lora.rank > self.rank:
             raise ConfigError(
                 f"adapter {lora.name!r} has rank {lora.rank} and the stack was made for "
@@ -301,7 +301,7 @@ class LoraStack:
             self._hosted[lora.name] = lora.on_host()
 
     def remove(self, name: str) -> None:
-        """Forgets an adapter, whose label is not given again. Raises ``ConfigError`` if in use."""
+        """Removes an adapter; its label is not reused. Raises ``ConfigError`` if it is in use."""
         if self._hosted.pop(name, None) is None:
             if self._users[self._row[name]]:
                 raise ConfigError(f"adapter {name!r} is answering requests; remove it afterwards")
@@ -309,7 +309,7 @@ class LoraStack:
         self._labels[self._labels.index(name)] = None
 
     def acquire(self, name: str) -> int | None:
-        """An adapter's row, kept for a request until ``release``; None: all rows are in use."""
+        """An adapter's row, held for a request until ``release``; None: all rows are in use."""
         if name not in self._row:
             if not self._free:
                 idle = next(
@@ -336,7 +336,7 @@ class LoraStack:
         self._users[row] -= 1
 
     def rows_of(self, labels: Tensor) -> Tensor:
-        """Rows (B,) of labels (B,) on the device; of -1, and of who is not resident, the base's."""
+        """Rows (B,) of labels (B,) on the device: the base's for -1 and non-resident adapters."""
         found = self.where[labels.clamp(min=0)]
         return torch.where(labels < 0, self.zero, found)
 

@@ -1,4 +1,4 @@
-"""The engine's options: each has its one default here."""
+"""The engine's options and their defaults."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -13,36 +13,36 @@ from pointsman.routing.sessions import HYSTERESIS, check_hysteresis
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How an engine serves.
+    """The options of an engine.
 
     Raises:
-        ConfigError: a value out of its range.
+        ConfigError: a value is out of range.
     """
 
     plan: str | None = None
-    """``in-pass``, ``activated``, ``two-pass`` or ``peft``; by default the fastest that is exact
-    for the adapters, see ``engine.plan.Plan``"""
+    """``in-pass``, ``activated``, ``two-pass`` or ``peft``; by default the fastest plan that is
+    exact for the adapters, see ``engine.plan.Plan``"""
     slots: int = 32
-    """Requests that are answered at the same time; others wait"""
+    """Requests answered at the same time; others wait"""
     max_waiting: int = 1024
-    """Requests that wait at most; one more is refused with ``QueueFullError``"""
+    """Maximum number of waiting requests; further ones are refused with ``QueueFullError``"""
     kept: int = 4
-    """Conversations in the prefix cache: of their next turns, only what is new is read"""
+    """Conversations in the prefix cache: their next turns reuse the cached keys and values"""
     resident: int | None = None
-    """Adapters on the device at the same time, by default all; the others stay on the host"""
+    """Adapters on the device at the same time, by default all; others stay on the host"""
     max_rank: int | None = None
-    """Largest rank that ``add_adapter`` may bring; by default the largest rank at the start"""
+    """Largest rank that ``add_adapter`` accepts; by default the largest rank at the start"""
     max_new_tokens: int = MAX_NEW_TOKENS
-    """Length of an answer at most, where the request sets no limit"""
+    """Maximum length of an answer in tokens, if the request sets no limit"""
     fallback: str | None = None
-    """What answers where the router abstains: ``base``, an adapter, or ``error``: the request
-    fails with ``AbstainedError``. By default the project's, else ``base``"""
+    """What answers if the router abstains: ``base``, an adapter, or ``error`` (the request fails
+    with ``AbstainedError``). By default the project's value, else ``base``"""
     hysteresis: float | None = None
     """A session keeps its adapter until the probability of another exceeds that of its own by more
-    than this, from 0 to 1. By default the project's, else 0.2"""
+    than this, from 0 to 1. By default the project's value, else 0.2"""
     prefill_shapes: tuple[tuple[int, int], ...] = ()
-    """(requests, tokens) of prompts that compiled layers read together on CUDA, see ``Forward``;
-    each is compiled when the first such batch comes"""
+    """Batch shapes (requests, tokens) for compiled prefill on CUDA, see ``Forward``; each shape is
+    compiled for the first batch that needs it"""
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -62,7 +62,7 @@ class EngineOptions:
             raise ConfigError(f"{name} is {value}; give {least} or more")
 
     def with_defaults(self, project: Project | None = None) -> Self:
-        """The same, with ``fallback`` and ``hysteresis`` set: the project's, else the defaults."""
+        """A copy with ``fallback`` and ``hysteresis`` set: the project's, else the defaults."""
         fallback = self.fallback or (project.fallback if project else BASE)
         hysteresis = self.hysteresis
         if hysteresis is None and project is not None:

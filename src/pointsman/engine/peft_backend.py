@@ -1,8 +1,8 @@
 """Routing and generating through PEFT and transformers alone: for any adapter, one at a time.
 
-The engine does so where adapters cannot be stacked. One base serves both: adapters are off while
-it reads for the router, the vision tower runs once for routing and answering together, and the
-reading stops at the router's layer.
+The engine uses it if adapters cannot be stacked. One base serves both: adapters are off while it
+reads for the router, the vision tower runs once for routing and answering, and the forward for
+routing stops at the router's layer.
 """
 
 from collections.abc import Sequence
@@ -75,7 +75,7 @@ def route_and_generate(
         An answer for one prompt, a list for several.
 
     Raises:
-        LabelError: an adapter that is not loaded.
+        LabelError: an adapter is not loaded.
     """
     router = router if isinstance(router, Router) else Router.load(Path(router))
     if isinstance(prompts, Prompt):
@@ -135,7 +135,7 @@ def _said(
     rows: list[int],
     max_new_tokens: int,
 ) -> list[list[int]]:
-    """The tokens that one adapter answers to some rows of a batch, whose images were ``read``."""
+    """One adapter's answer tokens for some rows of a batch; ``read`` holds the image features."""
     encoded, image_features = read
     batch, shown = _rows(prompts, encoded, rows)
     if name is not None and shown and _changes_the_tower(base, name):
@@ -155,7 +155,7 @@ def _decided(
     prompts: Sequence[Prompt],
     adapters: str | Sequence[str | None] | None,
 ) -> tuple[list[str | None], Sequence[Route | None]]:
-    """The adapter of each prompt, and the router's decision if it is the router's."""
+    """The adapter of each prompt, and the decision if the router made it."""
     if adapters is None:
         routes = router.route(base, prompts)
         return [decision.adapter for decision in routes], routes
@@ -168,12 +168,12 @@ def _decided(
 
 
 class PeftBackend:
-    """Answers requests for any adapters, those of one adapter together: a ``Backend``.
+    """A ``Backend`` that answers requests for any adapters, one adapter's requests at a time.
 
     Args:
-        base: without adapters, which are added one by one.
-        encoder: of a router that reads text alone.
-        fallback: what answers where the router abstains.
+        base: a base without adapters; they are added one by one.
+        encoder: the text encoder of a text-only router.
+        fallback: what answers if the router abstains.
     """
 
     room = 2**31
@@ -191,7 +191,7 @@ class PeftBackend:
         self.at_work: list[Request] = []
 
     def rest(self) -> None:
-        """Nothing is left on between two requests."""
+        """Does nothing: no adapter stays on between two requests."""
 
     def prepare(self, request: Request) -> None:
         request.encoded = self.base.prepare([request.prompt])
@@ -206,14 +206,14 @@ class PeftBackend:
         self.base.model.delete_adapter(name)
 
     def run(self, requests: Sequence[Request]) -> list[Request]:
-        """Answers them all; none is left waiting."""
+        """Answers all requests; none is left waiting."""
         groups: dict[tuple[bool, int], list[Request]] = {}
         for request in requests:
             groups.setdefault((request.routed, request.max_new_tokens), []).append(request)
         for group in groups.values():
             try:
                 self._answer(group)
-            except Exception:  # whose fault it is shows when each is alone
+            except Exception:  # run one by one, they show which request fails
                 for request in group:
                     with failing([request]):
                         self._answer([request])
@@ -248,7 +248,7 @@ class PeftBackend:
 
 
 def _whole(tokens: list[int], ends: frozenset[int]) -> tuple[list[int], FinishReason]:
-    """Tokens up to the one that ends the answer, without the padding behind it."""
+    """Tokens up to the one that ends the answer, without the padding after it."""
     for place, token in enumerate(tokens, 1):
         if token in ends:
             return tokens[:place], "stop"
@@ -263,7 +263,7 @@ def _changes_the_tower(base: Base, name: str) -> bool:
 def _rows(
     prompts: Sequence[Prompt], encoded: Encoded, rows: list[int]
 ) -> tuple[dict[str, Any], list[int]]:
-    """Some rows of a batch as ``generate`` takes them, and which images are theirs."""
+    """Some rows of a batch as inputs of ``generate``, and the indices of their images."""
     names = ("input_ids", "attention_mask", "mm_token_type_ids")
     tensors = cast(dict[str, Tensor], encoded)
     batch: dict[str, Any] = {name: tensors[name][rows] for name in names}

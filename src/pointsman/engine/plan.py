@@ -12,19 +12,19 @@ PlanName = Literal["in-pass", "activated", "two-pass", "peft"]
 
 @dataclass(frozen=True)
 class Plan:
-    """How requests are routed and answered, and why so.
+    """How requests are routed and answered, and why this plan was chosen.
 
-    - ``in-pass``: one forward. Adapters leave the layers below the router's alone, so that what
-      the router reads is what they read.
-    - ``activated``: one forward of the base. Activated LoRAs (aLoRA) act on the last tokens alone,
-      which are read once more.
-    - ``two-pass``: the base is read up to the router's layer, then all of it with the adapter; the
-      vision tower runs once.
+    - ``in-pass``: one forward. Adapters do not change the layers below the router's, so the router
+      and the adapters share their states.
+    - ``activated``: one forward of the base. Activated LoRAs (aLoRA) act only on the last tokens,
+      which are read again.
+    - ``two-pass``: a forward of the base up to the router's layer, then a full forward with the
+      adapter; the vision tower runs once.
     - ``peft``: the same through PEFT and ``generate``, one adapter at a time.
 
-    A request of which the router reads something else than what is answered is routed by a forward
-    of its own first, under any plan: where the router has a text encoder, where its recipe reads
-    the user's last turn of several, and where the conversation holds answers, which no router sees.
+    Under any plan, a request is routed by a separate forward if the router reads something other
+    than the prompt to be answered: if the router has a text encoder, if its recipe reads only the
+    user's last turn of several, or if the conversation holds answers, which no router sees.
     """
 
     name: PlanName
@@ -35,12 +35,12 @@ def choose_plan(loras: Sequence[Lora | str], layer: int | None, wanted: str | No
     """The best plan that is exact for these adapters.
 
     Args:
-        loras: stackable adapters, and for every other one why it cannot be stacked.
+        loras: each adapter's matrices or, if it cannot be stacked, the reason.
         layer: decoder layer whose input the router reads; None: it has a text encoder.
-        wanted: a plan's name in place of the best.
+        wanted: a plan's name, instead of the best plan.
 
     Raises:
-        ConfigError: no such plan, or it would not be exact.
+        ConfigError: the plan is unknown or would not be exact.
     """
     possible = _possible(loras, layer)
     if wanted is None:
@@ -59,7 +59,7 @@ def check_plan(name: str) -> None:
 
 
 def _possible(loras: Sequence[Lora | str], layer: int | None) -> dict[str, Plan]:
-    """The plans that are exact, the fastest first."""
+    """The exact plans, fastest first."""
     stackable = [lora for lora in loras if isinstance(lora, Lora)]
     reasons = [lora for lora in loras if isinstance(lora, str)]
     obstacle = f"an adapter cannot be stacked: {reasons[0]}" if reasons else _mixture(stackable)

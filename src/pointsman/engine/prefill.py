@@ -1,4 +1,4 @@
-"""Prefill: reads prompts into their slots and, on the way, lets the router choose each adapter."""
+"""Prefill: reads prompts into slots and, during the forward, lets the router choose adapters."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -20,15 +20,15 @@ from pointsman.routing.scores import Evidence
 from pointsman.routing.sessions import Sessions
 
 _PREFILL_TOKENS = {"cpu": 4096, "cuda": 16384}
-"""Padded tokens of one prefill; more at once only spill a CPU's caches"""
+"""Padded tokens of one prefill; more would only overflow a CPU's caches"""
 
 
 class Known(NamedTuple):
-    """The start of a conversation that lies in its slot already."""
+    """The start of a conversation that is already in its slot."""
 
     tokens: int = 0
     row: int | None = None
-    """The row that has read it, and must read the rest, whatever the router decides"""
+    """The row that read it and must read the rest, regardless of the router's decision"""
 
 
 class Prefill:
@@ -58,11 +58,11 @@ class Prefill:
 
         Args:
             encoded: their batch, on the device.
-            known: of a single request.
+            known: for a single request, the part already in its slot.
 
         Returns:
-            Logits (B, vocabulary) of what comes next, and each request's decision, None where it
-            was not routed.
+            Next-token logits (B, vocabulary), and each request's decision; None if it was not
+            routed.
         """
         features = {} if known.tokens else self._base.image_features(encoded)
         rows = self._rows(requests)
@@ -95,7 +95,7 @@ class Prefill:
         return logits, [r if routed else None for r, routed in zip(routes, is_routed, strict=True)]
 
     def batches(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
-        """Requests of like length, so that little of a prefill is padding."""
+        """Groups requests of similar length, so that little of a prefill is padding."""
         most = _PREFILL_TOKENS.get(self._base.device.type, _PREFILL_TOKENS["cuda"])
         batch: list[Request] = []
         for request in sorted(requests, key=lambda request: (request.tail, len(request.ids))):
@@ -108,14 +108,14 @@ class Prefill:
             yield batch
 
     def _read(self, states: Sequence[Tensor], batch: Encoded) -> Evidence:
-        """What the router makes of states (B, T, hidden) at each of its layers."""
+        """The router's decisions from the states (B, T, hidden) at each of its layers."""
         pool: Any = self._router.recipe.pool
         normalise = self._reader.normalises
         features = [pool(layer, batch, normalise=normalise) for layer in states]
         return self._on_device.read(torch.cat(features, 1))
 
     def _rows(self, requests: Sequence[Request]) -> Tensor:
-        """(B,) rows of requests whose adapter is known, -1 for the others."""
+        """(B,) rows of requests with a known adapter, -1 for the others."""
         zero = self._stack.zero
         rows = [-1 if r.routed else zero if r.row is None else r.row for r in requests]
         return to_device(torch.tensor(rows), self._base.device)

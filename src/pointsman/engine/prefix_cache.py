@@ -1,7 +1,7 @@
-"""The shelf: keys and values of answers that are whole, for their conversation's next turn.
+"""The prefix cache: keys and values of finished answers, for their conversation's next turn.
 
-What can be used again is known by its tokens, the content of its images, and the adapter that
-read it. Who was put there longest ago makes room.
+An entry is identified by its tokens, the content of its images, and the adapter that read it. The
+oldest entry makes room for a new one.
 """
 
 from collections import OrderedDict
@@ -12,12 +12,12 @@ from itertools import takewhile
 from pointsman.engine.request import Request
 
 _WORTH = 16
-"""Tokens from which on it is worth it: what is continued is not read together with others"""
+"""Shortest prefix worth reusing, in tokens: a continued prompt is not batched with others"""
 
 
 @dataclass(frozen=True)
 class CachedPrefix:
-    """What lies in one place."""
+    """The content of one place."""
 
     ids: tuple[int, ...]
     digests: list[list[int]]
@@ -32,14 +32,14 @@ class CachedPrefix:
 
 
 class PrefixCache:
-    """Places, which are numbers of slots, and what lies in them."""
+    """Places (slot numbers) and their content."""
 
     def __init__(self, places: Iterable[int]) -> None:
         self._empty = list(places)
         self._kept: OrderedDict[int, CachedPrefix] = OrderedDict()
 
     def put(self, ids: Sequence[int], digests: list[list[int]], adapter: str | None) -> int | None:
-        """The place for the tokens that an adapter has read; None where there are no places."""
+        """The place for the tokens that an adapter has read; None if there are no places."""
         if not self._empty and not self._kept:
             return None
         new = CachedPrefix(tuple(ids), digests, adapter)
@@ -52,10 +52,10 @@ class PrefixCache:
         return place
 
     def find(self, request: Request, any_adapter: bool) -> tuple[int, int, str | None] | None:
-        """The place that holds most of a request's first tokens, how many, and their adapter.
+        """The place with the longest prefix of a request, that prefix's length, and its adapter.
 
-        All of its images must be among them. At least one token is left to be read, and all on
-        which activated adapters act.
+        The prefix must contain all images. At least one token is left to be read, and all tokens
+        on which activated adapters act.
         """
         best: tuple[int, int, str | None] | None = None
         for place, kept in self._kept.items():
@@ -70,7 +70,7 @@ class PrefixCache:
         return best
 
     def forget(self, adapter: str) -> None:
-        """Empties the places of an adapter that has gone."""
+        """Empties the places of a removed adapter."""
         for place in [place for place, kept in self._kept.items() if kept.adapter == adapter]:
             del self._kept[place]
             self._empty.append(place)

@@ -1,4 +1,4 @@
-"""A request on its way through the engine."""
+"""A request in the engine."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,30 +15,30 @@ from pointsman.routing.route import Route
 
 @dataclass(eq=False)
 class Request:
-    """A prompt on its way through the engine."""
+    """A queued or running prompt."""
 
     prompt: Prompt
     adapter: str | None
-    """The adapter that answers (None: the base); not looked at while ``routed``"""
+    """The adapter that answers (None: the base); ignored while ``routed``"""
     routed: bool
     """Whether the router is still to decide"""
     max_new_tokens: int
     sampling: Sampling
     session: str | None = None
-    """The session whose adapter it keeps, if it is routed"""
+    """The session that it belongs to, if it is routed"""
     feed: Feed = field(default_factory=Feed)
     route: Route | None = None
     slot: int = -1
     row: int | None = None
-    """Of the LoRA stack, held until the answer is whole; None: the base's"""
+    """Its row of the LoRA stack, held until the answer is complete; None: the base's"""
     encoded: Encoded | None = None
     """On the host"""
     for_router: Any = None
-    """What the router reads, encoded on the host, where that is not what is answered"""
+    """What the router reads, encoded on the host, if it differs from the prompt to be answered"""
     ids: list[int] = field(default_factory=list)
     """Tokens of the prompt"""
     digests: list[list[int]] = field(default_factory=list)
-    """Of the images' content"""
+    """Digests of the images' content"""
     image_prefix_len: int = 0
     """Tokens of the prompt up to the end of its last image"""
     tail: int = 0
@@ -47,27 +47,27 @@ class Request:
     """Said so far"""
     chars_streamed: int = 0
     decoder: Any = None
-    """Turns tokens into text, one by one"""
+    """Decodes tokens into text, one by one"""
     sampler: Sampler | None = None
 
     def decide(self, route: Route) -> None:
-        """Takes the router's decision. Raises ``AbstainedError`` if nothing is to answer."""
+        """Applies the router's decision. Raises ``AbstainedError`` if nothing is to answer."""
         self.route, self.adapter = route, route.adapter
         self.feed.decide(route)
         route.check_answered()
         self.routed = False
 
     def say(self, piece: str | None) -> None:
-        """Hands over a piece of text; None: the token completes no character."""
+        """Passes on a piece of text; None: the token completes no character."""
         if piece:
             self.feed.say(piece)
             self.chars_streamed += len(piece)
 
     def finish(self, text: str, reason: FinishReason, tokens: int | None = None) -> None:
-        """Ends the answer, whose whole text this is.
+        """Ends the answer with its complete text.
 
         Args:
-            tokens: how many it has; by default those said so far.
+            tokens: its number of tokens; by default those generated so far.
         """
         self.say(text[self.chars_streamed :])
         self.encoded = self.for_router = None  # pictures are large, and a batch keeps its requests
@@ -88,7 +88,7 @@ class Request:
 def failing(
     requests: Sequence[Request], leave: Callable[[Request], None] | None = None
 ) -> Iterator[None]:
-    """Makes any error the requests' own, and has them ``leave``; others go on."""
+    """Assigns any error to these requests, and has them ``leave``; other requests continue."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Sampling: which of the likely tokens is said, by transformers' own logits processors."""
+"""Sampling: draws the next token, with the logits processors of transformers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,19 +23,19 @@ class Sampling:
     """How tokens are drawn; the default is greedy.
 
     Raises:
-        RequestError: a value out of its range.
+        RequestError: a value is out of range.
     """
 
     temperature: float = 0.0
-    """0 (or under 1e-5, which would overflow): the likeliest token, always"""
+    """0 (or below 1e-5, which would overflow): greedy, always the most likely token"""
     top_p: float = 1.0
-    """Only the likeliest tokens that together have this probability"""
+    """Nucleus sampling: the smallest set of tokens whose probabilities sum to this value"""
     top_k: int = 0
-    """Only so many of the likeliest tokens; 0: all"""
+    """Only this many of the most likely tokens; 0: all"""
     repetition_penalty: float = 1.0
-    """Above 1: tokens that were read or said before become less likely (Keskar et al., 2019)"""
+    """Above 1: tokens of the prompt and the answer become less likely (Keskar et al., 2019)"""
     seed: int | None = None
-    """The same seed draws the same tokens; None: others each time"""
+    """The same seed draws the same tokens; None: different ones each time"""
 
     def __post_init__(self) -> None:
         penalty = self.repetition_penalty
@@ -57,12 +57,12 @@ class Sampling:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the likeliest token is taken as it is."""
+        """Whether the most likely token is taken unchanged."""
         return self.is_greedy and self.repetition_penalty == 1
 
 
 def _is_seed(seed: object) -> bool:
-    """Whether torch takes it."""
+    """Whether torch accepts it."""
     return seed is None or (isinstance(seed, int) and -(2**63) <= seed < 2**64)
 
 

@@ -1,7 +1,7 @@
 """The scheduler: admits requests into slots between two steps of the model, and ends them.
 
-Each request has a slot for its keys and values and a row of the LoRA stack, so that any mix of
-adapters is one batch. One thread owns it, see ``Worker``.
+Each request has a slot for its keys and values and a row of the LoRA stack, so any mix of adapters
+runs as one batch. One thread owns it, see ``Worker``.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,16 +34,16 @@ _NOTHING = Known()
 
 
 class Scheduler:
-    """Answers requests with stacked adapters, by any plan but ``peft``: a ``Backend``.
+    """A ``Backend`` that answers requests with stacked adapters, under any plan except ``peft``.
 
     Args:
-        base: without PEFT; it is the scheduler's from now on.
+        base: a base without PEFT; the scheduler takes it over.
         reader: the base, or the router's text encoder.
-        stack: with the router's adapters as its first labels.
-        slots: requests at work at the same time.
-        kept: conversations in the prefix cache.
-        fallback: what answers where the router abstains.
-        shapes: of compiled prefills, see ``Forward``.
+        stack: the LoRA stack, with the router's adapters as its first labels.
+        slots: number of requests that can run at the same time.
+        kept: number of conversations in the prefix cache.
+        fallback: what answers if the router abstains.
+        shapes: shapes of compiled prefills, see ``Forward``.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Scheduler:
         self._slots = slots
         self._at_work: dict[int, Request] = {}
         self._again: list[Request] = []
-        """Requests that are to be begun once more"""
+        """Requests to be started again"""
         self._invocation = stack.invocation
         # Cached keys of an aLoRA's prompt come from the base alone: any adapter can reuse them.
         self._any_adapter = plan.name == "activated"
@@ -126,7 +126,7 @@ class Scheduler:
         return waiting
 
     def _admit(self, requests: Sequence[Request]) -> list[Request]:
-        """Reads the prompts of requests into free slots; gives those that wait for a row."""
+        """Reads the prompts of requests into free slots; returns those that wait for a row."""
         fresh: list[Request] = []
         waiting: list[Request] = []
         for index, request in enumerate(requests):
@@ -144,13 +144,13 @@ class Scheduler:
         return waiting
 
     def _is_routed_within(self, request: Request) -> bool:
-        """Whether the forward that answers a request reads what the router is to read."""
+        """Whether the forward that answers a request also reads what the router reads."""
         turns = request.prompt.turns
         seen, _ = routed_part(turns, request.prompt.images, self._router.recipe.history)
         return self._reader is self.base and seen == turns
 
     def _route_ahead(self, request: Request) -> None:
-        """Decides by a forward of its own; from then on the request is as good as named."""
+        """Routes by a separate forward; from then on the request is treated as a named one."""
         self.rest()
         held = self._sessions.held([request.session], torch.device("cpu"))
         [decision] = self._router.route_prepared(
@@ -170,7 +170,7 @@ class Scheduler:
         return request.row is not None
 
     def _read(self, requests: Sequence[Request]) -> None:
-        """Reads whole prompts into slots."""
+        """Reads complete prompts into slots."""
         encoded = self.base.on_device(
             join([request.encoded for request in requests if request.encoded])
         )
@@ -179,7 +179,7 @@ class Scheduler:
         self._begin(requests, encoded)
 
     def _continue(self, request: Request) -> bool:
-        """Reads only what is new of a conversation whose start is in the prefix cache."""
+        """Reads only the new part of a conversation whose start is in the prefix cache."""
         if request.routed and (self._plan.name == "two-pass" or not self._reads_the_end):
             return False
         found = self._prefixes.find(request, self._any_adapter)
@@ -203,7 +203,7 @@ class Scheduler:
     def _begin(
         self, requests: Sequence[Request], encoded: Encoded, known: Known = _NOTHING
     ) -> None:
-        """One prefill, the decisions made on the way, and the first token of each request."""
+        """Runs one prefill with its decisions, and takes the first token of each request."""
         logits, routes = self._prefill(requests, encoded, known)
         is_read = [
             self._is_read(request, decision, known)
@@ -220,7 +220,7 @@ class Scheduler:
             self._say(self._draw([requests[at] for at in right], logits))
 
     def _is_read(self, request: Request, decision: Route | None, known: Known) -> bool:
-        """Takes a request's decision; whether its prompt was read with its adapter's row."""
+        """Applies a request's decision; returns whether its prompt was read with the right row."""
         if decision is None:
             return True
         with self._failing([request]):
@@ -235,7 +235,7 @@ class Scheduler:
         return known.row in (None, request.row)
 
     def _tail_of(self, request: Request) -> int:
-        """Last tokens of a prompt on which activated adapters act; 0 where none does."""
+        """Number of a prompt's last tokens on which activated adapters act; 0 if none does."""
         if not self._invocation or (request.adapter is None and not request.routed):
             return 0
         ids, length = request.ids, len(self._invocation)
@@ -250,7 +250,7 @@ class Scheduler:
     def _draw(self, requests: Sequence[Request], logits: Tensor) -> list[tuple[Request, int]]:
         """The next token of each request, from logits (B, vocabulary); also set for the step.
 
-        A request that fails at it is left out.
+        Requests that fail here are left out.
         """
         slots = to_device(torch.tensor([r.slot for r in requests]), logits.device)
         likeliest = logits.argmax(-1)
@@ -267,7 +267,7 @@ class Scheduler:
         return drawn
 
     def _step(self) -> None:
-        """One more token for every request at work."""
+        """Makes one more token for every running request."""
         requests = [self._at_work[slot] for slot in sorted(self._at_work)]
         if not requests:
             return
@@ -282,7 +282,7 @@ class Scheduler:
             self._say(self._draw(requests, logits))
 
     def _say(self, said: Iterable[tuple[Request, int]]) -> None:
-        """Takes the next token of each request; those that end give their slots back."""
+        """Takes the next token of each request; finished requests release their slots."""
         for request, token in said:
             with self._failing([request]):
                 self._say_one(request, token)
@@ -301,7 +301,7 @@ class Scheduler:
             request.finish(self.base.decode(torch.tensor(request.tokens)), reason)
 
     def _finish_reason(self, request: Request, token: int) -> FinishReason | None:
-        """Why the answer ends with this token; None: it goes on."""
+        """The reason why the answer ends with this token; None: it continues."""
         if token in self._ends:
             return "stop"
         if request.feed.is_cancelled:
@@ -310,7 +310,7 @@ class Scheduler:
         return "length" if len(request.tokens) >= request.max_new_tokens or room < 1 else None
 
     def _keep(self, request: Request) -> None:
-        """Puts what was read into the prefix cache, for the conversation's next turn."""
+        """Stores the read tokens in the prefix cache, for the conversation's next turn."""
         # The last token was said but not read. Activated adapters act on the end of a prompt, so
         # that only what lies before it is the base's.
         ids = request.ids + request.tokens[:-1]
@@ -324,7 +324,7 @@ class Scheduler:
         self._at_work[request.slot] = request
 
     def _leave(self, request: Request) -> None:
-        """Gives a request's slot and row back."""
+        """Releases a request's slot and row."""
         if request.slot >= 0:
             del self._at_work[request.slot]
             self.forward.release(request.slot)
@@ -335,6 +335,6 @@ class Scheduler:
 
     @contextmanager
     def _failing(self, requests: Sequence[Request]) -> Iterator[None]:
-        """As ``failing``; what fails leaves the batch."""
+        """As ``failing``; failed requests leave the batch."""
         with failing(requests, self._leave):
             yield

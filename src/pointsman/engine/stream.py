@@ -1,7 +1,7 @@
-"""Streams: the answer to one request as it is made.
+"""Streams: the answer to one request as it is generated.
 
-The engine writes to a ``Feed``; the caller reads it through a ``Stream``, from any thread or from
-an event loop, which is woken and never polls.
+The engine writes to a ``Feed``. The caller reads it through a ``Stream``, from any thread or from
+an event loop, which is woken up and never polls.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ _log = logging.getLogger("pointsman.engine")
 
 
 class Feed:
-    """What the engine knows of one answer so far."""
+    """The state of one answer so far."""
 
     def __init__(self) -> None:
         self.changed = Condition()
         self.pieces: deque[str] = deque()
-        """Said, and not read yet"""
+        """Text generated but not yet read"""
         self.route: Route | None = None
         self.is_routed = self.is_done = self.is_cancelled = False
         self.answer: Answer | None = None
@@ -38,28 +38,28 @@ class Feed:
         """Called once, at the end"""
 
     def decide(self, route: Route | None) -> None:
-        """Takes the router's decision; None where the caller named an adapter."""
+        """Sets the router's decision; None if the caller named an adapter."""
         self.route = route
         self._change(is_routed=True)
 
     def say(self, piece: str) -> None:
-        """Hands over the next piece of text."""
+        """Adds the next piece of text."""
         self.pieces.append(piece)
         self._change()
 
     def finish(self, answer: Answer) -> None:
-        """Ends the stream with the whole answer."""
+        """Ends the stream with the complete answer."""
         self.answer = answer
         self._change(is_routed=True, is_done=True)
 
     def fail(self, error: BaseException) -> None:
-        """Ends the stream with an error; an answer that is whole stays one."""
+        """Ends the stream with an error; a complete answer is kept."""
         if not self.is_done:
             self.error = error
             self._change(is_routed=True, is_done=True)
 
     def wait(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
-        """Blocks until a condition holds; False if it does not within so many seconds.
+        """Blocks until a condition holds; False if it does not within the timeout.
 
         Raises:
             EngineClosedError: in a child process, where no engine will ever write.
@@ -72,7 +72,7 @@ class Feed:
             return self.changed.wait_for(condition, timeout)
 
     def call_when_changed(self, condition: Callable[[], bool], waiter: Callable[[], None]) -> bool:
-        """Has ``waiter`` called at the next change; False, and not called, if a condition holds."""
+        """Calls ``waiter`` at the next change; False, without a call, if the condition holds."""
         with self.changed:
             if condition():
                 return False
@@ -80,7 +80,7 @@ class Feed:
             return True
 
     def call_when_done(self, callback: Callable[[], None]) -> None:
-        """Has ``callback`` called at the end; at once if that is over."""
+        """Calls ``callback`` at the end, or at once if the stream has ended."""
         with self.changed:
             if not self.is_done:
                 self._callbacks.append(callback)
@@ -107,8 +107,8 @@ class Feed:
 class Stream:
     """One answer: iterate over its text, piece by piece, or wait for ``result``.
 
-    In a coroutine, ``async for piece in stream`` and ``await stream`` do the same. All raise what
-    went wrong while the request was answered. Every piece is given once, whoever reads.
+    In a coroutine, ``async for piece in stream`` and ``await stream`` do the same. All of them
+    raise the request's error. Each piece is yielded once, even with several readers.
     """
 
     def __init__(self, feed: Feed) -> None:
@@ -135,15 +135,15 @@ class Stream:
         self._feed.raise_error()
 
     def __await__(self) -> Generator[Any, None, Answer]:
-        """The whole answer."""
+        """The complete answer."""
         yield from self._wait(lambda: self._feed.is_done).__await__()
         return self._answer()
 
     def route(self, timeout: float | None = None) -> Route | None:
-        """The decision, once it is made; None where the caller named an adapter.
+        """Waits for the decision; None if the caller named an adapter.
 
         Raises:
-            TimeoutError: none came within so many seconds.
+            TimeoutError: there was no decision within ``timeout`` seconds.
         """
         if not self._feed.wait(lambda: self._feed.is_routed, timeout):
             raise TimeoutError(f"no route within {timeout} s")
@@ -151,20 +151,20 @@ class Stream:
         return self._feed.route
 
     async def async_route(self) -> Route | None:
-        """The decision, once it is made, without blocking the event loop."""
+        """Waits for the decision without blocking the event loop."""
         await self._wait(lambda: self._feed.is_routed)
         self._feed.raise_error()
         return self._feed.route
 
     def result(self, timeout: float | None = None) -> Answer:
-        """The whole answer. Raises ``TimeoutError`` if it takes longer than so many seconds."""
+        """Waits for the answer. Raises ``TimeoutError`` after ``timeout`` seconds."""
         if not self._feed.wait(lambda: self._feed.is_done, timeout):
             raise TimeoutError(f"no answer within {timeout} s")
         return self._answer()
 
     @property
     def is_done(self) -> bool:
-        """Whether the answer is whole, or has failed."""
+        """Whether the answer is complete or has failed."""
         return self._feed.is_done
 
     @property
@@ -172,14 +172,14 @@ class Stream:
         return self._feed.is_cancelled
 
     def cancel(self) -> None:
-        """Ends the answer after the token at work; what was said so far is its result."""
+        """Ends the answer after the current token; the text so far is its result."""
         self._feed.is_cancelled = True
 
     def add_done_callback(self, callback: Callable[["Stream"], None]) -> None:
-        """Has ``callback(stream)`` called when the answer is whole or has failed.
+        """Calls ``callback(stream)`` when the answer is complete or has failed.
 
-        It runs on the engine's thread, or here and at once if that is over. It must be short, and
-        must not wait for the engine. What it raises is logged.
+        It runs on the engine's thread, or at once if the stream has ended. It must be short and
+        must not wait for the engine. An exception that it raises is logged.
         """
         self._feed.call_when_done(lambda: callback(self))
 
@@ -204,7 +204,7 @@ class Stream:
 
 
 def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Event) -> None:
-    with suppress(RuntimeError):  # the loop is closed: nothing is left to be woken
+    with suppress(RuntimeError):  # a closed loop has no reader to wake
         loop.call_soon_threadsafe(woken.set)
 
 

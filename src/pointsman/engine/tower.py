@@ -1,7 +1,7 @@
-"""The vision tower, compiled: one block serves all, and sizes that come again are CUDA graphs.
+"""The compiled vision tower: one compiled block serves all; recurring sizes are CUDA graphs.
 
-A stock block cuts its patches apart where images end, in Python, which no compiler can look
-through. It leaves that to attention functions whose name says that they can do it themselves.
+A stock block splits its patches at image boundaries in Python, which compilers cannot trace. It
+leaves the split to attention functions whose name says that they can do it themselves.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDe
 from pointsman.engine.cuda_graphs import Graph, attention_of_fixed_shapes
 
 NAME = "pointsman_flash"
-"""transformers looks for "flash" in it"""
+"""transformers looks for "flash" in the name"""
 SIZES = 16
-"""Of images, as graphs; windows have few"""
+"""Maximum number of image sizes kept as graphs; windows have few sizes"""
 _Output = BaseModelOutputWithDeepstackFeatures
 
 
 def compile_tower(tower: Any, compiler: Callable[..., Callable[..., Tensor]]) -> None:
-    """Lets a Qwen3VLVisionModel go through ``compiler``; its weights are kept."""
+    """Compiles a Qwen3VLVisionModel with ``compiler``; its weights are kept."""
     AttentionInterface.register(NAME, packed_attention)
     tower.config._attn_implementation = NAME
     tower.forward = CompiledTower(tower, compiler)
 
 
 class CompiledTower:
-    """Stands for the tower's ``forward``."""
+    """Replaces the tower's ``forward``."""
 
     def __init__(self, tower: Any, compiler: Callable[..., Callable[..., Tensor]]) -> None:
         self._tower = tower
@@ -44,10 +44,10 @@ class CompiledTower:
         self._fixed = compiler(_through_by_cudnn, dynamic=True)
         self._through = self._any
         self._graphs: OrderedDict[tuple[int, ...], Graph[_Output] | None] = OrderedDict()
-        """By size; None for those that came once"""
+        """Graphs by size; None for sizes seen once"""
         for block in tower.blocks:
             for module in block.modules():
-                # Compilers choose products for themselves, and would make each such block anew.
+                # Compilers choose their own matrix products, and would recompile each such block.
                 vars(module).pop("forward", None)
             block.forward = partial(self._block, block)
 
@@ -81,9 +81,9 @@ class CompiledTower:
             self._through = self._any
 
     def _is_for_cudnn(self, values: Tensor) -> bool:
-        """Whether cuDNN's attention, the fastest there is, takes an image of so many patches.
+        """Whether cuDNN's attention, the fastest one, accepts an image of this many patches.
 
-        It makes a plan for each size, up to half a second each, so that graphs alone use it.
+        It takes up to half a second to plan for each size, so only graphs use it.
         """
         config, heads = self._tower.config, self._tower.config.num_heads
         shape = (1, heads, len(values), config.hidden_size // heads)
@@ -114,10 +114,10 @@ def packed_attention(
 
     Args:
         cu_seq_lens_q: (images + 1,) where images begin and end.
-        max_length_q: patches of the largest.
+        max_length_q: number of patches of the largest image.
     """
     if by_cudnn:
-        # Named outright: of tensors that may have any size, the choice is made against it.
+        # Named explicitly: for tensors of any size, the automatic choice would not be this one.
         attend = torch.ops.aten._scaled_dot_product_cudnn_attention
         output = attend(query, key, value, None, False, scale=kwargs["scaling"])[0]
         return output.transpose(1, 2), None

@@ -1,4 +1,4 @@
-"""The worker: the one thread that owns the model, and what waits for it."""
+"""The worker: the one thread that owns the model, and its queue."""
 
 import atexit
 import os
@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 
 class Worker:
-    """Runs a backend on a thread of its own; callers queue.
+    """Runs a backend on a separate thread; callers queue.
 
     Args:
-        max_waiting: requests that wait at most.
-        check: raises if a request can no longer be answered, as its adapter was removed.
+        max_waiting: maximum number of waiting requests.
+        check: raises if a request can no longer be answered because its adapter was removed.
     """
 
     def __init__(
@@ -33,24 +33,24 @@ class Worker:
         self._jobs: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._waiting: deque[Request] = deque()
         self._taken: list[Request] = []
-        """Neither waiting nor at work: on their way from one to the other"""
+        """Requests taken from the queue and not yet running"""
         self._begun: list[tuple[Callable[[], Any], Future[Any]]] = []
-        """Jobs that no longer wait"""
+        """Jobs taken from the queue and not yet finished"""
         self._is_closed = False
         self._pid = os.getpid()
         self.thread = threading.Thread(target=self._work, name="pointsman-model", daemon=True)
         self.thread.start()
-        # A thread that is within the model when the interpreter goes takes the process with it.
+        # A thread inside the model at interpreter shutdown would crash the process.
         atexit.register(self.close)
 
     def enqueue(self, requests: Sequence[Request], *, block: bool = False) -> None:
-        """Queues requests, which are admitted together if there is room.
+        """Queues requests; they are admitted together if there is room.
 
         Args:
             block: wait for a place in the queue.
 
         Raises:
-            QueueFullError: without ``block``, more would wait than may.
+            QueueFullError: without ``block``, more than ``max_waiting`` requests would wait.
             EngineClosedError: the worker has ended.
         """
         self.check_open()
@@ -73,7 +73,7 @@ class Worker:
 
     def close(self) -> None:
         """Lets queued requests finish and ends the thread."""
-        if os.getpid() != self._pid:  # the thread is the parent's, and so is the lock
+        if os.getpid() != self._pid:  # the thread and the lock belong to the parent
             return
         with self._lock:
             self._is_closed = True
@@ -82,11 +82,11 @@ class Worker:
         atexit.unregister(self.close)
 
     def _has_place(self, number: int) -> bool:
-        """Whether so many may wait; a batch larger than the queue may wait alone."""
+        """Whether this many more may wait; a batch larger than the queue may wait alone."""
         return not self._waiting or len(self._waiting) + number <= self._max_waiting
 
     def check_open(self, number: int = 0) -> None:
-        """Raises ``EngineClosedError``; and ``QueueFullError`` if so many more cannot wait."""
+        """Raises ``EngineClosedError``, or ``QueueFullError`` if this many more cannot wait."""
         if os.getpid() != self._pid:
             raise EngineClosedError(
                 "the engine belongs to a parent process, and a fork has no thread of it; make an "
@@ -105,7 +105,7 @@ class Worker:
     def _work(self) -> None:
         try:
             self._serve()
-        except BaseException as error:  # not even failing works: nothing may wait for ever
+        except BaseException as error:  # even failing the requests failed; none may wait for ever
             with self._lock:
                 self._is_closed = True
                 for _, future in (*self._begun, *self._jobs):
@@ -129,7 +129,7 @@ class Worker:
                 self._lock.notify_all()
 
     def _has_work(self) -> bool:
-        """Waits for something to do; False once the worker is closed and all is done."""
+        """Waits for work; False once the worker is closed and everything is done."""
         with self._lock:
             self._lock.wait_for(lambda: self._is_busy() or self._is_closed)
             return self._is_busy()
@@ -164,7 +164,7 @@ class Worker:
             self._lock.notify_all()
 
     def _is_to_begin(self, request: Request) -> bool:
-        """Whether a request is to be answered; one that need not or cannot be is ended."""
+        """Whether a request is to be answered; otherwise it is ended."""
         with failing([request]):
             self._check(request)
             if not request.feed.is_cancelled:

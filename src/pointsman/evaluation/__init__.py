@@ -1,1 +1,1 @@
-"""Is it right, and does it pay: evaluation, worth of routing, plots and reports."""
+"""Evaluation: accuracy, the worth of routing, plots and reports."""

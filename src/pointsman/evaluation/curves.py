@@ -1,4 +1,4 @@
-"""Curves of trust: risk over coverage, and reliability."""
+"""Confidence curves: risk over coverage, and reliability."""
 
 import math
 from collections.abc import Sequence
@@ -11,24 +11,24 @@ from torch import Tensor
 
 
 class Reliability(NamedTuple):
-    """How often predictions of like confidence were right, in equal-width bins of confidence."""
+    """How often predictions of similar confidence were right, in equal-width confidence bins."""
 
     counts: Tensor
-    """(bins,) predictions"""
+    """(bins,) number of predictions"""
     confidence: Tensor
     """(bins,) mean confidence, 0 in an empty bin"""
     accuracy: Tensor
-    """(bins,) share that was right, 0 in an empty bin"""
+    """(bins,) share of right predictions, 0 in an empty bin"""
 
     @property
     def ece(self) -> float:
-        """Expected calibration error (Naeini et al., AAAI 2015): the mean gap of a prediction."""
+        """Expected calibration error (Naeini et al., AAAI 2015): the mean gap per prediction."""
         gaps = (self.accuracy - self.confidence).abs()
         return float((gaps * self.counts).sum() / self.counts.sum().clamp(min=1))
 
 
 def reliability(confidence: Tensor, correct: Tensor, bins: int = 15) -> Reliability:
-    """Bins of confidences (n,) from 0 to 1 and hits (n,); a bin's upper edge belongs to it."""
+    """Bins confidences (n,) from 0 to 1 and hits (n,); a bin includes its upper edge."""
     index = (confidence * bins).ceil().clamp(1, bins).long() - 1
     counts = torch.bincount(index, minlength=bins).double()
     sums = [torch.bincount(index, x.double(), minlength=bins) for x in (confidence, correct)]
@@ -36,12 +36,12 @@ def reliability(confidence: Tensor, correct: Tensor, bins: int = 15) -> Reliabil
 
 
 class RiskCoverage(NamedTuple):
-    """A curve; a point for each score at which the requests at least that sure are routed."""
+    """A curve with one point per score: requests with at least that score are routed."""
 
     coverage: NDArray[np.float64]
-    """Ascending, to 1: share of requests that are routed"""
+    """Share of requests that are routed, ascending to 1"""
     risk: NDArray[np.float64]
-    """Share of those that are routed wrong"""
+    """Share of the routed requests that are routed wrong"""
 
     @property
     def area(self) -> float:
@@ -50,11 +50,11 @@ class RiskCoverage(NamedTuple):
 
 
 def risk_coverage(scores: Sequence[float], wrong: Sequence[bool]) -> RiskCoverage:
-    """The curve of requests (n,), the surest first (El-Yaniv and Wiener, JMLR 2010).
+    """The curve of requests (n,), the most confident first (El-Yaniv and Wiener, JMLR 2010).
 
     Args:
-        scores: the higher, the surer; equally sure requests are routed together.
-        wrong: whether routing it is a mistake.
+        scores: higher means more confident; requests with equal scores are routed together.
+        wrong: whether routing the request is a mistake.
     """
     values = np.asarray(scores, float)
     order = np.argsort(-values, kind="stable")
@@ -67,7 +67,7 @@ def risk_coverage(scores: Sequence[float], wrong: Sequence[bool]) -> RiskCoverag
 def rejected_at(inside: Sequence[float], outside: Sequence[float], coverage: float) -> float:
     """Share of scores ``outside`` below the threshold that keeps ``coverage`` of those ``inside``.
 
-    With 0.95 it is one minus the FPR at 95% TPR of the literature on out-of-distribution detection.
+    With 0.95 it is one minus the FPR at 95% TPR used in out-of-distribution detection.
     """
     kept = math.ceil(coverage * len(inside) - 1e-9)  # 0.95 * 20 is a little above 19
     threshold = sorted(inside)[len(inside) - kept]

@@ -29,7 +29,7 @@ from pointsman.sample import RoutingSample, read_samples
 
 @dataclass(frozen=True)
 class DemoRow:
-    """A screenshot, its answer and what the table says of them."""
+    """A screenshot, its answer and their table row."""
 
     sample: RoutingSample
     answer: Answer
@@ -42,7 +42,7 @@ class DemoRow:
 
     @property
     def hit(self) -> bool | None:
-        """Whether click and typed text are right; None where there is no box to hit."""
+        """Whether click and typed text are right; None if there is no box to hit."""
         return None if self.sample.bbox is None else is_hit(self.answer, self.sample)
 
     @property
@@ -52,7 +52,7 @@ class DemoRow:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """One for each of ``DemoResult.COLUMNS``."""
+        """The cells, one per column of ``DemoResult.COLUMNS``."""
         return (
             self.sample.instruction,
             str(self.route.label),
@@ -65,7 +65,7 @@ class DemoRow:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What came of the shipped screenshots."""
+    """The results for the shipped screenshots."""
 
     entries: list[DemoRow]
 
@@ -111,7 +111,7 @@ def run_demo(out: str | Path, progress: Progress | None = None) -> DemoResult:
     """Answers the shipped screenshots and writes overlays and ``index.html`` to ``out``.
 
     Args:
-        progress: called with (screenshots answered, screenshots in all).
+        progress: called with (screenshots answered, total screenshots).
 
     Raises:
         ArtefactError: ``out`` cannot be written.
@@ -150,7 +150,7 @@ def _write_overlay(path: Path, image: Image.Image, entry: DemoRow) -> None:
 
 
 def _overview(out: Path, entries: Sequence[DemoRow]) -> bytes:
-    """One picture with the first screenshots of each adapter and one out of scope."""
+    """One picture of the first screenshots of each adapter and one out of scope."""
     by_adapter: dict[str | None, list[DemoRow]] = {}
     for entry in entries:
         by_adapter.setdefault(entry.sample.adapter, []).append(entry)

@@ -1,6 +1,6 @@
-"""Evaluation: routes samples, has them answered, and writes down what came of it.
+"""Evaluation: routes samples, has them answered, and writes the results.
 
-Answers are greedy, so an adapter is asked once about a sample, however many roles it plays there.
+Answers are greedy, so an adapter answers a sample once, regardless of how many roles it has there.
 """
 
 import time
@@ -30,9 +30,9 @@ from pointsman.sample import RoutingSample, load_prompt, to_jsonl
 
 __all__ = ["Evaluation", "Prediction", "evaluate", "measure", "save"]
 TIMED = 24
-"""Requests that are timed at most, spread evenly over the samples"""
+"""Maximum number of timed requests, spread evenly over the samples"""
 Job = tuple[int, str | None]
-"""A sample's row and the adapter that is to answer it; None is the base."""
+"""A sample's row and the adapter that is to answer it; None: the base."""
 RouteBatch = Callable[[Sequence[Prompt]], list[Route]]
 
 
@@ -48,28 +48,28 @@ def evaluate(
     max_new_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Routes every sample and has those answered that are in scope and have a bbox.
+    """Routes every sample; those that are in scope and have a bbox are also answered.
 
     Args:
-        router: an engine; or what only routes, a ``TextRouter`` or a ``ReaderRouter``, and then
+        router: an engine, or a ``TextRouter`` or ``ReaderRouter``, which only route; with these
             ``Evaluation.task`` is None.
         samples: labelled with the router's label map.
         by: fields to break the accuracy down by: ``adapter``, ``label`` or an extra key of the
-            samples. In a group an out-of-scope sample is correct if the router abstained.
-        task: False leaves the answers out; they take most of the time.
-        worth: also ask the most frequent adapter, and time some requests one by one, to find
-            whether routing pays.
-        multitask: an adapter of the engine, beside the router's, to compare with in ``worth``.
-        batch_size: requests that the model is given at once.
-        max_new_tokens: of one answer; the default is the engine's own.
-        progress: called with (done, in all), where each route and each answer counts as one.
+            samples. Within a group, an out-of-scope sample is correct if the router abstained.
+        task: False skips the answers, which take most of the time.
+        worth: also have the most frequent adapter answer, and time some requests one by one, to
+            measure whether routing pays.
+        multitask: an adapter of the engine, besides the router's, to compare with in ``worth``.
+        batch_size: number of requests given to the model at once.
+        max_new_tokens: limit for one answer; by default the engine's own.
+        progress: called with (done, total), where each route and each answer counts as one.
 
     Raises:
-        ConfigError: a field that no sample has, a batch size below 1, or ``worth`` where nothing
-            can answer.
-        SampleError: no samples, one without a label, or an image that cannot be used.
-        LabelError: a sample's label that is out of range.
-        MismatchError: samples of another label map, or a router of another base.
+        ConfigError: no sample has a field, the batch size is below 1, or ``worth`` is set and
+            nothing can be answered.
+        SampleError: there are no samples, a sample has no label, or an image cannot be used.
+        LabelError: a sample's label is out of range.
+        MismatchError: the samples have another label map, or the router has another base.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size {batch_size}: give at least 1")
@@ -105,7 +105,7 @@ def evaluate(
 def save(evaluation: Evaluation, router: Router, out: str | Path) -> None:
     """Writes ``predictions.jsonl``, ``confusion.png``, ``report.html`` and ``evaluation.json``.
 
-    The last of them is written last.
+    ``evaluation.json`` is written last.
 
     Raises:
         ArtefactError: ``out`` cannot be written.
@@ -120,7 +120,7 @@ def save(evaluation: Evaluation, router: Router, out: str | Path) -> None:
 
 
 class _Run:
-    """Samples by row, cut into batches of images of like size; counts what is done."""
+    """Samples by row, split into batches of images of similar size; counts completed jobs."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class _Run:
         self.sizes = [_size(sample, images) for sample in samples]
 
     def batches(self, jobs: Iterable[Job]) -> Iterator[list[Job]]:
-        """Jobs by adapter, then by size: a batch shares its adapter and is padded little."""
+        """Jobs by adapter, then by size: a batch has one adapter and little padding."""
         order = sorted(jobs, key=lambda job: (job[1] or "", self.sizes[job[0]], job[0]))
         for start in range(0, len(order), self.batch_size):
             yield order[start : start + self.batch_size]
@@ -160,7 +160,7 @@ def _routes(run: _Run, route_batch: RouteBatch) -> dict[int, Route]:
 
 
 def _roles(sample: RoutingSample, decision: Route, labels: LabelMap) -> dict[Role, str | None]:
-    """The adapter of each role for a sample; None is the base."""
+    """The adapter of each role for a sample; None: the base."""
     right = labels.label(str(sample.adapter))
     answered_by: dict[Role, str | None] = {
         "routed": decision.adapter,
@@ -173,7 +173,7 @@ def _roles(sample: RoutingSample, decision: Route, labels: LabelMap) -> dict[Rol
 
 
 def _jobs(answered_by: Mapping[int, Mapping[Role, str | None]]) -> dict[Job, list[Role]]:
-    """Which adapter has to answer which sample, and the roles that the answer is for."""
+    """The adapters that must answer each sample, and the roles that each answer is for."""
     jobs: dict[Job, list[Role]] = {}
     for row, asked in answered_by.items():
         for role, adapter in asked.items():
@@ -187,7 +187,7 @@ def _others(
     asked: Sequence[int],
     multitask: str | None,
 ) -> dict[Role, str | None]:
-    """Further roles that answer every sample, to find what routing is worth."""
+    """Further roles that answer every sample, to measure the worth of routing."""
     if engine is None or not asked:
         raise ConfigError(
             "what routing is worth shows in answers: give an engine with adapters, leave task on "
@@ -197,7 +197,7 @@ def _others(
     others: dict[Role, str | None] = {"frequent": frequent_adapter(samples, labels)}
     if multitask is not None:
         if multitask not in engine.adapters:
-            labels.label(multitask)  # raises, naming what there is
+            labels.label(multitask)  # raises; the message lists the known names
         others["multitask"] = multitask
     return others
 
@@ -209,7 +209,7 @@ def _latency(
     rows: Sequence[int],
     max_new_tokens: int | None,
 ) -> dict[Role, list[float]]:
-    """Seconds by role, of the same rows each; nothing if there are none."""
+    """Seconds by role, each for the same rows; empty if there are none."""
     if not rows:
         return {}
     roles: list[Role] = [role for role in answered_by[rows[0]] if role != "wrong"]
@@ -236,7 +236,7 @@ def _answers(
 
 
 def _spread(rows: Sequence[int], most: int) -> list[int]:
-    """At most so many rows, spread evenly."""
+    """At most this many rows, spread evenly."""
     number = min(most, len(rows))
     return [rows[n * len(rows) // number] for n in range(number)]
 
@@ -246,7 +246,7 @@ def _is_clickable(sample: RoutingSample) -> bool:
 
 
 def _size(sample: RoutingSample, images: bool) -> tuple[int, int]:
-    """Pixels and characters; only the headers of the images are read, or nothing of them."""
+    """Pixels and characters; at most the headers of the images are read."""
     sizes = [image_size(Path(image)) for image in sample.images] if images else []
     return sum(width * height for width, height in sizes), len(sample.instruction)
 

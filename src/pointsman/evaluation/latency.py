@@ -1,4 +1,4 @@
-"""Latency: the same requests, one at a time, by each adapter that could answer them."""
+"""Latency: times the same requests, one at a time, for each adapter that could answer them."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +11,9 @@ from pointsman.evaluation.worth import Role
 from pointsman.labels import BASE, ROUTED
 
 _STEP = 16
-"""Levels between two colours of a pixel, so that scaling an image down leaves them apart"""
+"""Difference between two marks of a pixel, large enough to survive downscaling"""
 _MARKS = count(1)
-"""Goes on from call to call: an engine may remember earlier ones"""
+"""Continues across calls: an engine may have cached earlier marks"""
 
 
 def time_requests(
@@ -23,17 +23,16 @@ def time_requests(
     max_new_tokens: int | None,
     done: Callable[[], None] = lambda: None,
 ) -> dict[Role, list[float]]:
-    """Seconds from a request to its whole answer, nothing else being asked meanwhile.
+    """Seconds from a request to its complete answer, without other requests in between.
 
-    Each role is asked about a prompt in turn; which goes first changes from prompt to prompt. A
-    pixel in the corner tells what they are shown apart: no role finds an image, or a conversation,
-    that the engine still remembers of another. The first prompt is also asked once beforehand,
-    for what a first call alone has to do.
+    The roles answer each prompt in turn; the first role changes from prompt to prompt. A pixel in
+    the corner makes every image unique, so no role profits from an image or a conversation that the
+    engine cached for another. The first prompt is also answered once beforehand, as a warm-up.
 
     Args:
         answered_by: the adapter of each role for each prompt (None: the base); ``routed`` is routed
             again.
-        done: called after each request that was timed.
+        done: called after each timed request.
     """
     roles = list(answered_by)
     seconds: dict[Role, list[float]] = {role: [] for role in roles}
@@ -57,7 +56,7 @@ def time_requests(
 
 
 def _marked(prompt: Prompt, mark: int) -> Prompt:
-    """The prompt with one pixel of its first image in another colour for each mark."""
+    """The prompt with one pixel of its first image coloured by the mark."""
     if not prompt.images:
         return prompt
     first = prompt.images[0].convert("RGB")  # a copy

@@ -1,4 +1,4 @@
-"""Metrics: what predictions on labelled samples say about a router."""
+"""Metrics of a router, from its predictions on labelled samples."""
 
 import json
 from collections import Counter
@@ -25,7 +25,7 @@ from pointsman.sample import RoutingSample
 
 NO_ADAPTER = "(out of scope)"
 NO_VALUE = "(none)"
-"""Group of the samples that lack a field."""
+"""The group of samples that lack a field."""
 
 
 def measure(
@@ -36,19 +36,19 @@ def measure(
     seconds: Seconds | None = None,
     latency: Mapping[Role, Sequence[float]] | None = None,
 ) -> Evaluation:
-    """Metrics of predictions, whatever made them (a loaded model, or stored features).
+    """Metrics of predictions from any source (a loaded model, or stored features).
 
     Args:
-        labels: of the router that made the routes.
+        labels: the label map of the router that made the routes.
         by: fields to break the accuracy down by: ``adapter``, ``label`` or an extra key of the
             samples.
-        latency: seconds of single requests, the same ones by each role.
+        latency: seconds of single requests by role, the same requests for each role.
 
     Raises:
-        ConfigError: a field that no sample has.
-        SampleError: no predictions, or a sample without a label.
-        LabelError: a sample's label that is out of range.
-        MismatchError: samples or routes of another label map.
+        ConfigError: no sample has a field.
+        SampleError: there are no predictions, or a sample has no label.
+        LabelError: a sample's label is out of range.
+        MismatchError: samples or routes have another label map.
     """
     samples = [prediction.sample for prediction in predictions]
     check_samples(samples, labels, by)
@@ -72,7 +72,7 @@ def measure(
 
 
 def check_samples(samples: Sequence[RoutingSample], labels: LabelMap, by: Sequence[str]) -> None:
-    """Raises what ``measure`` raises, before any work is done."""
+    """Raises the errors of ``measure`` before any work is done."""
     if not samples:
         raise SampleError("no samples to evaluate; give at least one")
     for number, sample in enumerate(samples, 1):
@@ -91,19 +91,19 @@ def check_samples(samples: Sequence[RoutingSample], labels: LabelMap, by: Sequen
 
 
 def frequent_adapter(samples: Sequence[RoutingSample], labels: LabelMap) -> str:
-    """The adapter of most samples; of several, the first in label order."""
+    """The adapter with the most samples; among equals, the first in label order."""
     counts = Counter(sample.adapter for sample in samples)
     return max(labels, key=lambda name: counts[name])
 
 
 def curve(predictions: Sequence[Prediction]) -> RiskCoverage:
-    """Risk against coverage; out of scope every adapter is wrong."""
+    """Risk over coverage; for samples out of scope every adapter is wrong."""
     wrong = [not p.sample.in_scope or not p.correct for p in predictions]
     return risk_coverage([p.route.score for p in predictions], wrong)
 
 
 def bins(predictions: Sequence[Prediction]) -> Reliability:
-    """How often the most probable label of samples in scope was right, by confidence."""
+    """How often the most probable label was right for in-scope samples, by confidence."""
     inside = [p for p in predictions if p.sample.in_scope]
     confidence = torch.tensor([p.route.confidence for p in inside])
     return reliability(confidence, torch.tensor([p.correct for p in inside]))
@@ -159,7 +159,7 @@ def _task(predictions: Sequence[Prediction]) -> Task | None:
 def _worth(
     predictions: Sequence[Prediction], labels: LabelMap, latency: Mapping[Role, Sequence[float]]
 ) -> Worth | None:
-    """None unless the most frequent adapter was asked too."""
+    """The worth of routing; None unless the most frequent adapter answered too."""
     answered = [p for p in predictions if "frequent" in p.answers]
     if not answered:
         return None
@@ -183,7 +183,7 @@ def _value(sample: RoutingSample, name: str) -> str:
 
 
 def _rank(value: str) -> tuple[bool, float, str]:
-    """Numbers by size, then words, then the group without a value."""
+    """Sorts numbers by size, then words, then the group without a value."""
     try:
         return False, float(value), value
     except ValueError:

@@ -1,4 +1,4 @@
-"""Mistakes: what went wrong in an evaluation, the worst first."""
+"""Mistakes: the wrong predictions of an evaluation, the worst first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Mistake:
 
     @property
     def description(self) -> str:
-        """What answered, and what should have."""
+        """Which adapter answered, and which should have."""
         right = self.prediction.sample.adapter
         went = self.prediction.route.adapter or "the base"
         if self.kind == "routed right, answered wrong":
@@ -30,7 +30,7 @@ class Mistake:
 
 
 def worst(predictions: Sequence[Prediction]) -> list[Mistake]:
-    """All mistakes. Those of routing come first, for they are silent; then the surest."""
+    """All mistakes: routing mistakes first, since they are silent; then by confidence."""
     found = [Mistake(kind, p) for p in predictions if (kind := _kind(p))]
     return sorted(found, key=lambda m: (_rank(m), -m.prediction.route.confidence))
 
@@ -48,5 +48,5 @@ def _kind(prediction: Prediction) -> Kind | None:
 
 
 def _rank(mistake: Mistake) -> int:
-    """Requests that an adapter answered which should not have are equally bad, in scope or out."""
+    """A request answered by the wrong adapter is equally bad in and out of scope."""
     return max(0, get_args(Kind).index(mistake.kind) - 1)

@@ -1,6 +1,6 @@
-"""The multitask adapter: one that was trained on everything, beside the router's, to compare with.
+"""The multitask adapter: trained on everything, as a baseline for the router's adapters.
 
-It lies in the same stack as the others, so that what differs in time is not the way to answer.
+It is in the same stack as the others, so that timings do not differ by the way of answering.
 """
 
 from pointsman.adapters.files import CONFIG, fetch_adapter
@@ -32,10 +32,10 @@ def engine_beside(
 
     Raises:
         ArtefactError, MismatchError: it is missing, broken or made for another base.
-        ConfigError: it does not go with the plan of the others.
+        ConfigError: it does not suit the plan of the others.
     """
     config = read_object(fetch_adapter(NAME, path) / CONFIG)
-    rank = config.get("r")  # whatever else is wrong with it, loading it says
+    rank = config.get("r")  # loading it reports any other fault
     options = EngineOptions(
         plan=plan,
         resident=len(project.adapters) + 1,

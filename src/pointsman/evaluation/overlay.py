@@ -1,4 +1,4 @@
-"""Overlays: a screenshot with the right box, the click and what is typed drawn into it."""
+"""Overlays: a screenshot with the right box, the click and the typed text drawn on it."""
 
 import io
 import textwrap
@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pointsman.sample import Box, is_inside
 
 _QUALITY = 72
-"""Of a JPEG: some 20 kB at a width of 440 pixels"""
+"""JPEG quality: about 20 kB at a width of 440 pixels"""
 GREEN, RED, INK = (22, 163, 74), (220, 38, 38), (31, 41, 55)
 
 
@@ -20,7 +20,7 @@ def draw_overlay(
 ) -> Image.Image:
     """The screenshot with the right box in green and the click as a cross, red if it missed.
 
-    What is typed stands below the cross.
+    The typed text is below the cross.
     """
     picture = image.copy()
     draw = ImageDraw.Draw(picture)
@@ -44,7 +44,7 @@ def overlay_jpeg(
     typed: str | None,
     width: int,
 ) -> bytes:
-    """The same as a JPEG of at most this width in pixels; lines stay as thick as they are."""
+    """The same as a JPEG of at most this width in pixels; lines keep their thickness."""
     scale = min(1.0, width / image.width)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     small = image.resize(size, Image.Resampling.LANCZOS)
@@ -61,7 +61,7 @@ def overlay_jpeg(
 def _write_label(
     draw: ImageDraw.ImageDraw, point: tuple[float, float], text: str, size: tuple[int, int]
 ) -> None:
-    """Writes a text below a point, or where it still lies within a picture of this size."""
+    """Writes a text below a point, moved if needed to fit in a picture of this size."""
     shown = textwrap.shorten(repr(text), 48)
     font = ImageFont.load_default(13)
     _, _, width, height = draw.textbbox((0, 0), shown, font)

@@ -1,4 +1,4 @@
-"""HTML pages that need nothing else: templates, and pictures as data that a page holds itself."""
+"""Self-contained HTML pages: templates, with pictures embedded as data."""
 
 import base64
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Picture:
     """A picture of a page."""
 
     source: str
-    """A ``data:`` address"""
+    """A ``data:`` URL"""
     alt: str
     caption: str
     kind: Literal["", "wide"] = ""
@@ -37,5 +37,5 @@ def png(content: bytes, alt: str, caption: str, kind: Literal["", "wide"] = "") 
 
 
 def data_address(content: bytes, kind: Literal["png", "jpeg"]) -> str:
-    """An image file as an address that holds it."""
+    """An image file as a ``data:`` URL."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -24,7 +24,7 @@ def confusion_png(counts: Sequence[Sequence[int]], names: Sequence[str], title: 
     """A confusion matrix as a PNG; a cell's colour is its share of the row.
 
     Args:
-        counts: a row for each name, then perhaps one for out of scope; a column for each name,
+        counts: a row for each name, then optionally one for out of scope; a column for each name,
             then one for abstained.
         names: the adapters in label order.
     """
@@ -36,8 +36,8 @@ def confusion_png(counts: Sequence[Sequence[int]], names: Sequence[str], title: 
     height, width = cell * matrix.shape[0], cell * matrix.shape[1]
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0, 0, 1, 1))
-    # One hue from light to dark looks the same to everyone. The root, and a palest blue that is
-    # not white, keep one mistake in hundreds visible.
+    # One hue from light to dark is safe for colour-blind readers. The square root, and a palest
+    # blue that is not white, keep one mistake in hundreds visible.
     palette = ListedColormap(colormaps["Blues"](np.linspace(0.15, 1, 256)))
     shares = matrix / totals.clip(1)
     image = axes.imshow(np.ma.masked_equal(shares, 0), cmap=palette, norm=PowerNorm(0.5, 0, 1))
@@ -54,9 +54,9 @@ def confusion_png(counts: Sequence[Sequence[int]], names: Sequence[str], title: 
 
 
 def reliability_png(bins: Reliability) -> bytes:
-    """A reliability diagram as a PNG: accuracy over confidence, and how many there are of each.
+    """A reliability diagram as a PNG: accuracy over confidence, and the number in each bin.
 
-    A bin's whiskers are the 95% interval of its share (Wilson, JASA 1927).
+    A bin's whiskers show the 95% interval of its share (Wilson, JASA 1927).
     """
     figure = Figure(figsize=SIZE, layout="constrained")
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
@@ -84,7 +84,7 @@ def reliability_png(bins: Reliability) -> bytes:
     below.bar(edges[:-1], counts, width, align="edge", color=DARK, edgecolor="white")
     below.set_xlabel("confidence")
     below.set_ylabel("requests")
-    # Empty confidences below the least are left out, but for one bin.
+    # Empty bins below the lowest confidence are left out, except one.
     first = int(full.argmax()) if full.any() else 0
     below.set_xlim(edges[max(0, first - 1)], 1.005)
     plainly(axes, below)
@@ -100,9 +100,9 @@ def risk_coverage_png(
     """Risk over coverage as a PNG.
 
     Args:
-        in_scope: of requests in scope; None if there are none.
-        everything: of all requests; None if there are none out of scope.
-        classes: of each adapter's requests.
+        in_scope: the curve of in-scope requests; None if there are none.
+        everything: the curve of all requests; None if none are out of scope.
+        classes: the curves of each adapter's requests.
         now: coverage and risk at the router's own threshold; None if nothing is routed.
     """
     figure = Figure(figsize=SIZE, layout="constrained")
@@ -179,7 +179,7 @@ def _mark_axes(axes: Axes, names: Sequence[str], totals: Sequence[int], size: in
     for row, total in enumerate(totals):
         if total == 0:  # no samples, hence nothing to see: not the same as no mistakes
             axes.axhspan(row - 0.5, row + 0.5, color="0.88")
-    # What is no adapter stands apart from what is.
+    # Rows and columns that are not adapters are set apart.
     axes.axvline(len(names) - 0.5, color="0.3", linewidth=1)
     if len(texts) > len(names):
         axes.axhline(len(names) - 0.5, color="0.3", linewidth=1)
@@ -193,6 +193,6 @@ def _number(axes: Axes, matrix: Any, shares: Any) -> None:
 
 
 def _short(name: str, longest: int = _LONGEST_NAME) -> str:
-    """A name that fits: the middle of a long one is left out, its ends tell names apart."""
+    """A name that fits: a long one loses its middle, since the ends distinguish names."""
     half = longest // 2
     return name if len(name) <= longest else f"{name[:half]}…{name[-half:]}"

@@ -1,6 +1,6 @@
-"""The report: an evaluation as one HTML page that needs nothing else and is read in a minute.
+"""The report: an evaluation as one self-contained HTML page, readable in a minute.
 
-Pictures are inside it, there is no script, and everything that users wrote is escaped.
+Pictures are embedded, there are no scripts, and everything that users wrote is escaped.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from pointsman.routing.router import Router
 
 SHOWN_MISTAKES = 12
 _WIDTH = 440
-"""Pixels of a screenshot"""
+"""Width of a screenshot in pixels"""
 _SHOWN_SHARES = 3
 _HARD = "\N{NO-BREAK SPACE}"
 _NAMES: dict[Role, str] = {
@@ -42,7 +42,7 @@ class Tile(NamedTuple):
 
 
 class Head(NamedTuple):
-    """The page in a few words, then in one or two sentences."""
+    """The page's title, and a summary in one or two sentences."""
 
     title: str
     sentences: Sequence[str]
@@ -50,7 +50,7 @@ class Head(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Rows of as many cells as there are columns."""
+    """The rows; each has as many cells as there are columns."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -60,7 +60,7 @@ def report_html(evaluation: Evaluation, router: Router, confusion: bytes) -> str
     """The page.
 
     Args:
-        router: that made the routes.
+        router: the router that made the routes.
         confusion: the confusion matrix as a PNG.
     """
     return render(
@@ -132,7 +132,7 @@ def _tiles(evaluation: Evaluation) -> Iterator[Tile]:
 
 
 def _success(evaluation: Evaluation) -> dict[str, Any] | None:
-    """Shares of right answers by role, and what each costs."""
+    """Shares of right answers by role, and the cost of each."""
     if not evaluation.task:
         return None
     answered = [p for p in evaluation.predictions if p.answers]
@@ -243,7 +243,7 @@ def _card(mistake: Mistake) -> dict[str, Any]:
 
 
 def _screenshot(prediction: Prediction) -> str | None:
-    """The screenshot with box and click, small; None of a request without an image."""
+    """The small screenshot with box and click; None for a request without an image."""
     sample, answer = prediction.sample, prediction.answers.get("routed")
     if not sample.images:
         return None

@@ -1,4 +1,4 @@
-"""What an evaluation found: its predictions, its figures, and tables of them."""
+"""The result of an evaluation: predictions, metrics, and tables of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,22 +18,22 @@ Table = tuple[str, Sequence[str], Sequence[Sequence[object]]]
 
 @dataclass(frozen=True)
 class Prediction:
-    """What came of one sample."""
+    """The result for one sample."""
 
     sample: RoutingSample
     route: Route
     answers: Mapping[Role, Answer] = field(default_factory=dict)
-    """Empty if nothing was asked for."""
+    """Answers by role; empty if none were requested."""
 
     @property
     def label(self) -> int:
-        """The most probable label, abstained or not."""
+        """The most probable label, even if the router abstained."""
         probabilities = list(self.route.probabilities.values())
         return probabilities.index(max(probabilities))
 
     @property
     def adapter(self) -> str:
-        """The most probable adapter, abstained or not."""
+        """The most probable adapter, even if the router abstained."""
         return list(self.route.probabilities)[self.label]
 
     @property
@@ -47,12 +47,12 @@ class Prediction:
 
 @dataclass(frozen=True)
 class InScope:
-    """Samples of some adapter. All but ``abstained`` takes the most probable label."""
+    """In-scope samples. All figures except ``abstained`` use the most probable label."""
 
     n: int
     accuracy: float
     macro_f1: float
-    """Mean over the labels that the samples have."""
+    """Mean over the labels that occur in the samples."""
     ece: float
     aurc: float
     """Area under the risk-coverage curve: how well confidence tells right from wrong"""
@@ -62,18 +62,18 @@ class InScope:
 
 @dataclass(frozen=True)
 class OutOfScope:
-    """Samples of no adapter."""
+    """Out-of-scope samples."""
 
     n: int
     auroc: float | None
-    """Of the router's score, low for such a sample; None if there are none in scope."""
+    """AUROC of the router's score, which is low out of scope; None if no sample is in scope."""
     rejected: float
     """Share on which the router abstained."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Share of answers that are hits, by role."""
+    """Share of answers that hit, by role."""
 
     n: int
     routed: float
@@ -94,12 +94,12 @@ class Group:
 
     n: int
     accuracy: float
-    """Share that is ``Prediction.correct``."""
+    """Share of samples with ``Prediction.correct``."""
     task: Task | None
     """None if nothing was answered."""
 
     def answer_cells(self, of_all: Task | None) -> list[str]:
-        """How many were answered and a share for each of ``ROLES``; nothing if none were at all."""
+        """The number answered and a share for each of ``ROLES``; empty if nothing was answered."""
         if of_all is None:
             return []
         if self.task is None:
@@ -109,7 +109,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Seconds:
-    """Wall-clock time, loading of images included."""
+    """Wall-clock time, including the loading of images."""
 
     route: float
     task: float | None
@@ -117,18 +117,18 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything measured; a part that the samples do not allow is None."""
+    """All metrics; a part that the samples do not allow is None."""
 
     labels: LabelMap
     in_scope: InScope | None
     by: dict[str, dict[str, Group]]
-    """Field, then value."""
+    """By field, then by value."""
     out_of_scope: OutOfScope | None
     task: Task | None
     worth: Worth | None
     """None unless it was asked for"""
     confusion: list[list[int]]
-    """Counts. A row for each true label, and one for out of scope if there are such samples; a
+    """Counts: a row for each true label, and one for out of scope if there are such samples; a
     column for each label routed to, and one for abstained."""
     seconds: Seconds | None
     predictions: tuple[Prediction, ...]
@@ -151,7 +151,7 @@ class Evaluation:
         }
 
     def tables(self) -> list[Table]:
-        """The same for people: a table for each part that there is."""
+        """The same for people: a table for each part that is not None."""
         tables: list[Table] = []
         columns: tuple[str, ...]
         if part := self.in_scope:
@@ -180,7 +180,7 @@ class Evaluation:
 
 
 def is_hit(answer: Answer, sample: RoutingSample) -> bool:
-    """Whether an answer clicks inside the bbox or on its edge, and types what the sample's does."""
+    """Whether an answer clicks in the bbox, edges included, and types what the sample's does."""
     if sample.bbox is None or not is_inside(answer.point, sample.bbox):
         return False
     return answer.typed == typed_text(parse_actions(sample.answer or ""))

@@ -1,8 +1,8 @@
-"""Worth: whether routing pays on this data, against every way to answer without it.
+"""Worth: whether routing pays on this data, compared with every way to answer without it.
 
 A share of answers is reported with the 95% interval of a percentile bootstrap (Efron, Annals of
-Statistics 1979); a difference with that of the paired differences, so that what makes a request
-hard for everyone cancels out. Requests about one picture are drawn together: they are not
+Statistics 1979), a difference with that of the paired differences: what makes a request hard for
+every adapter cancels out. Requests about one picture are drawn together, since they are not
 independent.
 """
 
@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, bootstrap
 
 Role = Literal["routed", "oracle", "base", "wrong", "frequent", "multitask"]
-"""Answers by the adapter routed to (abstained: the base), the sample's own adapter, the base, or
-the adapter of the next label; to find what routing is worth also the most frequent adapter, and one
-that was trained on everything."""
+"""Answers by the routed adapter (abstained: the base), the sample's own adapter, the base, or the
+adapter of the next label; to measure the worth of routing, also by the most frequent adapter and by
+one that was trained on everything."""
 Verdict = Literal["pays", "loses", "not shown"]
 ALTERNATIVES: tuple[Role, ...] = ("routed", "oracle", "frequent", "multitask", "base")
-"""Roles that a user could have answer every request, and the oracle as the most there is to win."""
+"""Roles that a user could choose for every request, and the oracle as the upper bound."""
 _TITLES: dict[Verdict, str] = {
     "pays": "Routing pays",
     "loses": "Routing loses",
     "not shown": "Not shown that routing pays",
 }
 FEWEST = 20
-"""Pictures below which nothing is said to be shown: a bootstrap of fewer is too sure of itself."""
+"""With fewer pictures no verdict is given: the bootstrap intervals would be too narrow."""
 _RESAMPLES = 9999
 _SEED = 0
 _BATCH_VALUES = 2**22
@@ -36,7 +36,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and its 95% confidence interval."""
+    """A value and its 95% confidence interval."""
 
     value: float
     low: float
@@ -45,16 +45,16 @@ class Interval:
 
 @dataclass(frozen=True)
 class Alternative:
-    """One way to have every request answered."""
+    """One way to answer every request."""
 
     success: Interval
     """Share of answers that are right"""
     gain: Interval | None
     """What routing adds to that share; None for routing itself"""
     seconds: Interval | None
-    """Median of a request that is alone; None if nothing was timed"""
+    """Median seconds of a single request; None if nothing was timed"""
     time_ratio: Interval | None
-    """Median of routed over this way, request by request"""
+    """Median ratio of the routed time to this way's time, request by request"""
 
 
 @dataclass(frozen=True)
@@ -63,21 +63,21 @@ class Worth:
 
     n: int
     pictures: int
-    """Requests about one picture are no independent evidence"""
+    """Number of different pictures: requests about one picture are not independent"""
     timed: int
     frequent: str
-    """The most frequent adapter; of equally frequent ones the first in label order"""
+    """The most frequent adapter; among equals, the first in label order"""
     ways: dict[Role, Alternative]
 
     @property
     def rival(self) -> Role:
-        """The best alternative to routing; of equal ones the first of ``ALTERNATIVES``."""
+        """The best alternative to routing; among equals, the first of ``ALTERNATIVES``."""
         rivals = [role for role in self.ways if role not in ("routed", "oracle")]
         return max(rivals, key=lambda role: self.ways[role].success.value)
 
     @property
     def verdict(self) -> Verdict:
-        """Pays: better than every rival, intervals and all. Loses: worse than one."""
+        """Pays: better than every rival, by the interval. Loses: worse than one of them."""
         gains = [way.gain for role, way in self.ways.items() if way.gain and role != "oracle"]
         if self.pictures < FEWEST:
             return "not shown"
@@ -87,7 +87,7 @@ class Worth:
 
     @property
     def sentence(self) -> str:
-        """The verdict for people, with the figures that it rests on."""
+        """The verdict for people, with the figures behind it."""
         return f"{self.title}: {self.evidence}"
 
     @property
@@ -97,7 +97,7 @@ class Worth:
 
     @property
     def evidence(self) -> str:
-        """The figures that the verdict rests on."""
+        """The figures behind the verdict."""
         routed, rival = self.ways["routed"], self.ways[self.rival]
         assert rival.gain is not None
         shares = (
@@ -127,7 +127,7 @@ class Worth:
         }
 
     def rows(self) -> list[tuple[str, ...]]:
-        """For people: role, right, what routing adds, seconds, and routed over that time."""
+        """For people: role, share right, what routing adds, seconds, and the ratio of times."""
         named = {"frequent": f"frequent: {self.frequent}"}
         return [(named.get(role, role), *_cells(way)) for role, way in self.ways.items()]
 
@@ -141,7 +141,7 @@ class Worth:
         }[role]
 
     def _cost(self) -> str:
-        """What knowing the adapter would save."""
+        """The cost of routing, compared with knowing the adapter."""
         oracle = self.ways["oracle"]
         assert oracle.gain is not None
         points = round(100 * oracle.gain.value, 1)
@@ -161,13 +161,13 @@ def measure_worth(
     seconds: Mapping[Role, Sequence[float]],
     frequent: str,
 ) -> Worth:
-    """Compares the ways to have the same requests answered.
+    """Compares the ways to answer the same requests.
 
     Args:
         hits: whether each request was answered right, by role; ``routed``, ``oracle``,
             ``frequent`` and ``base`` are needed.
-        pictures: what each request is about.
-        seconds: of the same requests each, some or all of them, one at a time; may be empty.
+        pictures: the picture of each request.
+        seconds: by role, for the same requests (some or all of them), one at a time; may be empty.
         frequent: name of the most frequent adapter.
     """
     shares = {role: np.asarray(hits[role], float) for role in ALTERNATIVES if role in hits}
@@ -190,11 +190,11 @@ def measure_worth(
 def mean_interval(
     values: Sequence[float] | Values, groups: Sequence[Hashable], least: float, most: float
 ) -> Interval:
-    """The mean of values (n,) with its interval, whole groups (n,) being drawn.
+    """The mean of values (n,) with its interval; the bootstrap draws whole groups (n,).
 
-    Where all groups agree, no resample could differ from them. The interval then allows for as
-    large a share of other groups as might have been missed (Clopper and Pearson, Biometrika 1934),
-    each with the least or the most that a value can be.
+    If all groups agree, no resample can differ from them. The interval then allows for the largest
+    share of other groups that could have been missed (Clopper and Pearson, Biometrika 1934), each
+    with the smallest or largest possible value.
     """
     numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
     index = np.array([numbers[group] for group in groups])

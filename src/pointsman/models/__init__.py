@@ -1,1 +1,1 @@
-"""What reads prompts: checkpoints, the base and its encoding, text encoders, features."""
+"""Models that read prompts: checkpoints, the base and its encoding, text encoders, features."""

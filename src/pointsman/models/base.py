@@ -1,7 +1,7 @@
 """The base: one Qwen3-VL checkpoint with its tokenizer and image processor.
 
-Every checkpoint, from Hub or folder, real or pocket, comes in through ``load_base``, and every
-prompt through its ``PromptEncoder``: training and serving cannot build it differently.
+Every checkpoint, from Hub or folder, real or pocket, is loaded by ``load_base``. Every prompt goes
+through its ``PromptEncoder``, so training and serving cannot encode it differently.
 """
 
 import copy
@@ -57,16 +57,16 @@ class Base:
     """Commit of a Hub checkpoint; None for a folder."""
     folder: Path
     model: Any
-    """Qwen3VLForConditionalGeneration, perhaps inside a PeftModel"""
+    """A Qwen3VLForConditionalGeneration, optionally inside a PeftModel"""
     prompts: PromptEncoder
     fingerprint: Fingerprint
     adapters: Mapping[str, Path] = field(default_factory=dict)
-    """Folder of each adapter that was attached, by its name"""
+    """Folder of each attached adapter, by name"""
     images: ImageCache = field(default_factory=ImageCache, compare=False, repr=False)
 
     @property
     def core(self) -> Any:
-        """The model below its language-model head (Qwen3VLModel), adapters in place."""
+        """The model below its language-model head (Qwen3VLModel), with adapters in place."""
         return _unwrapped(self.model).model
 
     @property
@@ -123,7 +123,7 @@ class Base:
 
     @contextmanager
     def without_adapters(self) -> Iterator[None]:
-        """All adapters off inside the block."""
+        """Switches all adapters off inside the block."""
         if not hasattr(self.model, "disable_adapter"):
             yield
             return
@@ -138,7 +138,7 @@ class Base:
     ) -> None:
         """One forward up to the last of ascending ``layers``.
 
-        ``keep`` is given each of them with its states (B, T, hidden).
+        ``keep`` is called with each of them and its states (B, T, hidden).
         """
         trunk = self.trunk(layers[-1])
         decoder = trunk.language_model.layers
@@ -156,7 +156,7 @@ class Base:
         keep(layers[-1], output.last_hidden_state)
 
     def trunk(self, depth: int) -> Any:
-        """The core cut off after ``depth`` decoder layers, sharing all its weights.
+        """The core truncated after ``depth`` decoder layers, sharing all its weights.
 
         Its ``last_hidden_state`` is the state that decoder layer ``depth`` would read: no layer
         above it is computed, and no final norm.
@@ -170,7 +170,7 @@ class Base:
         return trunk
 
     def estimated_tokens(self, characters: int, sizes: Sequence[tuple[int, int]]) -> int:
-        """About how many tokens a text and images of these sizes (width, height) will be."""
+        """An estimate of the tokens of a text and images of these sizes (width, height)."""
         return self.prompts.estimated_tokens(characters, sizes)
 
     def render(self, turns: Sequence[Turn], answer_next: bool = True) -> str:
@@ -181,48 +181,48 @@ class Base:
         """Prompts as one padded batch on the base's device, ready for the answer's first token.
 
         Raises:
-            SampleError: a prompt whose images and image places differ in number.
+            SampleError: a prompt's images and image places differ in number.
         """
         return self.on_device(self.prompts.encode(prompts, padding_side))
 
     def prepare(self, prompts: Sequence[Prompt]) -> Encoded:
-        """Prompts as one batch padded on the right, on the host; safe in any thread."""
+        """Prompts as one batch padded on the right, on the host; thread-safe."""
         return self.prompts.encode(prompts)
 
     def on_device(self, prepared: Encoded) -> Encoded:
-        """A batch on the base's device, but for what is read on the host."""
+        """A batch on the base's device, except for what is read on the host."""
         batch = cast(dict[str, Tensor], prepared)
         moved = {k: v if k in ON_HOST else to_device(v, self.device) for k, v in batch.items()}
         return cast(Encoded, moved)
 
     def encode_answers(self, prompts: Sequence[Prompt]) -> tuple[Encoded, Tensor]:
-        """Conversations with their answers, and labels (B, T): -100 but on what assistants say.
+        """Conversations with their answers, and labels (B, T): -100 except on assistant turns.
 
-        Both are left on the CPU, where a trainer's loader makes them.
+        Both stay on the CPU, where a trainer's loader makes them.
 
         Raises:
-            SampleError: a conversation without an assistant turn.
+            SampleError: a conversation has no assistant turn.
         """
         return self.prompts.encode_answers(prompts)
 
     def decode(self, tokens: Tensor) -> str:
-        """Tokens of one answer (T,) as text, special tokens left out."""
+        """Tokens of one answer (T,) as text, without special tokens."""
         return self.prompts.decode(tokens)
 
     def model_inputs(
         self, encoded: Mapping[str, Any], image_features: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        """A batch as the stock model takes it.
+        """A batch as inputs of the stock model.
 
         Args:
-            image_features: ``image_features(encoded)`` if it is already there.
+            image_features: ``image_features(encoded)``, if already computed.
         """
         if image_features is None:
             image_features = self.image_features(encoded)
         return without_images(encoded) | {"mm_encoder_outputs": dict(image_features)}
 
     def stock_inputs(self, encoded: Mapping[str, Any]) -> dict[str, Any]:
-        """A batch with its pixels: the model sends all its images through the tower together."""
+        """A batch with its pixels: the model runs the tower on all its images together."""
         inputs = without_images(encoded)
         if "patches" in encoded:
             inputs["pixel_values"] = self.pixel_values(encoded, encoded["image_index"].tolist())
@@ -230,7 +230,7 @@ class Base:
         return inputs
 
     def pixel_values(self, encoded: Mapping[str, Any], images: Sequence[int]) -> Tensor:
-        """What the tower reads of some of a batch's different images, together."""
+        """The tower's inputs for some of a batch's different images, together."""
         cuts = [patches for patches, _, _ in different_images(encoded)]
         patches = torch.cat([cuts[image] for image in images])
         return pixel_values(patches, self.image_processor, self.dtype)
@@ -238,8 +238,8 @@ class Base:
     def image_features(self, encoded: Mapping[str, Any]) -> dict[str, Any]:
         """Output of the vision tower, to be passed to the model as ``mm_encoder_outputs``.
 
-        Images that were seen before, by their content, do not go through the tower again. Without
-        gradients: nothing of ours trains the tower.
+        Images already seen, by content, do not go through the tower again. It computes no
+        gradients: Pointsman never trains the tower.
         """
         if "patches" not in encoded:
             return {}
@@ -251,7 +251,7 @@ class Base:
 
     @torch.no_grad()
     def image_features_at_once(self, encoded: Mapping[str, Any]) -> dict[str, Any]:
-        """The same for different images together, as suits an accelerator; none are kept."""
+        """The same for different images together, which suits an accelerator; none are cached."""
         if "patches" not in encoded:
             return {}
         values = pixel_values(encoded["patches"], self.image_processor, self.dtype)
@@ -264,7 +264,7 @@ class Base:
         ]
         return as_encoder_output([seen[index] for index in encoded["image_index"].tolist()])
 
-    @torch.inference_mode(False)  # training may use what was made while serving
+    @torch.inference_mode(False)  # training may use features that were made while serving
     @torch.no_grad()
     def _see(self, patches: Tensor, grid: Tensor) -> ImageFeatures:
         values = pixel_values(patches, self.image_processor, self.dtype)
@@ -295,8 +295,9 @@ def load_base(
         max_pixels: larger images are scaled down to this many pixels; by default the checkpoint's.
 
     Raises:
-        ArtefactError: no such checkpoint, or files missing from it.
-        ConfigError: not a Qwen3-VL checkpoint, no such device, or a transformers that is too old.
+        ArtefactError: the checkpoint or some of its files are missing.
+        ConfigError: it is not a Qwen3-VL checkpoint, there is no such device, or transformers is
+            too old.
     """
     folder, commit = fetch(base_model_id, revision)
     config = qwen_config(folder, base_model_id)
@@ -313,7 +314,7 @@ def load_base(
     if where.type == "cuda":
         disable_cudnn_attention()
     base = _base(base_model_id, commit, folder, model, processor, config)
-    loading(folder, lambda _: base.render([user_turn("", 1)]))  # refuses a broken template
+    loading(folder, lambda _: base.render([user_turn("", 1)]))  # raises on a broken template
     return base
 
 
@@ -342,7 +343,7 @@ def load_skeleton(base_model_id: str, *, revision: str | None = None) -> Base:
 def disable_cudnn_attention() -> None:
     """Turns cuDNN's attention off, for the whole process: PyTorch has no narrower switch.
 
-    It makes a plan for each new shape, up to half a second each, and screens have any size.
+    It takes up to half a second to plan for each new shape, and screens have any size.
     """
     torch.backends.cuda.enable_cudnn_sdp(False)
 

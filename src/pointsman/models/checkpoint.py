@@ -1,4 +1,4 @@
-"""Checkpoints: found or fetched, loaded and fingerprinted; the one place for device and dtype."""
+"""Checkpoints: finding or fetching, loading, fingerprints; the only place for device and dtype."""
 
 import os
 import warnings
@@ -45,11 +45,11 @@ _VOLATILE = ("transformers_version", "_name_or_path", "dtype", "torch_dtype", "u
 class Fingerprint:
     """SHA-256 digests of everything about a checkpoint that features depend on.
 
-    What a checkpoint has not is empty: a base has no ``reading``, and a text encoder neither
+    Digests of missing parts are empty: a base has no ``reading``, and a text encoder has neither
     ``template`` nor ``image_processor``.
 
     Raises:
-        TypeError: a digest that is no string, as a broken file may have it.
+        TypeError: a digest is not a string, as in a broken file.
     """
 
     weights: str
@@ -58,7 +58,7 @@ class Fingerprint:
     template: str = ""
     image_processor: str = ""
     reading: str = ""
-    """How a text encoder cuts texts and scales what is pooled"""
+    """How a text encoder truncates texts and scales pooled features"""
 
     def __post_init__(self) -> None:
         if not all(isinstance(digest, str) for digest in vars(self).values()):
@@ -108,7 +108,7 @@ def checked_config(folder: Path) -> dict[str, Any]:
 
 
 def pick_device(device: str | None) -> torch.device:
-    """A device by name, by default the best there is. Raises ``ConfigError``."""
+    """A device by name, by default the best available one. Raises ``ConfigError``."""
     if device is None:
         backends = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         return torch.device(next((name for name, there in backends.items() if there), "cpu"))
@@ -116,7 +116,7 @@ def pick_device(device: str | None) -> torch.device:
         where = torch.empty(0, device=device).device
     except (RuntimeError, AssertionError):
         where = torch.device("meta")
-    if where.type == "meta":  # it holds no values at all
+    if where.type == "meta":  # it holds no values
         raise ConfigError(f"device {device!r} is not there; leave it out to use the best")
     return where
 
@@ -151,7 +151,7 @@ def quiet() -> Iterator[None]:
 
 
 def loading(folder: Path, load: Callable[[Path], Any]) -> Any:
-    """``load(folder)``, without a sound; whatever goes wrong is an ``ArtefactError``."""
+    """``load(folder)``, quietly; any failure is raised as an ``ArtefactError``."""
     try:
         with quiet():
             return load(folder)
@@ -163,14 +163,14 @@ def loading(folder: Path, load: Callable[[Path], Any]) -> Any:
 
 
 def load_model(folder: Path, kind: Any, dtype: torch.dtype, unused: str | None = None) -> Any:
-    """A model of a folder's safetensors.
+    """A model from a folder's safetensors.
 
     Args:
         kind: one of transformers' automatic classes.
-        unused: start of the names of weights that may be missing, since nothing reads them.
+        unused: prefix of the names of weights that may be missing, since nothing reads them.
 
     Raises:
-        ArtefactError: no safetensors, or weights missing from them.
+        ArtefactError: there are no safetensors, or weights are missing from them.
     """
     if not list(folder.glob("*.safetensors")):
         raise ArtefactError(f"{folder}: no *.safetensors in it; pickled weights are never loaded")

@@ -17,13 +17,13 @@ _HAS_ONEDNN: bool = (
     platform.machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 )
 _ALONE_WEIGHTS, _ALONE_WORK = 2**22, 2**27
-"""Elements of a weight matrix, and multiplications of one product, under which threads cost more
-than they do: each is woken for every product, for longer than a small one takes."""
+"""Elements of a weight matrix, and multiplications of one product, below which threads do not pay:
+each is woken for every product, which takes longer than a small product."""
 
 
 @contextmanager
 def threads_for(tokens: int, weight: Tensor) -> Iterator[None]:
-    """As many threads as pay for products of so many tokens with matrices like ``weight``."""
+    """As many threads as pay for products of this many tokens with matrices like ``weight``."""
     before, size = torch.get_num_threads(), weight.numel()
     is_small = size < _ALONE_WEIGHTS and tokens * size < _ALONE_WORK
     if weight.device.type != "cpu" or not is_small or before == 1:
@@ -40,7 +40,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``functional.linear`` of x (..., d_in) and weight (d_out, d_in), on a CPU by oneDNN."""
     if not _by_onednn(x, weight):
         return functional.linear(x, weight, bias)
-    # What the compiler's own graphs call; there is no gradient through it.
+    # The operator that the compiler's own graphs call; it has no gradient.
     output: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return output
 
@@ -68,9 +68,9 @@ def _linear_of(module: nn.Linear, x: Tensor) -> Tensor:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor on a device; the host does not wait until it is there.
+    """A tensor on a device; the host does not wait for the copy.
 
-    A copy from ordinary memory to CUDA would wait for everything that is at work there.
+    A copy from pageable memory to CUDA would wait for all work in progress there.
     """
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)

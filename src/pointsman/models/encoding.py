@@ -10,14 +10,14 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDe
 from pointsman.models.vision import ImageFeatures
 
 IGNORED = -100
-"""Label of a token that training does not count."""
+"""Label of a token that the training loss ignores."""
 
 
 class Encoded(TypedDict):
     """A padded batch of B prompts of T tokens with I images, U of them different.
 
-    Images are the same where prompts share the ``Image`` object. ``Base.encode`` leaves what tells
-    of images on the host, where it is read, and puts the rest on the base's device.
+    Prompts that share an ``Image`` object have the same image. ``Base.encode`` leaves the tensors
+    that describe images on the host, where they are read, and puts the rest on the base's device.
     """
 
     input_ids: Tensor
@@ -29,22 +29,22 @@ class Encoded(TypedDict):
     position_ids: Tensor
     """(3, B, T) int64: temporal, height, width"""
     patches: NotRequired[Tensor]
-    """(P, 3, patch area) uint8 of the different images, in the order in which they first come;
-    ``vision.pixel_values`` makes what the tower reads of them"""
+    """(P, 3, patch area) uint8 of the different images, in order of first occurrence;
+    ``vision.pixel_values`` turns them into the tower's input"""
     image_index: NotRequired[Tensor]
-    """(I,) int64: which of the different images each is"""
+    """(I,) int64: index of each image among the different ones"""
     image_grid_thw: NotRequired[Tensor]
     """(I, 3) int64, in patches"""
     image_digests: NotRequired[Tensor]
-    """(I, 2) int64, of each image's content"""
+    """(I, 2) int64: digest of each image's content"""
 
 
 TEXT_KEYS = ("input_ids", "attention_mask", "mm_token_type_ids", "position_ids")
-"""Of a batch, what has one value for each token; a text encoder's has the first two"""
+"""The parts of a batch with one value per token; a text encoder's batch has the first two"""
 
 
 def join(batches: Sequence[Any]) -> Any:
-    """Batches that are padded on the right as one: a base's, or a text encoder's."""
+    """Joins batches that are padded on the right: a base's, or a text encoder's."""
     if len(batches) == 1:
         return batches[0]
     longest = max(batch["input_ids"].shape[1] for batch in batches)
@@ -79,11 +79,11 @@ def padded_left(encoded: Encoded) -> Encoded:
 
 IMAGE_KEYS = ("patches", "image_index", "image_digests")
 ON_HOST = ("image_index", "image_grid_thw", "image_digests")
-"""Of a batch, what ``Base.encode`` leaves on the host"""
+"""The tensors of a batch that ``Base.encode`` leaves on the host"""
 
 
 def without_images(encoded: Mapping[str, Any]) -> dict[str, Any]:
-    """What the stock model takes of a batch besides its images."""
+    """The inputs of the stock model, except for images."""
     return {k: v for k, v in encoded.items() if k not in IMAGE_KEYS}
 
 
@@ -97,7 +97,7 @@ def different_images(encoded: Mapping[str, Any]) -> list[tuple[Tensor, Tensor, l
 
 
 def as_encoder_output(seen: Sequence[ImageFeatures]) -> dict[str, Any]:
-    """Features of images as the model takes them."""
+    """Features of images in the model's form."""
     output: Any = BaseModelOutputWithDeepstackFeatures()
     output.pooler_output = [image.tokens for image in seen]
     taps = range(len(seen[0].deepstack))

@@ -1,9 +1,9 @@
 """Features: a reader's pooled hidden state, and the recipe that makes it.
 
 The reader is the base, or a text encoder. A causal decoder's position 0 attends only to itself, so
-it is the same for every sample: pooling there (``first``) carries no information and is refused,
-but for encoders that read both ways. A base's default is the prompt's last real token, which has
-read the images and all of the text.
+it is the same for every sample. Pooling there (``first``) carries no information and is refused,
+except for bidirectional encoders. A base's default is the prompt's last real token, which attends
+to the images and all of the text.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ Pooling = Literal["last", "mean", "image-mean", "first"]
 
 
 class Reader(Protocol):
-    """What turns prompts into states: the base (``Base``), or a text encoder (``TextEncoder``)."""
+    """Turns prompts into states: the base (``Base``), or a text encoder (``TextEncoder``)."""
 
     @property
     def id(self) -> str: ...
@@ -49,7 +49,7 @@ class Reader(Protocol):
     def reads_images(self) -> bool: ...
     @property
     def is_causal(self) -> bool:
-        """Whether a position's state tells nothing of what follows it."""
+        """Whether a position's state is independent of what follows it."""
 
     @property
     def normalises(self) -> bool:
@@ -61,13 +61,13 @@ class Reader(Protocol):
     def default_pooling(self) -> Pooling: ...
 
     def estimated_tokens(self, characters: int, sizes: Sequence[tuple[int, int]]) -> int:
-        """About how many tokens a text and images of these sizes (width, height) will be."""
+        """An estimate of the tokens of a text and images of these sizes (width, height)."""
 
     def without_adapters(self) -> AbstractContextManager[None]:
-        """All adapters off inside the block."""
+        """Switches all adapters off inside the block."""
 
     def prepare(self, prompts: Sequence[Prompt]) -> Any:
-        """A padded batch of B prompts of T tokens on the host; safe in any thread."""
+        """A padded batch of B prompts of T tokens on the host; thread-safe."""
 
     def on_device(self, prepared: Any) -> Any:
         """A batch that ``prepare`` made, on the reader's device."""
@@ -78,7 +78,7 @@ class Reader(Protocol):
     def read(
         self, encoded: Any, layers: Sequence[int], keep: Callable[[int, Tensor], None]
     ) -> None:
-        """One forward; ``keep`` is given each of the ascending layers with its states.
+        """One forward; ``keep`` is called with each of the ascending layers and its states.
 
         States are (B, T, hidden).
         """
@@ -96,14 +96,14 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class FeatureRecipe:
-    """How features are made. Train and serve must use the same.
+    """How features are made. Training and serving must use the same recipe.
 
     Raises:
-        ConfigError: no layer, a layer below 1, or poolings that cannot work.
+        ConfigError: there is no layer, a layer is below 1, or a pooling or history is invalid.
     """
 
     layers: tuple[int, ...]
-    """Depths, ascending: the state after this many layers, before any final norm of a base."""
+    """Ascending depths: the state after this many layers, before any final norm of a base."""
     poolings: tuple[Pooling, ...] = ("last",)
     history: History = "conversation"
     """How much of a conversation is read."""
@@ -122,11 +122,11 @@ class FeatureRecipe:
 
     @classmethod
     def default(cls, reader: Reader) -> Self:
-        """The depths and the pooling that suit a reader."""
+        """The default depths and pooling for a reader."""
         return cls(reader.default_layers, (reader.default_pooling,))
 
     def check_reader(self, reader: Reader) -> None:
-        """Raises ``ConfigError`` on a layer or a pooling that ``reader`` has not."""
+        """Raises ``ConfigError`` on a layer or a pooling that ``reader`` lacks."""
         if self.layers[-1] > reader.depth:
             raise ConfigError(
                 f"layer {self.layers[-1]}: {reader.id} has layers 1 to {reader.depth}"
@@ -145,23 +145,23 @@ class FeatureRecipe:
 
     @property
     def places(self) -> tuple[Place, ...]:
-        """Where features are read, one vector each, in the order in which they are stored."""
+        """The feature locations, one vector each, in storage order."""
         return tuple(Place(layer, name) for layer in self.layers for name in self.poolings)
 
     def pool(self, states: Tensor, encoded: Mapping[str, Any], *, normalise: bool) -> Tensor:
-        """One layer's states as features, by each of the poolings.
+        """One layer's states as features, one per pooling.
 
         Args:
-            states: (B, T, hidden), of one of the recipe's layers.
+            states: (B, T, hidden), from one of the recipe's layers.
             encoded: the batch that was read.
             normalise: whether features are scaled to length 1, as the reader says.
 
         Returns:
-            Features (B, poolings, hidden); those of all layers, one after the other, are those of
+            Features (B, poolings, hidden); those of all layers, concatenated, follow the order of
             the recipe's places.
 
         Raises:
-            SampleError: ``image-mean`` and a prompt without an image.
+            SampleError: the pooling is ``image-mean`` and a prompt has no image.
         """
         features = torch.stack([pool(states, encoded, name) for name in self.poolings], dim=1)
         return functional.normalize(features, dim=-1) if normalise else features
@@ -185,7 +185,7 @@ class FeatureRecipe:
 
 @dataclass(frozen=True)
 class Origin:
-    """What made a set of features, hence what a router trained on them needs."""
+    """The model that made a set of features, hence the one that a router trained on them needs."""
 
     base_model_id: str
     """Hub id or folder of the base, or of the text encoder."""
@@ -194,7 +194,7 @@ class Origin:
 
     @property
     def is_encoder(self) -> bool:
-        """Whether a text encoder made them, not the base."""
+        """Whether a text encoder made them, instead of the base."""
         return bool(self.fingerprint.reading)
 
     @classmethod
@@ -220,8 +220,8 @@ def extract(reader: Reader, encoded: Any, recipe: FeatureRecipe) -> Tensor:
 def probe_features(reader: Reader, recipe: FeatureRecipe) -> Tensor:
     """Features (probes, places, hidden) of fixed synthetic prompts, float32 on the CPU.
 
-    They tell whether another machine, dtype or library still makes the same features. They are
-    drawn by formula because real samples would put users' screens into a router's folder.
+    They show whether another machine, dtype or library still makes the same features. They are
+    generated by formula, because real samples would put users' screens into a router's folder.
     """
     with torch.inference_mode():
         features = [extract(reader, reader.encode([p]), recipe) for p in probe_prompts()]
@@ -229,7 +229,7 @@ def probe_features(reader: Reader, recipe: FeatureRecipe) -> Tensor:
 
 
 def pool(hidden: Tensor, encoded: Mapping[str, Any], pooling: Pooling) -> Tensor:
-    """States (B, T, hidden) of a batch as vectors (B, hidden)."""
+    """Pools states (B, T, hidden) of a batch into vectors (B, hidden)."""
     mask: Tensor = encoded["attention_mask"]
     if pooling in ("first", "last"):
         positions = torch.arange(mask.shape[1], device=mask.device)
@@ -244,7 +244,7 @@ def pool(hidden: Tensor, encoded: Mapping[str, Any], pooling: Pooling) -> Tensor
 
 
 def probe_prompts() -> Iterator[Prompt]:
-    """Fixed synthetic prompts, each with an image; the larger ones have to be resampled."""
+    """Fixed synthetic prompts, each with an image; the larger images are resampled."""
     texts = ("Click the second option", "Pick March 14", "Type 82 into the amount field")
     sizes = ((128, 96), (150, 200), (310, 230))
     for step, (text, (width, height)) in enumerate(zip(texts, sizes, strict=True), 1):

@@ -19,7 +19,7 @@ def load_processor(folder: Path) -> tuple[Any, Any, str]:
 
 
 def chat_template(folder: Path, tokenizer: Any) -> str:
-    """The chat template: of the processor where there is one, else of the tokenizer."""
+    """The chat template: the processor's if it has one, else the tokenizer's."""
     for name in ("chat_template.jinja", "chat_template.json"):
         if (path := folder / name).is_file():
             is_json = path.suffix == ".json"
@@ -30,7 +30,7 @@ def chat_template(folder: Path, tokenizer: Any) -> str:
 
 
 def processor_settings(image_processor: Any) -> dict[str, Any]:
-    """What decides the pixels that the vision tower sees, whatever else the file carries."""
+    """The settings that decide the pixels of the vision tower, and no others from the file."""
     names = (
         "size",
         "resample",

@@ -1,6 +1,6 @@
-"""Prompts as a base reads them: rendered by its chat template, cut into tokens and patches, padded.
+"""Prompt encoding: rendered by the chat template, split into tokens and patches, padded.
 
-Training and serving both come through ``PromptEncoder.encode``, so they cannot differ.
+Training and serving both use ``PromptEncoder.encode``, so they cannot differ.
 """
 
 import re
@@ -28,21 +28,21 @@ _TOO_LONG = 1.05
 
 @dataclass(frozen=True)
 class PromptEncoder:
-    """What turns prompts into a base's batches. It computes on the CPU alone."""
+    """Turns prompts into a base's batches. It computes only on the CPU."""
 
     id: str
-    """The base's, for errors"""
+    """The base's id, for errors"""
     tokenizer: Any
     image_processor: Any
     template: str
     image_token_id: int
     longest: int
-    """Tokens that the base reads at most"""
+    """Maximum number of tokens that the base reads"""
     positions: Callable[..., Any]
     """The model's ``get_rope_index``"""
 
     def estimated_tokens(self, characters: int, sizes: Sequence[tuple[int, int]]) -> int:
-        """About how many tokens a text and images of these sizes (width, height) will be."""
+        """An estimate of the tokens of a text and images of these sizes (width, height)."""
         merge = int(self.image_processor.merge_size) ** 2
         patches = [self.image_processor.get_number_of_image_patches(h, w) for w, h in sizes]
         return int(sum(patches)) // merge + characters // 4 + 16
@@ -51,7 +51,7 @@ class PromptEncoder:
         """Prompts as one padded batch on the CPU, ready for the answer's first token.
 
         Raises:
-            SampleError: a prompt whose images and image places differ in number, or one that is
+            SampleError: a prompt's images and image places differ in number, or the prompt is
                 longer than the base reads.
         """
         for prompt in prompts:
@@ -63,7 +63,7 @@ class PromptEncoder:
         return self._batch(rows, grids, patches, padding_side)
 
     def encode_answers(self, prompts: Sequence[Prompt]) -> tuple[Encoded, Tensor]:
-        """Conversations with their answers, and labels (B, T): -100 but on what assistants say.
+        """Conversations with their answers, and labels (B, T): -100 except on assistant turns.
 
         Raises:
             SampleError: a conversation without an assistant turn.
@@ -80,7 +80,7 @@ class PromptEncoder:
     def _labelled(
         self, turns: Sequence[Turn], grids: Sequence[Tensor]
     ) -> tuple[list[int], list[int]]:
-        """A conversation's token ids and, for each, the label that it is trained on."""
+        """A conversation's token ids and, for each, its training label."""
         tokens: list[int] = []
         targets: list[int] = []
         remaining = iter(grids)
@@ -113,14 +113,14 @@ class PromptEncoder:
         """
         check_text(text)
         pieces, place = [], 0
-        # From just behind the last one's first character: tokens may overlap.
+        # From just after the last one's first character: tokens may overlap.
         while match := self._special_tokens.search(text, place):
             pieces += [text[place : match.start() + 1], _ZERO_WIDTH]
             place = match.start() + 1
         return "".join((*pieces, text[place:]))
 
     def decode(self, tokens: Tensor) -> str:
-        """Tokens of one answer (T,) as text, special tokens left out."""
+        """Tokens of one answer (T,) as text, without special tokens."""
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
 
     def _check_length(self, prompt: Prompt) -> None:
@@ -153,7 +153,7 @@ class PromptEncoder:
         return str(self.tokenizer.convert_ids_to_tokens(self.image_token_id))
 
     def _segments(self, turns: Sequence[Turn]) -> Iterator[tuple[str, bool]]:
-        """The rendered conversation, cut around its assistant turns."""
+        """The rendered conversation, split around its assistant turns."""
         done = ""
         for index, turn in enumerate(turns):
             if turn.role != "assistant":
@@ -172,7 +172,7 @@ class PromptEncoder:
             raise SampleError("a sample has no assistant turn, so there is no answer to train on")
 
     def _targets(self, ids: list[int]) -> list[int]:
-        """An answer's tokens up to the one that ends it; what the template adds is never said."""
+        """An answer's tokens up to the one that ends it; the template's additions never count."""
         end = self.tokenizer.eos_token_id
         last = len(ids) - ids[::-1].index(end) if end in ids else len(ids)
         return ids[:last] + [IGNORED] * (len(ids) - last)
@@ -238,7 +238,7 @@ class PromptEncoder:
 
 
 def _images_of(patches: Sequence[Tensor], grids: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Of a batch, what tells of its images: patches and grid of each are given, in order."""
+    """The image tensors of a batch, from the patches and the grid of each image, in order."""
     different = {id(cut): (cut, grid) for cut, grid in zip(patches, grids, strict=True)}
     places = {key: place for place, key in enumerate(different)}
     index = torch.tensor([places[id(cut)] for cut in patches])

@@ -1,4 +1,4 @@
-"""What is particular to a Qwen3-VL checkpoint: its config, its fingerprint and its library."""
+"""Everything specific to Qwen3-VL checkpoints: config, fingerprint and library version."""
 
 import inspect
 from pathlib import Path
@@ -20,11 +20,11 @@ from pointsman.models.processor import load_processor, processor_settings
 
 MODEL_TYPE = "qwen3_vl"
 MAX_NEW_TOKENS = 256
-"""Tokens of an answer at most, where the caller sets no limit"""
+"""Maximum number of tokens of an answer, if the caller sets no limit"""
 
 
 def qwen_config(folder: Path, base_model_id: str) -> dict[str, Any]:
-    """A checkpoint's ``config.json``. Raises ``ConfigError`` if it is not of Qwen3-VL."""
+    """A checkpoint's ``config.json``. Raises ``ConfigError`` if it is not a Qwen3-VL one."""
     config = checked_config(folder)
     if config.get("model_type") != MODEL_TYPE:
         raise ConfigError(
@@ -60,7 +60,7 @@ def fingerprint(
 
 
 def check_library(core: Any) -> None:
-    """Refuses a transformers whose model passes over ``mm_encoder_outputs`` without a word.
+    """Refuses a version of transformers whose model silently ignores ``mm_encoder_outputs``.
 
     It would answer without having seen the images.
     """

@@ -1,4 +1,4 @@
-"""All hidden states of a batch, as the original scripts took them from their encoder."""
+"""All hidden states of a batch, in the form that the original scripts expect of their encoder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from pointsman.errors import ConfigError
 
 
 class LayerStates(Tensor):
-    """States (B, T, hidden) of one layer, a tensor that refuses to be read at position 0.
+    """States (B, T, hidden) of one layer, as a tensor that refuses reads at position 0.
 
     Raises:
-        ConfigError: indexed at position 0, as in ``states[:, 0, :]``.
+        ConfigError: it is indexed at position 0, as in ``states[:, 0, :]``.
     """
 
     # What is computed from it is a plain tensor.
@@ -31,7 +31,7 @@ class LayerStates(Tensor):
 
 
 def _is_position_0(index: Any) -> bool:
-    """Whether an index into (B, T, hidden) picks position 0 and no other."""
+    """Whether an index into (B, T, hidden) selects only position 0."""
     if not isinstance(index, tuple) or len(index) < 2:
         return False
     position = index[-2] if index[0] is Ellipsis else index[1]
@@ -44,10 +44,10 @@ def _is_0(position: Any) -> bool:
 
 @dataclass(frozen=True)
 class EncoderOutput:
-    """What the base makes of a batch of B prompts of T tokens."""
+    """The base's output for a batch of B prompts of T tokens."""
 
     hidden_states: tuple[Tensor, ...]
-    """(B, T, hidden): what each layer reads, then what the model gives, normed"""
+    """(B, T, hidden): the input of each layer, then the model's normed output"""
     attention_mask: Tensor
     """(B, T)"""
     mm_token_type_ids: Tensor
@@ -55,7 +55,7 @@ class EncoderOutput:
 
     @classmethod
     def of(cls, states: tuple[Tensor, ...], inputs: Mapping[str, Any]) -> "EncoderOutput":
-        """States that refuse position 0, with the masks of the inputs that made them."""
+        """States that refuse position 0, with the masks of their inputs."""
         guarded = tuple(state.as_subclass(LayerStates) for state in states)
         return cls(guarded, inputs["attention_mask"], inputs["mm_token_type_ids"])
 

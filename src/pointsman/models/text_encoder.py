@@ -1,7 +1,7 @@
-"""Text encoders: a reader in place of the base, for routers that need the text alone.
+"""Text encoders: a reader in place of the base, for routers that need only the text.
 
-Any text model of transformers, or a folder of sentence-transformers, whose ``modules.json`` says
-how it is read: small enough to route on a CPU, in front of a server that holds base and adapters.
+Any text model of transformers, or a sentence-transformers folder, whose ``modules.json`` says how
+to pool: small enough to route on a CPU, in front of a server that holds base and adapters.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +41,7 @@ _POOLING_MODES: dict[str, Pooling] = {
     "pooling_mode_lasttoken": "last",
 }
 _UNLIMITED = 10**9
-"""What a tokenizer that knows of no limit gives as one is larger than this"""
+"""A tokenizer without a limit reports one larger than this"""
 
 
 class EncodedText(TypedDict):
@@ -64,7 +64,7 @@ class TextEncoder:
     tokenizer: Any
     fingerprint: Fingerprint
     longest: int
-    """Tokens that are read of a text: its last ones, special tokens included"""
+    """Maximum number of tokens of a text, special tokens included; the last ones are read"""
     lowers: bool
     """Whether texts are lower-cased first"""
     normalises: bool
@@ -99,29 +99,28 @@ class TextEncoder:
 
     @property
     def default_layers(self) -> tuple[int, ...]:
-        """Half, three quarters and all of the depth: the end is what an encoder is made for."""
+        """Half, three quarters and all of the depth: an encoder is trained for its last layer."""
         return tuple(sorted({max(1, self.depth * n // 4) for n in (2, 3, 4)}))
 
     def estimated_tokens(self, characters: int, sizes: Sequence[tuple[int, int]]) -> int:
         return min(characters // 4 + 16, self.longest)
 
     def without_adapters(self) -> AbstractContextManager[None]:
-        """Nothing to do: an encoder has none."""
+        """Does nothing: an encoder has no adapters."""
         return nullcontext()
 
     def encode(self, prompts: Sequence[Prompt]) -> EncodedText:
-        """The prompts' texts as one batch on the encoder's device; images are left out.
+        """The prompts' texts as one batch on the encoder's device, without images.
 
-        Of a text that is too long the beginning is left out, so that the end of the last turn is
-        read.
+        Long texts are truncated from the left, so that the end of the last turn is read.
 
         Raises:
-            SampleError: a prompt without text, or with text that is no Unicode.
+            SampleError: a prompt has no text, or its text is not valid Unicode.
         """
         return self.on_device(self.prepare(prompts))
 
     def prepare(self, prompts: Sequence[Prompt]) -> EncodedText:
-        """The same on the host; safe in any thread."""
+        """The same on the host; thread-safe."""
         rows = [self._tokens(_text_of(prompt.turns)) for prompt in prompts]
         return EncodedText(
             input_ids=pad(rows, self.tokenizer.pad_token_id or 0, "right"),
@@ -140,8 +139,8 @@ class TextEncoder:
     ) -> None:
         """One forward up to the last of ascending ``layers``.
 
-        ``keep`` is given each of them with its states (B, T, hidden): what the layer gives, and
-        of the last layer of all what the model gives, a final norm included.
+        ``keep`` is called with each of them and its states (B, T, hidden): the layer's output or,
+        for the model's last layer, the model's output, including any final norm.
         """
 
         def keeps(depth: int) -> Callable[..., None]:
@@ -172,7 +171,7 @@ class TextEncoder:
     def _tokens(self, text: str) -> list[int]:
         check_text(text)
         text = text.lower() if self.lowers else text
-        # Text of users cannot add special tokens.
+        # Users' text cannot add special tokens.
         settings = {"truncation": True, "max_length": self.longest, "split_special_tokens": True}
         tokens = self.tokenizer(text, **settings)["input_ids"]
         if not tokens:
@@ -189,10 +188,10 @@ def load_encoder(
 ) -> TextEncoder:
     """Loads a text encoder, frozen and in evaluation mode.
 
-    Of a sentence-transformers folder, ``modules.json`` says which pooling is the default, where
-    texts are cut and whether features are scaled to length 1. Dense modules behind the pooling are
-    left out: a head is one itself. Otherwise the default is the mean over all tokens, and the last
-    token of a causal model.
+    In a sentence-transformers folder, ``modules.json`` sets the default pooling, the maximum text
+    length and whether features are scaled to length 1. Dense modules after the pooling are left
+    out: the head is one itself. For other models the default is the mean over all tokens or, if the
+    model is causal, the last token.
 
     Args:
         model_id: Hub id or folder, weights as safetensors.
@@ -200,7 +199,7 @@ def load_encoder(
 
     Raises:
         ArtefactError: no such checkpoint, or files missing from it.
-        ConfigError: no text encoder, or one that is not read like one.
+        ConfigError: it is not a text encoder, or its pooling is not supported.
     """
     folder, commit = fetch(model_id, revision)
     modules = _modules(folder)
@@ -245,7 +244,7 @@ def load_encoder(
 
 
 class _Stopped(Exception):
-    """Nothing above the last layer that is read need be computed."""
+    """Stops the forward: nothing above the last layer that is read is needed."""
 
 
 def _text_of(turns: Sequence[Turn]) -> str:
@@ -253,7 +252,7 @@ def _text_of(turns: Sequence[Turn]) -> str:
 
 
 def _modules(folder: Path) -> dict[str, str]:
-    """Kind to folder of the modules of a sentence-transformers folder; {} for any other."""
+    """Module folders by kind, from a sentence-transformers folder; {} for any other folder."""
     path = folder / "modules.json"
     if not path.is_file():
         return {}
@@ -288,7 +287,7 @@ def _read_if_there(path: Path) -> dict[str, Any]:
 
 
 def _longest(model: Any, tokenizer: Any, stated: Any) -> int:
-    """Tokens that a model can read at once."""
+    """Maximum number of tokens that a model can read."""
     limits = [
         stated,
         tokenizer.model_max_length,
@@ -296,7 +295,7 @@ def _longest(model: Any, tokenizer: Any, stated: Any) -> int:
     ]
     table = next((m for n, m in model.named_modules() if n.endswith("position_embeddings")), None)
     if isinstance(table, nn.Embedding):
-        # RoBERTa's kin number positions from behind the padding's on.
+        # RoBERTa models number positions from after the padding index.
         offset = 0 if table.padding_idx is None else table.padding_idx + 1
         limits.append(table.num_embeddings - offset)
     known = [n for n in limits if type(n) is int and 0 < n < _UNLIMITED]
@@ -305,7 +304,7 @@ def _longest(model: Any, tokenizer: Any, stated: Any) -> int:
 
 @torch.inference_mode()
 def _is_causal(model: Any) -> bool:
-    """Whether the first position's state is the same whatever follows: tried, not looked up."""
+    """Whether the first state is independent of what follows: found by a test forward."""
     end = int(model.config.vocab_size)
     ids = torch.tensor([[end - 4, end - 3, end - 2], [end - 4, end - 3, end - 1]])
     ids = ids.clamp(min=0).to(model.device)

@@ -1,8 +1,8 @@
-"""Images on their way into the vision tower: patches, pixel values, and a cache of what comes out.
+"""Images for the vision tower: patches, pixel values, and a cache of its features.
 
-An image's features depend on its pixels alone, so several questions about one screenshot, epochs
-of training and turns of a conversation need the tower once. Each image goes through it by itself:
-what else is in the batch, or in the cache, changes no bit.
+An image's features depend only on its pixels, so several questions about one screenshot, epochs of
+training and turns of a conversation need the tower once. Each image goes through it alone: the
+rest of the batch, or of the cache, does not change a bit.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from transformers.vision_utils import (
 from pointsman.models.cpu_kernels import linear, to_device, use_onednn_linears
 
 CACHE_BYTES = 2**30
-"""Of features, on the device where the tower is."""
+"""Size limit of the feature cache, on the tower's device."""
 _Key = tuple[int, ...]
 
 
@@ -48,17 +48,17 @@ def patches_of(image: Image.Image, processor: Any) -> tuple[Tensor, Tensor]:
 
 
 def digest_of(patches: Tensor, grid: Tensor) -> Tensor:
-    """(2,) int64: what tells an image's content and shape from all others'."""
+    """(2,) int64: identifies an image's content and shape."""
     digest = hashlib.blake2b(grid.numpy().tobytes(), digest_size=16)
     digest.update(patches.numpy().data)
     return torch.from_numpy(np.frombuffer(digest.digest(), np.int64).copy())
 
 
 def pixel_values(patches: Tensor, processor: Any, dtype: torch.dtype) -> Tensor:
-    """Patches (P, 3, patch area) uint8 as what the vision tower reads.
+    """Turns patches (P, 3, patch area) uint8 into the vision tower's input.
 
-    Bit for bit what the image processor gives, in a fraction of its time: it reckons each pixel
-    again in float64, where all that a channel can become is 256 values.
+    The result equals the image processor's bit for bit, in a fraction of its time: the processor
+    computes each pixel in float64, although a channel has only 256 possible values.
     """
     _, channels, area = patches.shape
     table = to_device(_levels(processor).to(dtype).flatten(), patches.device)
@@ -69,7 +69,7 @@ def pixel_values(patches: Tensor, processor: Any, dtype: torch.dtype) -> Tensor:
 
 
 def _levels(processor: Any) -> Tensor:
-    """(3, 256) float32: what the image processor makes of each level of each channel."""
+    """(3, 256) float32: the image processor's value for each level of each channel."""
     values = np.broadcast_to(np.arange(256, dtype=np.uint8).reshape(16, 16), (3, 16, 16))
     if processor.do_rescale:
         values = processor.rescale(values, processor.rescale_factor)
@@ -79,9 +79,9 @@ def _levels(processor: Any) -> Tensor:
 
 
 def places_of(grid: Tensor, tower: Any) -> dict[str, Any]:
-    """What a Qwen3VLVisionModel would find out of one still image's grid (3,), as it takes it.
+    """What a Qwen3VLVisionModel derives from one still image's grid (3,), as its arguments.
 
-    By itself it waits for the device some thirty times to do so, once in each of its blocks.
+    On its own it would wait for the device about thirty times, once in each of its blocks.
     """
     side, mode = tower.num_grid_per_side, tower.interpolation_mode
     merge, corners = tower.spatial_merge_size, tower.interpolation_align_corners
@@ -107,7 +107,7 @@ def _places(
         "image_interp_indices": to_device(indices, device),
         "image_interp_weights": to_device(weights, device),
         "image_position_ids": to_device(get_vision_position_ids(grid, merge), device),
-        # Where images end: read on the host.
+        # Image boundaries: read on the host.
         "image_cu_seqlens": torch.tensor([0, rows * columns], dtype=torch.int32),
         "image_max_seqlen": rows * columns,
     }
@@ -115,7 +115,7 @@ def _places(
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """Of one image with N tokens: (N, hidden) for the prompt, and for each DeepStack layer."""
+    """Features of one image with N tokens: (N, hidden) for the prompt and per DeepStack layer."""
 
     tokens: Tensor
     deepstack: tuple[Tensor, ...]
@@ -126,7 +126,7 @@ class ImageFeatures:
 
 
 class ImageCache:
-    """The features of the images used last, up to a number of bytes."""
+    """The features of the most recently used images, up to a number of bytes."""
 
     def __init__(self, limit: int = CACHE_BYTES) -> None:
         self._limit = limit
@@ -138,7 +138,7 @@ class ImageCache:
         self._bytes = 0
 
     def get(self, key: _Key, make: Callable[[], ImageFeatures]) -> ImageFeatures:
-        """The features of the image with this digest, made if they are not here."""
+        """The features of the image with this digest, computed if they are not cached."""
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
@@ -152,7 +152,7 @@ class ImageCache:
 
 
 def use_onednn(model: Any) -> None:
-    """Lets a Qwen3VLForConditionalGeneration compute with ``linear``, and see images in half.
+    """Makes a Qwen3VLForConditionalGeneration use ``linear``, and embed one frame per still image.
 
     Its modules keep their weights and names.
     """
@@ -164,8 +164,8 @@ def use_onednn(model: Any) -> None:
 def _still_patches(embed: Any, patches: Tensor) -> Tensor:
     """Patches (P, channels * frames * area) of still images as states (P, hidden).
 
-    A still image is its own two frames, so that the two halves of the kernel are one. The stock
-    module is a convolution in three dimensions, for which devices have no fast kernels.
+    A still image has two identical frames, so the two halves of the kernel are summed. The stock
+    module is a 3D convolution, for which devices have no fast kernels.
     """
     kernel: Tensor = embed.proj.weight
     channels, frames = kernel.shape[1:3]

@@ -1,4 +1,4 @@
-"""Calibration: what a head's logits are worth, and when not to trust them."""
+"""Calibration: from a head's logits to probabilities, and when to abstain."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -12,23 +12,23 @@ from pointsman.errors import ConfigError
 
 @dataclass(frozen=True)
 class Calibration:
-    """Temperature of the softmax, and the score under which a router abstains.
+    """Temperature of the softmax, and the score below which a router abstains.
 
     Raises:
-        ConfigError: a value out of its range.
+        ConfigError: a value is out of range.
     """
 
     temperature: float = 1.0
     threshold: float = 0.0
-    """Least score that is routed."""
+    """The lowest score that is routed."""
     coverage: float = 1.0
-    """Share of in-scope validation samples that ``threshold`` keeps at least."""
+    """Minimum share of in-scope validation samples that ``threshold`` keeps."""
     log_prior: tuple[float, ...] = ()
-    """Added to each label's scaled logit: log of its share of requests over that in training."""
+    """Added to each label's scaled logit: log of its share of requests over its training share."""
     conformal: float | None = None
-    """Share of requests in scope whose label set holds the right label; None: no label sets."""
+    """Share of in-scope requests whose label set contains the right label; None: no label sets."""
     set_threshold: float = 0.0
-    """Least probability of a label in the set."""
+    """Minimum probability of a label in the set."""
 
     def __post_init__(self) -> None:
         in_range = self.temperature > 0 and isfinite(self.threshold) and 0 < self.coverage <= 1
@@ -40,7 +40,7 @@ class Calibration:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        """Reads the form of ``asdict`` as JSON has it."""
+        """Reads the JSON form of ``asdict``."""
         return cls(**value | {"log_prior": tuple(value["log_prior"])})
 
     def probabilities(self, logits: Tensor) -> Tensor:

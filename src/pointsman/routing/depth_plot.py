@@ -1,4 +1,4 @@
-"""Validation accuracy over depth, as a picture; and the style that all plots share."""
+"""A plot of validation accuracy over depth, and the style that all plots share."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -11,16 +11,16 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 SIZE = (5.4, 4.2)
 """Inches"""
 DARK, PALE, ACCENT = "#1f4e79", "#c6dbef", "#d55e00"
-# Told apart by everyone (Okabe and Ito, Color Universal Design, 2008).
+# Safe for colour-blind readers (Okabe and Ito, Color Universal Design, 2008).
 CLASSES = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#0072b2", "#f0e442")
 
 
 def depth_png(candidates: Sequence[Mapping[str, Any]], chosen: int) -> bytes:
-    """Validation accuracy over depth as a PNG: the best head of everything that may be read.
+    """Validation accuracy over depth as a PNG: the best head for each candidate reading.
 
     Args:
-        candidates: of a router's training record, each with ``layer``, ``reads`` and ``val_acc``.
-        chosen: which of them was taken.
+        candidates: from a router's training record, each with ``layer``, ``reads`` and ``val_acc``.
+        chosen: index of the chosen candidate.
     """
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()

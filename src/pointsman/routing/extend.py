@@ -1,8 +1,8 @@
-"""Growing a router: adapters are appended to one that is trained, from few samples of each.
+"""Extending a router: appends adapters to a trained router, from few samples of each.
 
-What the head gives for the old labels stays as it is, to rounding: only rows for the new ones are
-added. So an old sample can be lost to a new adapter, and to nothing else; how many are is measured
-on old validation samples and sealed with the router.
+The head's logits for the old labels do not change, except for rounding: only rows for the new
+labels are added. An old sample can therefore be lost only to a new adapter. How many are lost is
+measured on old validation samples and sealed with the router.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -25,21 +25,21 @@ from pointsman.routing.scores import Evidence, Parts
 from pointsman.routing.train import TrainSettings
 
 REPLAYED = 500
-"""Old training samples of each label that take part; more only cost time"""
+"""Maximum number of old training samples per label; more only cost time"""
 FOLDS = 5
 
 
 @dataclass(frozen=True)
 class Change:
-    """What growing did to one adapter, on validation samples (new adapters: out of fold)."""
+    """The effect of an extension on one adapter, on validation samples (new ones: out of fold)."""
 
     adapter: str
     samples: int
     right_before: float | None
-    """Share whose top label is right; None for a new adapter"""
+    """Share of samples with the right top label; None for a new adapter"""
     right: float
     routed_before: float | None
-    """Share that is right and not abstained on"""
+    """Share of samples that are right and not abstained on"""
     routed: float
 
 
@@ -55,31 +55,31 @@ def extend_router(
     """Appends one or more adapters to a router, from as few as 10 samples of each.
 
     A new row is a logistic regression on the features and on the head's own hidden states, with the
-    old logits as they are. Old samples of the replay stand against it. The score by which the
-    router abstains is refitted. All samples of the new adapters in ``features`` but
-    those of the test split are fitted on; what calibration sees of them is cross-validated.
+    old logits fixed. It is fitted against old samples from the replay. The score that decides
+    abstention is refitted. All samples of the new adapters in ``features`` are used for fitting,
+    except the test split; calibration uses cross-validated outputs for them.
 
     Args:
         features: samples of the new adapters. Its label map is either the new names alone, or the
-            router's with the new ones appended.
+            router's labels with the new ones appended.
         out: where to write the router folder; None writes nothing.
-        replay: features of the old labels, such as those that the router was trained on; needed if
-            ``features`` has none of them.
-        coverage: share of validation samples in scope that is not abstained on; by default the
+        replay: features of the old labels, such as those that the router was trained on; required
+            if ``features`` has none of them.
+        coverage: share of in-scope validation samples that are not abstained on; by default the
             router's.
-        progress: called with (folds of cross-validation done, folds in all).
+        progress: called with (cross-validation folds done, total folds).
 
     Returns:
-        The extended router; ``training["extended"][-1]["changes"]`` has a ``Change`` of each
+        The extended router; ``training["extended"][-1]["changes"]`` has a ``Change`` for each
         adapter.
 
     Raises:
-        ArtefactError: no complete router or features, or ``out`` holds something else or cannot be
-            written.
-        MismatchError: features of another base or place, or labels that are renamed or reordered,
-            or a router of other labels in ``out``.
-        ConfigError: no replay where one is needed, one where none is, or an impossible coverage.
-        SampleError: a new adapter with fewer than 2 samples, or an old one with none.
+        ArtefactError: the router or the features are incomplete, or ``out`` holds something else
+            or cannot be written.
+        MismatchError: the features are from another base or place, labels are renamed or
+            reordered, or ``out`` holds a router with other labels.
+        ConfigError: a replay is missing or not needed, or the coverage is out of range.
+        SampleError: a new adapter has fewer than 2 samples, or an old one has none.
     """
     router = router if isinstance(router, Router) else Router.load(router)
     features = features if isinstance(features, Features) else read_features(features)
@@ -87,7 +87,7 @@ def extend_router(
         replay = read_features(replay)
     if coverage is None:
         coverage = router.calibration.coverage
-    TrainSettings(coverage=coverage)  # refuses one that cannot be
+    TrainSettings(coverage=coverage)  # raises if it is out of range
     labels = _extended(router.labels, features.labels, features.path)
     if out is not None:
         check_place(Path(out), labels)
@@ -138,7 +138,7 @@ def _extended(old: LabelMap, found: LabelMap, where: Path) -> LabelMap:
 def _gathered(
     router: Router, labels: LabelMap, features: Features, replay: Features | None
 ) -> tuple[Samples, Samples, Samples]:
-    """Samples of the new labels, and old ones to fit against and to judge by."""
+    """Samples of the new labels, and old samples for fitting and evaluation."""
     old = len(router.labels)
     has_old = len(features.labels) == len(labels)
     _check_replay(router, features, replay, has_old)
@@ -172,7 +172,7 @@ def _check_replay(
 
 
 def _samples(features: Features, split: str, router: Router, shift: int) -> Samples:
-    """One split where the router reads it, its labels (but -1) shifted."""
+    """One split at the places that the router reads, its labels (except -1) shifted."""
     router.origin.fingerprint.check_same(
         features.origin.fingerprint,
         f"what the router reads with ({router.origin.base_model_id})",
@@ -212,7 +212,7 @@ def _check(labels: LabelMap, old: int, new: Samples, train: Samples, val: Sample
 
 
 def _first_of_each(labels: Tensor, most: int) -> Tensor:
-    """Rows of at most so many samples of each label."""
+    """Rows of at most this many samples of each label."""
     rows = [(labels == label).nonzero()[:most, 0] for label in sorted(set(labels.tolist()))]
     return torch.cat(rows).sort().values
 
@@ -228,8 +228,8 @@ def _grown(
     """The router with rows and a score for all labels, not yet calibrated.
 
     Args:
-        parts: of the score; by default chosen as ``train_router`` does where samples out of scope
-            tell which are best, else as they are.
+        parts: parts of the score. By default they are chosen as in ``train_router`` if there are
+            out-of-scope samples to select by; otherwise they stay as they are.
     """
     head, outside = extended_head(router, train.joined(new), len(labels))
     scorer = fit_scorer(
@@ -246,7 +246,7 @@ def _grown(
 
 
 def _extended_prior(log_prior: tuple[float, ...], labels: int) -> tuple[float, ...]:
-    """A prior that was stated stays; of new labels none was."""
+    """Keeps a stated prior; the new labels have none."""
     return (*log_prior, *[0.0] * (labels - len(log_prior))) if log_prior else ()
 
 
@@ -258,7 +258,7 @@ def _evidence(
     val: Samples,
     progress: Progress,
 ) -> Evidence:
-    """On validation and new samples, each of the new ones by a router that was grown without it."""
+    """Evidence on validation and new samples; each new one is held out of the router's fit."""
     with torch.inference_mode():
         known = grown.read(val.features)
     logits = torch.empty(len(new.labels), len(grown.labels))
@@ -278,7 +278,7 @@ def _evidence(
 
 
 def _changes(before: Router, after: Router, evidence: Evidence, judged: Samples) -> list[Change]:
-    """What became of every adapter; ``evidence`` is that of after."""
+    """The change of every adapter; ``evidence`` is that of the extended router."""
     truth = judged.labels
     with torch.inference_mode():
         old = before.read(judged.features)

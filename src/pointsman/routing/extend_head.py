@@ -1,4 +1,4 @@
-"""The head of a router that grows: rows for new labels, fitted beside the old ones."""
+"""The head of an extended router: rows for new labels, fitted with the old ones fixed."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Self
@@ -36,7 +36,7 @@ def extended_head(
 ) -> tuple[RouterHead, tuple[Tensor, Tensor] | None]:
     """The head with rows for new labels, and its output for samples out of scope if it has one.
 
-    The old ones are held as they are.
+    The old rows stay fixed.
     """
     head, outside = router.head, _outside_of(router.scorer)
     old = head.num_labels
@@ -74,10 +74,10 @@ def extended_head(
 
 
 def _loss(logits: Tensor, outside: Tensor | None, labels: Tensor) -> Tensor:
-    """Cross-entropy of logits (n, labels), rare classes weighed more.
+    """Cross-entropy of logits (n, labels), with higher weights for rare classes.
 
-    Samples out of scope belong to the output for them (n, 1); where there is none, they are to be
-    spread over all labels (Hendrycks et al., ICLR 2019, whose weight 0.5 is).
+    Samples out of scope belong to their own output (n, 1). Without one, their target is the uniform
+    distribution over all labels (Hendrycks et al., ICLR 2019, with their weight 0.5).
     """
     inside, count = labels != OUT_OF_SCOPE, logits.shape[1]
     if bool(inside.all()) or outside is None:
@@ -99,11 +99,11 @@ def _outside_of(scorer: Scorer) -> tuple[Tensor, Tensor] | None:
 
 
 def _widened(head: RouterHead, rows: Sequence[Tensor], bias: Tensor) -> RouterHead:
-    """The head with more outputs; the old ones are untouched.
+    """The head with more outputs; the old ones do not change.
 
     Args:
-        rows: of the new outputs, on the features (m, hidden) and, for an MLP, on its own hidden
-            states (m, MLP size).
+        rows: weights of the new outputs on the features (m, hidden) and, for an MLP, on its own
+            hidden states (m, MLP size).
     """
     last, m = head[-1], len(bias)
     assert isinstance(last, nn.Linear)

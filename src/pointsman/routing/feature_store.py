@@ -31,7 +31,7 @@ from pointsman.sample import RoutingSample, load_prompt
 
 FORMAT_VERSION = 1
 SHARD_SAMPLES = 64
-"""Samples of one shard, hence the most work that an interruption loses."""
+"""Samples per shard: the most work that an interruption can lose."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Features:
     origin: Origin
     hidden_size: int
     depth: int
-    """Layers of the reader"""
+    """Number of the reader's layers"""
     splits: dict[str, tuple[Tensor, Tensor]]
-    """Split to (features (n, places, hidden) float32, labels (n,) int64), in dataset order"""
+    """By split: (features (n, places, hidden) float32, labels (n,) int64), in dataset order"""
     probes: Tensor
     """(probes, places, hidden) float32"""
 
@@ -60,21 +60,21 @@ def preprocess(
     batch_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> Features:
-    """Writes the features of every sample of a dataset to ``out``; goes on where it was stopped.
+    """Writes the features of every sample of a dataset to ``out``; resumes an interrupted run.
 
     Args:
-        reader: the base, or a text encoder, which leaves images unread.
+        reader: the base, or a text encoder, which ignores images.
         recipe: by default ``FeatureRecipe.default``.
         out: the features folder to write.
-        batch_tokens: padded tokens of one batch; by default 16,384, and 1,024 on a CPU, where
-            larger batches only spill its caches.
-        progress: called with (samples done, samples in all).
+        batch_tokens: padded tokens of one batch; by default 16,384, or 1,024 on a CPU, where
+            larger batches would only overflow its caches.
+        progress: called with (samples done, total samples).
 
     Raises:
         ArtefactError: ``out`` holds something else or cannot be written.
         MismatchError: ``out`` holds features of another dataset, reader or recipe.
-        ConfigError: a layer or a pooling that the reader has not.
-        SampleError: a sample or an image that cannot be used.
+        ConfigError: the reader lacks a layer or a pooling.
+        SampleError: a sample or an image cannot be used.
     """
     out = Path(out)
     recipe = recipe or FeatureRecipe.default(reader)
@@ -111,7 +111,7 @@ def preprocess(
 
 
 def check_finite(values: Tensor, path: Path, split: str) -> None:
-    """Raises ``SampleError`` on features of a split that hold NaN or infinite values."""
+    """Raises ``SampleError`` if a split's features hold NaN or infinite values."""
     if not bool(values.isfinite().all()):
         raise SampleError(f"{path}: the {split} features hold NaN or infinite values")
 
@@ -120,14 +120,15 @@ def read_features(path: str | Path) -> Features:
     """Reads a complete features folder.
 
     Raises:
-        ArtefactError: incomplete (``preprocess`` was interrupted), truncated or altered.
+        ArtefactError: the folder is incomplete (``preprocess`` was interrupted), truncated or
+            altered.
     """
     path = Path(path)
     where = path / "metadata.json"
     if not where.is_file():
         raise ArtefactError(
             f"{path}: not a complete features folder (no metadata.json); "
-            "run the same `pointsman preprocess` again, it goes on where it stopped"
+            "rerun the same `pointsman preprocess` command, it resumes where it stopped"
         )
     metadata = read_object(where)
     if missing := [key for key in _IDENTITY if key not in metadata]:
@@ -138,11 +139,11 @@ def read_features(path: str | Path) -> Features:
         raise ArtefactError(f"{where}: its sample counts are no counts; restore the file") from None
     if not _is_whole(path, shards):
         raise ArtefactError(
-            f"{path}: files that metadata.json speaks of are missing; "
-            "run the same `pointsman preprocess` again, it makes them again"
+            f"{path}: files that metadata.json lists are missing; "
+            "rerun the same `pointsman preprocess` command, it rebuilds them"
         )
     labels = LabelMap.from_json(metadata["class_names"], f"{where}: class_names")
-    # Every shard names the request that made it, so no line of metadata.json can be changed alone.
+    # Every shard names the request that made it, so metadata.json cannot be edited unnoticed.
     request = digest_json({key: metadata[key] for key in _IDENTITY})
     splits = {split: _read_split(path, split, number, request) for split, number in shards.items()}
     return Features(
@@ -203,16 +204,16 @@ def _check_request(found: str | None, expected: str, out: Path) -> None:
 
 
 def _plan(lengths: Sequence[int], budget: int) -> list[list[list[int]]]:
-    """Shards of batches of sample indices: batches of like length within ``budget`` tokens.
+    """Shards of batches of sample indices: similar lengths, within ``budget`` tokens per batch.
 
-    Fixed by the dataset alone, so that a resumed run makes the very same batches.
+    They depend on the dataset alone, so a resumed run makes exactly the same batches.
     """
     order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
     shards = []
     for start in range(0, len(order), SHARD_SAMPLES):
         batches: list[list[int]] = []
         for index in order[start : start + SHARD_SAMPLES]:
-            # Ascending lengths: this sample's is the length that the whole batch is padded to.
+            # Ascending lengths: the whole batch is padded to this sample's length.
             if batches and (len(batches[-1]) + 1) * lengths[index] <= budget:
                 batches[-1].append(index)
             else:
@@ -222,7 +223,7 @@ def _plan(lengths: Sequence[int], budget: int) -> list[list[list[int]]]:
 
 
 def _length(sample: RoutingSample, reader: Reader, recipe: FeatureRecipe) -> int:
-    """About how many tokens a sample will be."""
+    """An estimate of a sample's number of tokens."""
     turns, images = routed_part(sample.turns, sample.images, recipe.history)
     sizes = [image_size(Path(image)) for image in images] if reader.reads_images else []
     return reader.estimated_tokens(sum(len(turn.text) for turn in turns), sizes)
@@ -249,7 +250,7 @@ def _shard(
             raise
 
     features = []
-    # One batch ahead: images are decoded while the reader is at work on the batch before.
+    # One batch ahead: images are decoded while the reader processes the previous batch.
     with ThreadPoolExecutor(1) as pool, torch.inference_mode():
         ahead = [pool.submit(prepare, batch) for batch in batches[:1]]
         for following in [*batches[1:], None]:
@@ -300,7 +301,7 @@ def _shards(identity: dict[str, Any]) -> dict[str, int]:
 
 
 def _is_whole(path: Path, shards: dict[str, int]) -> bool:
-    """Whether every file that ``metadata.json`` speaks of is there."""
+    """Whether every file that ``metadata.json`` lists exists."""
     names = [_shard_name(split, i) for split, n in shards.items() for i in range(n)]
     return all((path / name).is_file() for name in (*names, "probes.safetensors"))
 

@@ -23,9 +23,9 @@ def calibrate(
     """Fits a calibration on validation: evidence of n samples, labels (n,), -1 out of scope.
 
     Args:
-        coverage: share of samples in scope that the threshold keeps at least.
+        coverage: minimum share of in-scope samples that the threshold keeps.
         log_prior: see ``Calibration``.
-        conformal: share of samples in scope whose label sets are to hold the right label.
+        conformal: share of in-scope samples whose label sets are to contain the right label.
     """
     inside = labels != OUT_OF_SCOPE
     logits, truth = evidence.logits[inside], labels[inside]
@@ -46,11 +46,10 @@ def calibrate(
 
 
 def fit_threshold(inside: Tensor, outside: Tensor, coverage: float) -> float:
-    """The score (n,) and (m,) under which to abstain.
+    """The score below which to abstain, from the scores (n,) in scope and (m,) out of scope.
 
-    It keeps ``coverage`` of the samples in scope. Where there are samples out of scope, more are
-    kept if that loses less than it wins: of all thresholds that keep at least so many, the one of
-    largest balanced accuracy (Youden, 1950).
+    It keeps at least ``coverage`` of the samples in scope. With samples out of scope, it is the
+    threshold with the largest balanced accuracy (Youden, 1950) among all that keep that share.
     """
     most = torch.quantile(inside, 1 - coverage, interpolation="lower")
     if not len(outside):
@@ -58,23 +57,23 @@ def fit_threshold(inside: Tensor, outside: Tensor, coverage: float) -> float:
     tried = torch.unique(inside[inside <= most])  # ascending
     kept = (inside >= tried[:, None]).double().mean(1)
     rejected = (outside < tried[:, None]).double().mean(1)
-    # The last of equals: the one that rejects most.
+    # Among equals, the last one rejects most.
     best = len(tried) - 1 - int((kept + rejected).flip(0).argmax())
     return halfway_below(float(tried[best]), torch.cat([inside, outside]))
 
 
 def halfway_below(score: float, scores: Tensor) -> float:
-    """Halfway to the next lower score: no rounding is to decide what becomes of a sample."""
+    """Halfway to the next lower score, so that rounding never decides about a sample."""
     lower = scores[scores < score]
     below = float(lower.max()) if len(lower) else score - 0.02 * float(scores.std(correction=0))
     return (score + below) / 2
 
 
 def conformal_threshold(right: Tensor, coverage: float) -> float:
-    """The least probability of a label in a set, from those of n samples' right labels (n,).
+    """The minimum probability of a label in a set, from those of n samples' right labels (n,).
 
-    Split conformal prediction with the least ambiguous sets (Sadinle et al., JASA 2019): the set of
-    a sample that comes from where these come from holds its label with at least this probability.
+    Split conformal prediction with the least ambiguous sets (Sadinle et al., JASA 2019): for a
+    sample from the same distribution, the set contains its label with at least this probability.
     """
     rank = floor((1 - coverage) * (len(right) + 1) + 1e-9)
     # Too few samples to leave any label out.
@@ -82,10 +81,10 @@ def conformal_threshold(right: Tensor, coverage: float) -> float:
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature of least negative log-likelihood (Guo et al., ICML 2017).
+    """The temperature with the lowest negative log-likelihood (Guo et al., ICML 2017).
 
-    Targets are smoothed by two samples, as in Platt scaling (Platt, 1999): a head that is right on
-    each of few samples would otherwise drive the temperature to 0.
+    Targets are smoothed by two samples, as in Platt scaling (Platt, 1999): otherwise a head that is
+    right on all of a few samples would drive the temperature to 0.
     """
     smoothing = 2 / (len(labels) + 2)
 

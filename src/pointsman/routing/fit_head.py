@@ -18,28 +18,28 @@ class TrainSettings:
     """How a head is trained.
 
     Raises:
-        ConfigError: a value out of its range.
+        ConfigError: a value is out of range.
     """
 
     layers: tuple[int, ...] | None = None
-    """Depths to choose from; by default every depth that the features hold."""
+    """Depths to choose from; by default every depth in the features."""
     mlp_sizes: tuple[int, ...] = (0, 256)
     """Head shapes to choose from; 0 is the linear head."""
     learning_rate: float = 1e-2
-    """At its highest, a third of the way"""
+    """Peak learning rate, reached after about a third of the steps"""
     weight_decay: float = 0.6
     smoothing: float = 0.1
-    """Of the targets (Szegedy et al., CVPR 2016)"""
+    """Label smoothing of the targets (Szegedy et al., CVPR 2016)"""
     batch_size: int = 512
     steps: int = 600
     class_weights: bool = True
     """Weigh classes by the inverse of their frequency."""
     coverage: float = 0.95
-    """Share of in-scope validation samples that the abstention threshold keeps at least."""
+    """Minimum share of in-scope validation samples that the abstention threshold keeps."""
     conformal: float | None = None
-    """Share of requests in scope whose label set holds the right label; None: no label sets."""
+    """Share of in-scope requests whose label set contains the right label; None: no label sets."""
     prior: tuple[tuple[str, float], ...] = ()
-    """Share of requests that each adapter is known to get; the others share the rest evenly."""
+    """Known share of requests per adapter; the other adapters share the rest evenly."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -71,9 +71,9 @@ def fit_head(
     settings: TrainSettings,
     watch: Callable[[int, RouterHead, Tensor], None] | None = None,
 ) -> tuple[RouterHead, tuple[Tensor, Tensor] | None]:
-    """A head on raw features (n, features), and the output for samples out of scope if there are.
+    """A head on raw features (n, features), and an output for samples out of scope, if any.
 
-    Those are a class of their own while the head is trained, and a part of the score later.
+    These samples are a class of their own during training, and a part of the score afterwards.
 
     Args:
         labels: (n,), -1 out of scope.
@@ -111,7 +111,7 @@ def fit_head(
 
 
 def _batches(n: int, settings: TrainSettings) -> Iterator[Tensor]:
-    """Rows of one batch after the other, every sample once before any comes again."""
+    """Yields the rows of each batch; every sample occurs once before any is repeated."""
     while True:
         yield from torch.split(torch.randperm(n), settings.batch_size)
 

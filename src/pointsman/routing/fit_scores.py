@@ -1,4 +1,4 @@
-"""Fits the score that tells requests in scope from others."""
+"""Fits the score that separates requests in scope from others."""
 
 import torch
 from sklearn.utils.extmath import randomized_svd
@@ -18,12 +18,12 @@ def fit_scorer(
     val: tuple[Tensor, Tensor],
     seed: int = 0,
 ) -> Scorer:
-    """Everything that a score may be made of; ``only`` picks from it.
+    """Fits all parts of a score; ``only`` selects from them.
 
     Args:
         outside: weight (1, width) and bias (1,) of the class out of scope, on the head's last
             hidden states; None if there is none.
-        train: features (n, features) and labels (n,) that class means and covariance are of.
+        train: features (n, features) and labels (n,) for the class means and the covariance.
         val: of which the samples in scope say what is usual.
     """
     inside = train[1] != OUT_OF_SCOPE
@@ -43,7 +43,7 @@ def fit_scorer(
 
 
 def _statistics(x: Tensor, labels: Tensor, seed: int) -> dict[str, Tensor]:
-    """Of features (n, features) with labels (n,) from 0."""
+    """Fits class statistics on features (n, features) with labels (n,) from 0."""
     centre, scale = mean_and_scale(x)
     spread = 1 / scale
     x = (x - centre) * spread

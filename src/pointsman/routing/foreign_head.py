@@ -1,4 +1,4 @@
-"""Heads that other scripts trained: taken over where they are the same function, else refused."""
+"""Heads trained by other scripts: accepted if they compute the same function, else refused."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -18,20 +18,21 @@ Weights = dict[str, Tensor]
 
 
 def adopt_head(state: Mapping[str, Tensor], activation: str | None, where: str) -> RouterHead:
-    """Rebuilds a head from its weights, whatever its modules are called and numbered.
+    """Rebuilds a head from its weights, regardless of the names and numbers of its modules.
 
-    It is a ``Linear``, perhaps behind a ``LayerNorm`` (of PyTorch's own epsilon), perhaps followed
-    by an activation and a second ``Linear``, in the order of the state. Dropout leaves no trace.
+    The head is a ``Linear``, optionally after a ``LayerNorm`` (with PyTorch's default epsilon) and
+    optionally followed by an activation and a second ``Linear``, in the order of the state. Dropout
+    leaves no trace.
 
     Args:
-        activation: what stands between two linear layers; their weights do not tell.
+        activation: the activation between two linear layers; their weights do not show it.
 
     Returns:
         The head in evaluation mode.
 
     Raises:
-        ArtefactError: other weights, or two linear layers and no activation.
-        ConfigError: an activation that is not known.
+        ArtefactError: the weights are others, or there are two linear layers and no activation.
+        ConfigError: the activation is unknown.
     """
     modules = list(_by_module(state).values())
     norm = modules.pop(0) if modules and _is_norm(modules[0]) else None
@@ -82,7 +83,7 @@ def _layer_norm(weights: Weights) -> nn.LayerNorm:
 
 
 def _fit(layers: Sequence[nn.Linear | nn.LayerNorm]) -> bool:
-    """Whether each layer's output is as long as what the next one reads."""
+    """Whether each layer's output size matches the next layer's input size."""
     ends = [
         (layer.in_features, layer.out_features)
         if isinstance(layer, nn.Linear)
@@ -96,7 +97,7 @@ def _activation(name: str | None, where: str) -> nn.Module:
     known = ", ".join(ACTIVATIONS)
     if name is None:
         raise ArtefactError(
-            f"{where}: a head of two layers, and its weights do not tell the activation between "
+            f"{where}: a head of two layers, and its weights do not show the activation between "
             f"them; name one of {known}: `pointsman adopt {where} --adapter-names NAME,NAME,… "
             "--activation NAME --out NAMED.pt`"
         )

@@ -11,17 +11,17 @@ from pointsman.routing.reads import Reads
 
 
 class RouterHead(nn.Sequential):
-    """Features (B, hidden_size) to logits (B, num_labels).
+    """Maps features (B, hidden_size) to logits (B, num_labels).
 
-    A head that was loaded from an exported checkpoint refuses features unlike those that it was
-    trained on, and takes an encoder's output too, of which it reads its own layer and position.
+    A head loaded from an exported checkpoint refuses features unlike those that it was trained on.
+    It also accepts an encoder's output, from which it takes its own layer and position.
     """
 
     reads: Reads | None = None
-    """What is fed to it is checked against this; None in training and in an engine"""
+    """Features are checked against this; None in training and in an engine"""
 
     def forward(self, features: Tensor | EncoderOutput) -> Tensor:
-        """Logits (B, num_labels). Raises ``MismatchError`` on features of something else."""
+        """Logits (B, num_labels). Raises ``MismatchError`` on features from another source."""
         if self.reads is not None:
             if isinstance(features, EncoderOutput):
                 features = self.reads.features(features)
@@ -32,10 +32,10 @@ class RouterHead(nn.Sequential):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        """Loads weights, and what their checkpoint says that they read.
+        """Loads weights, and what their checkpoint says about the features.
 
-        A linear head becomes one with a hidden layer if those are an exported head's weights: the
-        original scripts build it without knowing. It is then in evaluation mode.
+        A linear head gets a hidden layer if the weights of an exported head have one: the original
+        scripts always build a linear head. It is then in evaluation mode.
         """
         reads = Reads.from_state(state_dict)
         if reads.recipe is not None:
@@ -45,7 +45,7 @@ class RouterHead(nn.Sequential):
         return loaded
 
     def _take_shape(self, state: Mapping[str, Tensor], reads: Reads) -> None:
-        """Takes an exported head's hidden layer."""
+        """Adds an exported head's hidden layer."""
         width, size = state["0.weight"].shape
         if size != self.hidden_size:
             raise MismatchError(
@@ -76,7 +76,7 @@ def build_router_head(hidden_size: int, num_labels: int, mlp_size: int = 0) -> R
         mlp_size: width of the hidden layer; 0 makes the head linear.
 
     Raises:
-        ConfigError: a size that cannot be.
+        ConfigError: a size is invalid.
     """
     if hidden_size < 1 or num_labels < 1 or mlp_size < 0:
         raise ConfigError(
@@ -103,7 +103,7 @@ def without_last(head: RouterHead) -> tuple[RouterHead, tuple[Tensor, Tensor]]:
 
 
 def head_from_state(state: dict[str, Tensor], where: str) -> RouterHead:
-    """Rebuilds a head from its weights, whose shapes say what it is.
+    """Rebuilds a head from its weights; their shapes determine its architecture.
 
     Raises:
         ArtefactError: the weights are not those of a head.

@@ -1,9 +1,8 @@
 """Label noise: samples whose features contradict their label.
 
 Confident learning (Northcutt, Jiang and Chuang, JAIR 2021): a classifier that has not seen a sample
-gives it probabilities; where a class has
-more than its own samples have of it on average, it is confident. A sample that another class than
-its own is most confident of is suspect.
+gives it probabilities. A class is confident of the sample if its probability exceeds the average of
+that class over its own samples. A sample is suspect if the most confident class is not its own.
 """
 
 import textwrap
@@ -32,32 +31,32 @@ from pointsman.sample import RoutingSample
 
 FOLDS = 5
 _STRENGTH = 0.1
-"""Inverse of the regularisation: a weaker one learns wrong labels too"""
+"""Inverse of the regularisation: weaker regularisation would fit wrong labels too"""
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Suspect(Finding):
-    """A sample that may be labelled wrong."""
+    """A sample whose label may be wrong."""
 
     split: str
     row: int
-    """In the split, from 0"""
+    """Index in the split, from 0"""
     instruction: str
     given: str | None
-    """The adapter that it is labelled with; None is out of scope"""
+    """The adapter that it is labelled with; None: out of scope"""
     suggested: str | None
     probability: float
-    """Of the suggested label"""
+    """Probability of the suggested label"""
 
 
 def check_labels(
     path: str | Path, features_path: str | Path, progress: Progress | None = None
 ) -> list[Finding]:
-    """Suspects of a dataset folder, by features made of it; what stops the search is a finding.
+    """Suspects of a dataset folder, found by its features; a failed search is a finding too.
 
     Args:
-        progress: called with the places of the features that are done.
+        progress: called with the number of feature places that are done.
     """
     path, features_path = Path(path), Path(features_path)
     try:
@@ -77,13 +76,13 @@ def check_labels(
 def find_suspects(
     dataset: Dataset, features: Features, progress: Progress | None = None
 ) -> list[Suspect]:
-    """Samples of every split that may be labelled wrong, the clearest first.
+    """Samples of every split whose label may be wrong, the clearest first.
 
-    Out of scope is a class too. Of all places in the base that the features were read at, the one
-    that tells the classes apart best is used. Samples of one picture are held out together.
+    Out of scope is a class too. Of all places in the base that the features come from, the one that
+    separates the classes best is used. Samples of one picture are held out together.
 
     Args:
-        features: of this dataset, hence in its order.
+        features: features of this dataset, hence in its order.
 
     Raises:
         SampleError: a class has too few pictures to hold some out.
@@ -104,7 +103,7 @@ def find_suspects(
 
 
 def _contradicted(probabilities: Array, given: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Rows of probabilities (n, classes) that contradict their class (n,), and the class to be."""
+    """Rows of probabilities (n, classes) that contradict their class (n,), and better classes."""
     count = probabilities.shape[1]
     thresholds = [probabilities[given == label, label].mean() for label in range(count)]
     confident = np.where(probabilities >= thresholds, probabilities, -1)

@@ -1,4 +1,4 @@
-"""``.pt`` checkpoints in the original scripts' layout; nothing in them is unpickled but tensors."""
+"""``.pt`` checkpoints in the original scripts' layout; only tensors in them are unpickled."""
 
 import io
 import warnings
@@ -18,7 +18,7 @@ from pointsman.routing.reads import KEY, Reads
 from pointsman.routing.router import Router
 
 ACTIVATION = "activation"
-"""Field of a checkpoint that says what stands between a head's two linear layers"""
+"""Field of a checkpoint that names the activation between a head's two linear layers"""
 
 
 def load_router_head(
@@ -26,9 +26,9 @@ def load_router_head(
 ) -> tuple[RouterHead, list[str]]:
     """Loads a head and its ordered adapter names from a router folder or a ``.pt`` checkpoint.
 
-    The head takes features, or an encoder's output. It refuses features unlike those that it was
-    trained on where its file says what they are, and warns where request after request has the
-    same: at position 0, where the original scripts pooled, a causal base makes no difference.
+    The head accepts features, or an encoder's output. If its file describes the features that it
+    was trained on, it refuses others. It warns if consecutive requests have the same features: at
+    position 0, where the original scripts pooled, a causal base gives every request the same state.
 
     Args:
         path: router folder, or a checkpoint in the original's layout.
@@ -36,12 +36,11 @@ def load_router_head(
 
     Returns:
         The head in evaluation mode, mapping (B, hidden_size) to (B, labels), and the adapter of
-        each label. Where a router reads several places, the head takes their features one after
-        the other.
+        each label. If a router reads several places, the head expects their concatenated features.
 
     Raises:
-        ArtefactError: missing, broken, a checkpoint without adapter names, or a head that cannot be
-            taken over, see ``adopt_head``.
+        ArtefactError: the file is missing or broken, the checkpoint has no adapter names, or the
+            head cannot be adopted, see ``adopt_head``.
         MismatchError: the head was made for another hidden size or number of labels.
     """
     path = Path(path)
@@ -72,16 +71,16 @@ def reads_of(router: Router) -> Reads:
 
 
 def read_pt(path: str | Path) -> dict[str, Any]:
-    """Reads a checkpoint in the original's layout, unpickling nothing but tensors and plain values.
+    """Reads a checkpoint in the original layout; unpickles only tensors and plain values.
 
     Raises:
-        ArtefactError: missing, broken, unsafe, or without its ordered adapter names.
+        ArtefactError: the file is missing, broken or unsafe, or has no ordered adapter names.
     """
     path = Path(path)
     checkpoint = _load_pt(path)
     if not checkpoint.get("adapters"):
         raise ArtefactError(
-            f"{path}: has no 'adapters', so label 0 means nothing; either train again with "
+            f"{path}: has no 'adapters', so label 0 means nothing; either retrain with "
             "`pointsman train FEATURES` (names come from the features' metadata), or state them: "
             f"`pointsman adopt {path} --adapter-names NAME,NAME,… --out NAMED.pt`"
         )
@@ -90,9 +89,9 @@ def read_pt(path: str | Path) -> dict[str, Any]:
 
 
 def write_pt(path: str | Path, router: Router) -> None:
-    """Writes a router's head in the original's ``.pt`` layout.
+    """Writes a router's head in the original ``.pt`` layout.
 
-    ``reads`` tells a person what the head reads. Code finds it in the state dict's own metadata,
+    The field ``reads`` is for people. Code finds the same facts in the state dict's own metadata,
     which any module loads and ``RouterHead`` checks its features against.
     """
     reads = reads_of(router)
@@ -117,12 +116,12 @@ def adopt_pt(
     """Writes a copy of a nameless ``.pt`` checkpoint that carries its ordered adapter names.
 
     Args:
-        activation: of a head of two linear layers, what stands between them.
+        activation: the activation between the head's two linear layers, if it has two.
 
     Raises:
-        ArtefactError: not a checkpoint, or a head that cannot be taken over, see ``adopt_head``.
-        ConfigError: an activation that is not known.
-        LabelError: names that cannot be.
+        ArtefactError: it is not a checkpoint, or its head cannot be adopted, see ``adopt_head``.
+        ConfigError: the activation is unknown.
+        LabelError: the names do not form a label map.
         MismatchError: the head has another number of outputs, or the checkpoint other names.
     """
     labels, path = LabelMap(tuple(adapters)), Path(path)
@@ -153,11 +152,13 @@ def _load_pt(path: Path) -> dict[str, Any]:
         raise ArtefactError(f"{path}: a folder, not a .pt checkpoint; a router folder has names")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd pickle protocols, in what is no pickle
+            warnings.simplefilter(
+                "ignore"
+            )  # about odd pickle protocols, in files that are not pickles
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ArtefactError(f"{path}: no such router") from None
-    except Exception:  # the unpickler raises almost anything on what is no checkpoint
+    except Exception:  # the unpickler raises almost anything on other files
         raise ArtefactError(
             f"{path}: not a router: neither a folder nor a .pt checkpoint of plain tensors "
             "(anything else in a pickle is refused)"

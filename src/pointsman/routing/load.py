@@ -11,9 +11,9 @@ def load_router(project: Project, where: str) -> Router:
     """The router that a project names; ``where`` is the project's name in errors.
 
     Raises:
-        ArtefactError: no complete router folder.
-        ConfigError: the project names none.
-        MismatchError: the router's label map is another one, or a file is not as it was sealed.
+        ArtefactError: the router folder is incomplete.
+        ConfigError: the project names no router.
+        MismatchError: the router has another label map, or a file is not the one that was sealed.
     """
     if project.router is None:
         raise ConfigError(f'{where}: needs router = "folder"; train one: `pointsman train`')
@@ -34,17 +34,17 @@ def load_encoder_of(
     device: str | None = None,
     dtype: Dtype | None = None,
 ) -> TextEncoder | None:
-    """A router's text encoder; None where the router reads with the base.
+    """A router's text encoder; None if the router reads with the base.
 
-    ``Router.check_base`` tells whether it is the one that the router was trained on.
+    ``Router.check_base`` checks that it is the one that the router was trained on.
 
     Args:
-        encoder: Hub id or folder; by default where it was when the router was trained.
+        encoder: Hub id or folder; by default its location when the router was trained.
         device, dtype: as for ``load_encoder``.
 
     Raises:
-        ArtefactError: no such checkpoint.
-        ConfigError: an encoder for a router that reads with the base.
+        ArtefactError: there is no such checkpoint.
+        ConfigError: an encoder is given, but the router reads with the base.
     """
     origin = router.origin
     if origin.is_encoder:

@@ -1,10 +1,10 @@
-"""The sweep: what a router may read, what each choice is worth on validation, and which is taken.
+"""Model selection: what a router may read, how each candidate validates, and which is chosen.
 
-The rule is that of one standard error (Breiman et al., 1984, section 3.4.3): of all choices that
-validation cannot tell from the best, the cheapest. Accuracy is looked at first. It often saturates,
-so among those that are left a finer measure follows by the same rule: the area under the ROC curve
-against validation samples out of scope or, where there are none, against classes that are left out
-in turn. With too few classes for that, it is the calibrated cross-entropy.
+The choice follows the one-standard-error rule (Breiman et al., 1984, section 3.4.3): the cheapest
+of all candidates that validation cannot distinguish from the best. Accuracy is compared first. It
+often saturates, so the same rule is then applied to a finer measure: the area under the ROC curve
+against validation samples out of scope or, without any, against classes that are left out in turn.
+With too few classes for that, it is the calibrated cross-entropy.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ from pointsman.routing.scores import CANDIDATES, OUTSIDE, Parts, Scorer
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trained head and what it is worth on validation."""
+    """A trained head and its validation results."""
 
     recipe: FeatureRecipe
     mlp_size: int
@@ -35,19 +35,19 @@ class Candidate:
     scorer: Scorer
     temperature: float
     accuracy: float
-    """In scope, on the top label"""
+    """Accuracy of the top label, in scope"""
     accuracy_error: float
     """Standard error"""
     loss: float
     """Calibrated cross-entropy in scope"""
     loss_error: float
     auroc: float | None
-    """Of ``scorer`` against samples out of scope; None if there are none"""
+    """AUROC of ``scorer`` against samples out of scope; None if there are none"""
     auroc_error: float
     cost: float
-    """Share of the base's layers that are run to route"""
+    """Share of the base's layers that routing runs"""
     left_out: float | None = None
-    """In place of ``auroc`` where it was asked for: against classes that were left out"""
+    """Used instead of ``auroc`` when computed: AUROC against classes that were left out"""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -63,7 +63,7 @@ class Candidate:
 
 
 def recipes_of(recipe: FeatureRecipe, layers: Sequence[int]) -> list[FeatureRecipe]:
-    """What may be read: each stored place alone and, which costs no more, all up to a layer."""
+    """The candidate recipes: each stored place alone and, at no extra cost, all up to a layer."""
     found = []
     for layer in layers:
         found += [replace(recipe, layers=(layer,), poolings=(name,)) for name in recipe.poolings]
@@ -74,7 +74,7 @@ def recipes_of(recipe: FeatureRecipe, layers: Sequence[int]) -> list[FeatureReci
 
 
 def select_features(recipe: FeatureRecipe, stored: FeatureRecipe, values: Tensor) -> Tensor:
-    """Of features (n, places, hidden) as they are stored, what a recipe reads (n, features)."""
+    """What a recipe reads (n, features) from the stored features (n, places, hidden)."""
     columns = [stored.places.index(place) for place in recipe.places]
     return values[:, columns].flatten(1)
 
@@ -87,7 +87,7 @@ def score_candidate(
     features: Features,
     seed: int,
 ) -> Candidate:
-    """What a head is worth, with the best of scores where samples out of scope tell which it is."""
+    """A head's validation results, with the best score if out-of-scope samples can select it."""
     train, val = (
         (select_features(recipe, features.recipe, values), labels)
         for values, labels in (features.splits["train"], features.splits["val"])
@@ -100,8 +100,8 @@ def score_candidate(
     scorer = fit_scorer(head, outside, temperature, train, val, seed)
     losses = torch.nn.functional.cross_entropy(logits / temperature, labels, reduction="none")
     hits, n = int((logits.argmax(-1) == labels).sum()), len(labels)
-    # Two hits and two misses more (Agresti & Coull, 1998): no error would otherwise be none for
-    # heads that are right on every sample.
+    # Two extra hits and two extra misses (Agresti & Coull, 1998): otherwise the error would be 0
+    # for heads that are right on every sample.
     share = (hits + 2) / (n + 4)
     auroc = None
     parts: Parts = scorer.parts
@@ -126,7 +126,7 @@ def score_candidate(
 def best_parts(
     scorer: Scorer, head: RouterHead, samples: tuple[Tensor, Tensor]
 ) -> tuple[Parts, float]:
-    """The parts whose sum tells samples (n, features) with label -1 best, and its AUROC."""
+    """The parts whose sum best separates samples (n, features) with label -1, and its AUROC."""
     aurocs = aurocs_of(scorer, head, samples)
     parts = max(aurocs, key=lambda parts: aurocs[parts])
     return parts, aurocs[parts]
@@ -135,7 +135,7 @@ def best_parts(
 def aurocs_of(
     scorer: Scorer, head: RouterHead, samples: tuple[Tensor, Tensor]
 ) -> dict[Parts, float]:
-    """The AUROC of every score that may be chosen, the simplest first."""
+    """The AUROC of every candidate score, the simplest first."""
     values, labels = samples
     with torch.inference_mode():
         scaled = scorer.scaled(scorer.values(head, values)[1])
@@ -149,7 +149,7 @@ def aurocs_of(
 
 
 def _careful_error(auroc: float, inside: int, outside: int) -> float:
-    """As ``auroc_error``, with one sample more that is told from half of the others."""
+    """As ``auroc_error``, with one extra sample that is ranked right against half of the others."""
     fewer = min(inside, outside)
     return auroc_error((auroc * fewer + 0.5) / (fewer + 1), inside, outside)
 
@@ -168,7 +168,7 @@ def with_left_out(
     """A candidate whose score and measure come from classes that were left out.
 
     Args:
-        inside, outside: samples that the AUROC is of.
+        inside, outside: numbers of samples behind the AUROC.
     """
     return replace(
         candidate,
@@ -179,13 +179,13 @@ def with_left_out(
 
 
 def accurate(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Those whose accuracy cannot be told from the best."""
+    """The candidates whose accuracy cannot be distinguished from the best."""
     best = max(candidates, key=lambda c: c.accuracy)
     return [c for c in candidates if c.accuracy >= best.accuracy - best.accuracy_error]
 
 
 def choose(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
-    """The candidate that is taken, and why."""
+    """The chosen candidate, and why it was chosen."""
     best = max(candidates, key=lambda c: c.accuracy)
     left = accurate(candidates)
     why = (
@@ -211,5 +211,5 @@ def choose(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
         f"({abs(measure(top)):.4f}); of these the cheapest"
     )
     cheapest = min(c.cost for c in left)
-    # At the same cost there is no reason to be content with less than the best.
+    # At the same cost, take the best.
     return max((c for c in left if c.cost == cheapest), key=measure), why

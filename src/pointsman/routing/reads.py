@@ -1,8 +1,8 @@
-"""What an exported head reads, and how it notices that it is fed something else.
+"""What an exported head reads, and how it detects other features.
 
 The original scripts pooled at position 0, whose state is the same for every request. A head cannot
 see where its features come from, but it can compare them with features that are known to be right:
-the router's probes, which travel with the head's weights.
+the router's probes, which are stored with the head's weights.
 """
 
 import warnings
@@ -18,15 +18,15 @@ from pointsman.models.features import FeatureRecipe, Place, pool
 from pointsman.models.states import EncoderOutput
 
 KEY = "reads"
-"""Where a state dict's metadata, and a ``.pt`` checkpoint, say what the head reads."""
+"""The key in a state dict's metadata and in a ``.pt`` checkpoint for what the head reads."""
 FARTHEST = 3.0
-"""Features that are this many times longer or shorter than all examples are refused."""
+"""Features this many times longer or shorter than all examples are refused."""
 ALIKE = 0.55
 """Directions are compared only if the examples' own cosines are at least this."""
 SHARE = 0.4
-"""Features whose best cosine is under this share of the examples' own smallest are refused."""
+"""Features are refused if their best cosine is below this share of the examples' own smallest."""
 SAME, REPEATS = 0.01, 4
-"""So many features in a row, different by at most this share of their length, are warned of."""
+"""A warning is given if ``REPEATS`` features in a row differ by at most ``SAME`` of their norm."""
 
 _LINES = {
     "last": "outputs.hidden_states[{layer}][:, -1, :]",
@@ -40,7 +40,7 @@ _LINES = {
 
 
 class Reads:
-    """What a head reads, if it is known, with features (examples, features) that are right."""
+    """What a head reads, if it is known, with correct example features (examples, features)."""
 
     def __init__(self, recipe: FeatureRecipe | None = None, examples: Tensor | None = None):
         self.recipe = recipe
@@ -50,7 +50,7 @@ class Reads:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> "Reads":
-        """As a state dict's own metadata says it; nothing is known of most."""
+        """Reads a state dict's own metadata; most state dicts have none."""
         metadata = getattr(state, "_metadata", None) or {}
         found = metadata.get("", {}).get(KEY)
         if found is None:
@@ -63,18 +63,18 @@ class Reads:
         return self.recipe.to_json() | {"examples": self.examples}
 
     def to_json(self) -> dict[str, Any]:
-        """For a person, in a ``.pt`` checkpoint."""
+        """The form for people, in a ``.pt`` checkpoint."""
         assert self.recipe is not None
         return self.recipe.to_json() | {"line": self.line}
 
     @property
     def places(self) -> int:
-        """How many hidden states its features are."""
+        """The number of hidden states that make up its features."""
         return 1 if self.recipe is None else len(self.recipe.places)
 
     @property
     def line(self) -> str:
-        """The line of Python that takes the features from a base's hidden states."""
+        """A line of Python that computes the features from a base's hidden states."""
         assert self.recipe is not None
         parts = [_LINES[place.pooling].format(layer=place.layer) for place in self.recipe.places]
         whole = parts[0] if len(parts) == 1 else f"torch.cat([{', '.join(parts)}], dim=-1)"
@@ -99,10 +99,10 @@ class Reads:
     def check(self, features: Tensor, size: int) -> None:
         """Refuses features (B, features) that are not what a head of ``size`` was trained on.
 
-        Warns where several in a row are the same.
+        Warns if several in a row are the same.
 
         Raises:
-            MismatchError: another size, or features unlike all examples.
+            MismatchError: the size is wrong, or the features are unlike all examples.
         """
         if features.shape[-1] != size:
             raise MismatchError(
@@ -125,7 +125,7 @@ class Reads:
         return f": it reads {places}; in place of `hidden_states[-1][:, 0, :]` write `{self.line}`"
 
     def _is_like_examples(self, rows: Tensor) -> bool:
-        """Whether any of the rows (B, features) could be from where the examples are."""
+        """Whether any of the rows (B, features) could come from the examples' place."""
         assert self.examples is not None
         examples = self.examples.to(rows)
         lengths, known = rows.norm(dim=-1), examples.norm(dim=-1)
@@ -138,7 +138,7 @@ class Reads:
         return bool(likely.any())
 
     def _watch(self, rows: Tensor) -> None:
-        """Counts how many features in a row were the same, and warns of many."""
+        """Counts identical features in a row, and warns if there are many."""
         anchor = rows[-1] if self._anchor is None else self._anchor.to(rows)
         same = (rows - anchor).norm(dim=-1) <= SAME * anchor.norm()
         if not bool(same.all()):

@@ -1,4 +1,4 @@
-"""What decides requests: an engine, or a router with the model that it reads with."""
+"""Request routers: an engine, or a router with the model that it reads with."""
 
 import threading
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from pointsman.routing.sessions import HYSTERESIS, Sessions, check_session
 
 
 class RequestRouter(Protocol):
-    """Decides requests: ``Engine``, ``TextRouter`` and ``ReaderRouter`` do."""
+    """Routes requests; implemented by ``Engine``, ``TextRouter`` and ``ReaderRouter``."""
 
     @property
     def router(self) -> Router: ...
@@ -36,20 +36,19 @@ class RequestRouter(Protocol):
 
 
 class ReaderRouter:
-    """A router with the reader that it was trained on. It routes and never answers. Thread-safe.
+    """A router with the reader that it was trained on. It only routes, never answers. Thread-safe.
 
     Args:
-        reader: a base without adapters to answer with, or a text encoder. It belongs to this
-            object from now on.
-        router: trained on this reader.
-        fallback: the adapter to name where the router abstains: ``base``, one of the router's
+        reader: a base without adapters, or a text encoder. This object takes it over.
+        router: a router trained on this reader.
+        fallback: the adapter to name if the router abstains: ``base``, one of the router's
             adapters, or ``error``, which marks the route as refused.
-        hysteresis: a session keeps its adapter until another one's probability exceeds that of its
-            own by more than this, from 0 to 1.
+        hysteresis: a session keeps its adapter until the probability of another exceeds that of
+            its own by more than this, from 0 to 1.
 
     Raises:
-        ConfigError: a hysteresis out of its range.
-        LabelError: a fallback that is none of the router's adapters.
+        ConfigError: the hysteresis is out of range.
+        LabelError: the fallback is not one of the router's adapters.
         MismatchError: the router belongs to another reader.
     """
 
@@ -83,16 +82,16 @@ class ReaderRouter:
         """The decision for one request.
 
         Args:
-            image: a path, the bytes of an image file, a PIL image, or None; not read where
+            image: a path, the bytes of an image file, a PIL image, or None; not read if
                 ``reads_images`` is False.
             text: the instruction.
-            session: keeps the adapter that it was routed to before, also where the router
-                abstains, until another one's probability exceeds its own by more than the
-                hysteresis; ``Route.held`` tells.
+            session: the session's name. A session keeps the adapter that it was last routed to,
+                even if the router abstains, until the probability of another adapter exceeds that
+                of its own by more than the hysteresis; ``Route.held`` is then set.
 
         Raises:
-            RequestError: a session that is no name.
-            SampleError: an image that cannot be read, or a text without words.
+            RequestError: ``session`` is not a valid name.
+            SampleError: the image cannot be read, or the text has no words.
         """
         check_session(session)
         prompt = make_prompt(image if self.reads_images else None, text)
@@ -103,10 +102,10 @@ class ReaderRouter:
         return decision
 
     def route_batch(self, prompts: Sequence[Prompt]) -> list[Route]:
-        """Decisions for several requests, in one padded batch; no session takes part.
+        """Decisions for several requests in one padded batch, without sessions.
 
         Raises:
-            SampleError: a prompt that the reader cannot read.
+            SampleError: the reader cannot read a prompt.
         """
         if not prompts:
             return []

@@ -9,10 +9,10 @@ from pointsman.errors import AbstainedError
 
 
 class Held(NamedTuple):
-    """What the sessions of a batch hold on to."""
+    """The labels that a batch's sessions hold."""
 
     labels: Tensor
-    """(B,) int64, on the logits' device; -1 where nothing is held"""
+    """(B,) int64, on the logits' device; -1 if nothing is held"""
     hysteresis: float
     """Another label takes over if its probability is larger by more than this."""
 
@@ -24,25 +24,25 @@ class Route:
     label: int
     """-1 if the router abstained"""
     adapter: str | None
-    """The adapter that is to answer; the fallback where the router abstained; None is the base"""
+    """The adapter that is to answer; the fallback if the router abstained; None: the base"""
     probabilities: dict[str, float]
-    """Calibrated, by adapter, in label order"""
+    """Calibrated probabilities by adapter, in label order"""
     abstained: bool
     score: float
-    """How much the request looks like those that the adapters are for; see ``scores``"""
+    """How much the request resembles those that the adapters are for; see ``scores``"""
     candidates: tuple[str, ...] | None = None
-    """Adapters of which one is right with the probability of ``train --conformal``; None without"""
+    """Adapters that include the right one with the probability of ``train --conformal``, if set"""
     refused: bool = False
-    """Whether the router abstained and its fallback is ``error``: there is to be no answer"""
+    """Whether the router abstained and its fallback is ``error``: no answer may be given"""
     held: bool = False
-    """Whether a session kept its adapter where the router alone would have decided otherwise"""
+    """Whether a session kept its adapter although the router alone would have decided otherwise"""
 
     @property
     def confidence(self) -> float:
         return max(self.probabilities.values())
 
     def check_answered(self) -> None:
-        """Raises ``AbstainedError`` if there is to be no answer."""
+        """Raises ``AbstainedError`` if no answer may be given."""
         if self.refused:
             raise AbstainedError(
                 f"the router abstained (score {self.score:.2f}): the request is for none of the "

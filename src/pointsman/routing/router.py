@@ -1,8 +1,8 @@
-"""Router: the sealed folder of a head and everything that its output means.
+"""Router: the sealed folder of a head and everything needed to interpret its output.
 
 ``config.json`` carries the label map, the recipe, the base's fingerprint and the digest of every
-other file; it is written last. A folder in which one byte or field was changed is refused with a
-line that names it. Nothing is ever unpickled: the original's ``.pt`` checkpoints are read with
+other file; it is written last. If a byte or a field was changed, loading fails with a message that
+names it. Nothing is ever unpickled: the original ``.pt`` checkpoints are read with
 ``weights_only=True``.
 """
 
@@ -37,15 +37,15 @@ from pointsman.routing.seal import CONFIG, FORMAT_VERSION, check_adapter_seal, c
 
 _FILES = ("router.safetensors", "probes.safetensors", "score.safetensors")
 PROBE_TOLERANCE = 0.05
-"""Largest relative distance of a replayed probe's features; bfloat16 alone stays under 0.02."""
+"""Largest relative distance of a replayed probe's features; bfloat16 alone stays below 0.02."""
 
 
 def check_place(path: Path, labels: LabelMap) -> None:
-    """Whether a router of these labels may be written there: asked before the work of making it.
+    """Checks before training that a router with these labels may be written to a folder.
 
     Raises:
         ArtefactError: the folder holds something else, or is a file.
-        MismatchError: it holds a router of other labels.
+        MismatchError: it holds a router with other labels.
     """
     refuse_other(path, "a router")
     where = path / CONFIG
@@ -55,7 +55,7 @@ def check_place(path: Path, labels: LabelMap) -> None:
 
 
 class Probes(NamedTuple):
-    """What is expected of fixed synthetic prompts.
+    """The expected results for fixed synthetic prompts.
 
     Features are (probes, features), logits (probes, labels), scores (probes,).
     """
@@ -84,7 +84,7 @@ class Router:
     best_acc: float
     training: dict[str, Any] = field(default_factory=dict)
     adapter_digests: dict[str, dict[str, str]] = field(default_factory=dict)
-    """SHA-256 of each adapter's files by their names; adapters that were not sealed are missing"""
+    """SHA-256 of each adapter's files by file name; unsealed adapters are missing"""
 
     def __post_init__(self) -> None:
         if self.head.num_labels != len(self.labels):
@@ -95,21 +95,21 @@ class Router:
 
     @property
     def layer(self) -> int:
-        """Layers of the base, or of its encoder, that are run to route."""
+        """Number of layers of the base, or of its encoder, that routing runs."""
         return self.recipe.layers[-1]
 
     @property
     def hidden_size(self) -> int:
-        """Of the base, or of its encoder; the head reads as much from each place."""
+        """Hidden size of the base, or of its encoder; the head reads this much from each place."""
         return self.head.hidden_size // len(self.recipe.places)
 
     def to(self, device: torch.device) -> Self:
-        """The same router, deciding on a device."""
+        """The same router on another device."""
         head, scorer = copy.deepcopy(self.head), copy.deepcopy(self.scorer)
         return replace(self, head=head.to(device), scorer=scorer.to(device))
 
     def read(self, features: Tensor) -> Evidence:
-        """What features (B, places, hidden) say, on the router's device; nothing waits for it."""
+        """The evidence of features (B, places, hidden), on the router's device, without a wait."""
         values = features.flatten(1).to(self.head.first.weight)
         evidence: Evidence = self.scorer(self.head, values)
         return evidence
@@ -126,20 +126,20 @@ class Router:
         held: Held | None = None,
         fallback: str = BASE,
     ) -> list[Route]:
-        """Decisions for a batch, of which the router sees what its recipe says.
+        """Decisions for a batch; the recipe says what the router sees of each prompt.
 
         Adapters are off. Not thread-safe: call it from the thread that owns the model.
 
         Args:
             reader: the base, or the router's text encoder.
-            held: on the CPU.
-            fallback: what answers where the router abstains: ``base``, an adapter, or nothing
+            held: what the sessions hold, on the CPU.
+            fallback: what answers if the router abstains: ``base``, an adapter, or nothing
                 (``error``).
         """
         return self.route_prepared(reader, self.prepare(reader, prompts), held, fallback)
 
     def prepare(self, reader: Reader, prompts: Sequence[Prompt]) -> Any:
-        """What the router reads of prompts, as a batch on the host; safe in any thread."""
+        """A batch on the host of what the router reads of the prompts; thread-safe."""
         return reader.prepare([prompt.routed_part(self.recipe.history) for prompt in prompts])
 
     def route_prepared(
@@ -156,7 +156,7 @@ class Router:
         """Decisions for features (B, places, hidden) of any dtype and device.
 
         Args:
-            held: on the CPU.
+            held: what the sessions hold, on the CPU.
         """
         with torch.inference_mode():
             return self.routes_of(self.read(features), held, fallback)
@@ -186,7 +186,7 @@ class Router:
         ]
 
     def answering(self, labels: Tensor, fallback: str) -> Tensor:
-        """Labels (B,) of what answers, on their device: the fallback's in place of -1."""
+        """Labels (B,) of the answering adapters, on the same device: the fallback's replaces -1."""
         if fallback in FALLBACKS:
             return labels
         return labels.where(labels != OUT_OF_SCOPE, self.labels.label(fallback))
@@ -198,10 +198,10 @@ class Router:
         return tuple(name for name, p in pairs if p >= self.calibration.set_threshold)
 
     def labels_of(self, evidence: Evidence, held: Held | None = None) -> Tensor:
-        """Labels (B,) on the evidence of B requests, -1 where the router abstains.
+        """Labels (B,) from the evidence of B requests, -1 if the router abstains.
 
-        They stay on the evidence's device: nothing waits for them. A label that is held stays, also
-        where the router abstains, until another one's probability exceeds its own by more than the
+        They stay on the evidence's device: nothing waits for them. A held label stays, even if the
+        router abstains, until the probability of another exceeds its own by more than the
         hysteresis.
         """
         probabilities = self.calibration.probabilities(evidence.logits)
@@ -214,12 +214,12 @@ class Router:
         return labels.where((held.labels == OUT_OF_SCOPE) | leaves, held.labels)
 
     def check_base(self, base: Reader) -> None:
-        """Raises ``MismatchError`` unless ``base`` is the one whose features were trained on.
+        """Raises ``MismatchError`` unless the router was trained on features of ``base``.
 
-        It is a text encoder where the router reads with one.
+        ``base`` is a text encoder if the router reads with one.
 
-        Digests are compared, then the probes are replayed: another library or dtype may read the
-        same files and still make other features.
+        Digests are compared, then the probes are replayed: with the same files, another library
+        version or dtype may still compute other features.
         """
         trained_on, kind = self.origin.base_model_id, "base"
         if self.origin.is_encoder:
@@ -247,28 +247,28 @@ class Router:
 
     @property
     def unsealed(self) -> list[str]:
-        """Adapters of whose files the router knows nothing, in label order."""
+        """Adapters whose files the router has not sealed, in label order."""
         return [name for name in self.labels if name not in self.adapter_digests]
 
     def check_adapter(self, name: str, folder: Path, digests: Mapping[str, str]) -> None:
         """Raises ``MismatchError`` unless an adapter's files are those that were sealed.
 
         Args:
-            digests: SHA-256 of its files by their names.
+            digests: SHA-256 of its files by file name.
         """
         check_adapter_seal(name, folder, digests, self.adapter_digests.get(name, {}))
 
     def save(self, path: str | Path) -> None:
-        """Writes the router folder, ``config.json`` last; replaces a router of the same labels.
+        """Writes the router folder, ``config.json`` last; replaces a router with the same labels.
 
         Raises:
             ArtefactError: the folder holds something else, or cannot be written.
-            MismatchError: it holds a router of other labels.
+            MismatchError: it holds a router with other labels.
         """
         path = Path(path)
         check_place(path, self.labels)
         where = path / CONFIG
-        new = path / ".new"  # a full disk is met here, while the old router is still whole
+        new = path / ".new"  # a full disk fails here, while the old router is still intact
         try:
             self._write(new)
             where.unlink(missing_ok=True)  # until the new one is there, this is not a router
@@ -282,8 +282,8 @@ class Router:
         """Reads a router folder.
 
         Raises:
-            ArtefactError: missing or truncated files.
-            MismatchError: a file or a field that is not the one that was sealed.
+            ArtefactError: files are missing or truncated.
+            MismatchError: a file or a field is not the one that was sealed.
         """
         path = Path(path)
         where = path / CONFIG

@@ -1,16 +1,16 @@
-"""Scores: how much a request looks like those that the adapters are for.
+"""Scores: how much a request resembles those that the adapters are for.
 
-A score reads the head's logits and the features together, is higher in scope, and is a sum of
-parts that are brought to the same scale. Which parts is chosen by validation, see ``train``. All of
-it is a few products with small matrices on the device of the features: nothing waits for it.
+A score is computed from the head's logits and the features. It is higher in scope, and is a sum of
+parts on the same scale. Validation selects the parts, see ``train``. It takes only a few products
+with small matrices on the features' device, and nothing waits for it.
 
 - ``probability``: the largest calibrated probability (Hendrycks & Gimpel, ICLR 2017)
 - ``energy``: log-sum-exp of the logits (Liu et al., NeurIPS 2020)
 - ``max-logit``: the largest logit (Hendrycks et al., ICML 2022)
 - ``cosine``: to the nearest class mean
 - ``mahalanobis``: minus the distance to the nearest class mean (Lee et al., NeurIPS 2018)
-- ``relative-mahalanobis``: the same, less the distance to all of training (Ren et al., 2021)
-- ``outside``: log odds against a class of their own for samples out of scope, if there were any
+- ``relative-mahalanobis``: the same, relative to the distance to all of training (Ren et al., 2021)
+- ``outside``: log odds against a separate class for samples out of scope, if there were any
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from pointsman.routing.head import RouterHead
 
 Parts = tuple[str, ...]
 DEFAULT: Parts = ("max-logit", "mahalanobis", "relative-mahalanobis")
-"""Where nothing tells which is best"""
+"""Used if validation cannot select the parts"""
 CANDIDATES: tuple[Parts, ...] = (
     ("probability",),
     ("energy",),
@@ -37,25 +37,25 @@ CANDIDATES: tuple[Parts, ...] = (
     ("max-logit", "relative-mahalanobis"),
     DEFAULT,
 )
-"""What is compared, the simplest first"""
+"""The scores that are compared, the simplest first"""
 OUTSIDE: tuple[Parts, ...] = (
     ("outside",),
     ("max-logit", "outside"),
     ("max-logit", "relative-mahalanobis", "outside"),
     (*DEFAULT, "outside"),
 )
-"""What is compared too where samples out of scope were trained on"""
+"""Further scores that are compared if samples out of scope were trained on"""
 AXES = 64
-"""Directions in which the covariance within classes is kept; in all others it is one variance"""
+"""Number of directions with a full within-class covariance; all others share one variance"""
 
 
 def mean_and_scale(values: Tensor) -> tuple[Tensor, Tensor]:
-    """By which values (n, ...) are standardised: (x - mean) / scale."""
+    """The mean and scale that standardise values (n, ...): (x - mean) / scale."""
     return values.mean(0), values.std(0, correction=0) + 1e-6
 
 
 class Evidence(NamedTuple):
-    """What the router knows of a batch, on the device of its features."""
+    """What the router knows about a batch, on the device of its features."""
 
     logits: Tensor
     """(B, labels)"""
@@ -64,17 +64,17 @@ class Evidence(NamedTuple):
 
 
 class Scorer(nn.Module):
-    """Scores (B,) of features (B, features) and what the head makes of them.
+    """Scores (B,) of features (B, features) and the head's logits for them.
 
     The covariance within classes is that of probabilistic PCA (Tipping & Bishop, 1999) over
-    standardised features: ``AXES`` directions and one variance for the rest, so that few samples
-    are enough and nothing is of the size features x features. The relative distance needs only the
-    directions between class means (as in linear discriminant analysis), of which there are fewer
-    than labels: in all others the two distances are the same.
+    standardised features: ``AXES`` directions and one variance for the rest, so few samples are
+    enough and no matrix is features x features. The relative distance needs only the directions
+    between class means (as in linear discriminant analysis). There are fewer of them than labels;
+    in all other directions the two distances are the same.
 
     Args:
         parts: names of the parts, see the module.
-        tensors: as ``state_dict`` gives them.
+        tensors: in the form of ``state_dict``.
     """
 
     def __init__(self, parts: Parts, tensors: dict[str, Tensor]) -> None:
@@ -88,11 +88,11 @@ class Scorer(nn.Module):
         return Evidence(logits, self.scaled(values).mean(-1))
 
     def scaled(self, values: Tensor) -> Tensor:
-        """Every part (B, parts) on the same scale."""
+        """All parts (B, parts), on the same scale."""
         return (values - self.get_buffer("shift")) * self.get_buffer("scale")
 
     def values(self, head: RouterHead, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, labels), and every part as it comes (B, parts)."""
+        """Logits (B, labels), and all unscaled parts (B, parts)."""
         tensor = self.get_buffer
         hidden = head[:-1](features)
         logits: Tensor = head[-1](hidden)
@@ -128,7 +128,7 @@ class Scorer(nn.Module):
         return found
 
     def only(self, parts: Parts) -> Self:
-        """The same score of fewer parts, with no tensor that they do not need."""
+        """The same score with fewer parts and only the tensors that they need."""
         at = [self.parts.index(name) for name in parts]
         kept = {"shift": self.get_buffer("shift")[at], "scale": self.get_buffer("scale")[at]}
         needed = {name for part in parts for name in TENSORS[part]}
@@ -148,7 +148,7 @@ TENSORS: dict[str, tuple[str, ...]] = {
 
 
 def scorer_from_state(parts: Sequence[str], state: dict[str, Tensor], where: str) -> Scorer:
-    """Rebuilds a scorer. Raises ``ArtefactError`` if parts and tensors are not a scorer's."""
+    """Rebuilds a scorer. Raises ``ArtefactError`` if parts and tensors do not form a scorer."""
     unknown = [name for name in parts if name not in TENSORS]
     needed = {"shift", "scale"} | {tensor for name in parts for tensor in TENSORS.get(name, ())}
     if unknown or not parts or needed != set(state):

@@ -1,4 +1,4 @@
-"""The seal: digests by which a router knows its own files, its fields and its adapters' files."""
+"""The seal: a router's digests of its own files, its fields and its adapters' files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,9 +13,9 @@ CONFIG = "config.json"
 
 
 def sealed(config: dict[str, Any], folder: Path, files: Sequence[str]) -> dict[str, Any]:
-    """``config`` with the digests of ``files`` in ``folder``, of each of its fields and of itself.
+    """``config`` with the digests of ``files`` in ``folder``, of each field and of the whole.
 
-    The digests of single fields tell which of them was changed.
+    The digests of single fields show which field was changed.
     """
     digests: dict[str, Any] = {name: digest_file(folder / name) for name in files}
     digests["fields"] = {name: digest_json(value) for name, value in config.items()}
@@ -24,11 +24,11 @@ def sealed(config: dict[str, Any], folder: Path, files: Sequence[str]) -> dict[s
 
 
 def check_seal(folder: Path, config: dict[str, Any], files: Sequence[str]) -> None:
-    """Raises unless ``config`` and ``files`` are what ``sealed`` saw, naming what is not.
+    """Raises an error that names the change unless ``config`` and ``files`` are as sealed.
 
     Raises:
-        ArtefactError: not a router's config, of another format, or a file that cannot be read.
-        MismatchError: a file or a field that is not the one that was sealed.
+        ArtefactError: it is not a router's config, its format is another, or a file cannot be read.
+        MismatchError: a file or a field is not the one that was sealed.
     """
     _check_format(folder, config)
     for name in files:
@@ -85,8 +85,8 @@ def check_adapter_seal(
     """Raises ``MismatchError`` unless an adapter's files are those that a router sealed.
 
     Args:
-        found: SHA-256 of its files by their names.
-        sealed: the same, as the router has them; empty for an adapter that it does not seal.
+        found: SHA-256 of its files by file name.
+        sealed: the router's digests in the same form; empty for an adapter that it does not seal.
     """
     for file, digest in sealed.items():
         if found.get(file) != digest:
@@ -97,7 +97,7 @@ def check_adapter_seal(
 
 
 def unsealed_note(names: Sequence[str]) -> str:
-    """What it means that a router seals nothing of some adapters, in one line."""
+    """The one-line warning for adapters that a router does not seal."""
     return (
         f"the router does not seal the files of {', '.join(names)}: another adapter in their place "
         "would not be noticed; `pointsman seal ROUTER --config PROJECT` seals them"

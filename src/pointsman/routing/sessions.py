@@ -1,4 +1,4 @@
-"""Sessions: the label that each holds on to, so that a conversation keeps its adapter."""
+"""Sessions: the label that each session holds, so that a conversation keeps its adapter."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ from pointsman.routing.route import Held, Route
 
 HYSTERESIS = 0.2
 LIMIT = 10_000
-"""Sessions that are remembered"""
+"""Maximum number of sessions in the table"""
 
 
 class Sessions:
-    """A table of sessions, of which the one not heard of for longest makes room.
+    """A table of sessions; the least recently used one makes room for a new one.
 
     Args:
-        hysteresis: by how much another label's probability must exceed that of the label held.
+        hysteresis: by how much another label's probability must exceed that of the held label.
 
     Raises:
-        ConfigError: a hysteresis that is no number from 0 to 1.
+        ConfigError: the hysteresis is not a number from 0 to 1.
     """
 
     def __init__(self, hysteresis: float, limit: int = LIMIT) -> None:
@@ -31,14 +31,14 @@ class Sessions:
         self._labels: OrderedDict[str, int] = OrderedDict()
 
     def held(self, sessions: Sequence[str | None], device: torch.device) -> Held | None:
-        """What a batch's sessions hold, on a device; None where none of them holds anything."""
+        """The labels that a batch's sessions hold, on a device; None if none holds a label."""
         labels = [self._labels.get(session or "", OUT_OF_SCOPE) for session in sessions]
         if all(label == OUT_OF_SCOPE for label in labels):
             return None
         return Held(to_device(torch.tensor(labels), device), self._hysteresis)
 
     def decided(self, session: str | None, route: Route) -> None:
-        """Takes note of a decision; where the router abstained there is nothing to hold."""
+        """Records a decision; if the router abstained, there is nothing to hold."""
         if session is None or route.label == OUT_OF_SCOPE:
             return
         self._labels[session] = route.label
@@ -55,6 +55,6 @@ def check_hysteresis(hysteresis: float) -> None:
 
 
 def check_session(session: str | None) -> None:
-    """Raises ``RequestError`` unless ``session`` can be one's name."""
+    """Raises ``RequestError`` unless ``session`` is a valid name."""
     if session is not None and (not isinstance(session, str) or not session):
         raise RequestError(f"session {session!r}: give a name, or None for no session")

@@ -1,4 +1,4 @@
-"""Text routing: a router that reads with a text encoder, in front of a server with the adapters.
+"""Text routing: a router with a text encoder, in front of a server that holds the adapters.
 
 No base is loaded and no image is read.
 """
@@ -38,17 +38,17 @@ class TextRouter(ReaderRouter):
 
         Args:
             path: the router folder.
-            encoder: Hub id or folder; by default where it was when the router was trained.
+            encoder: Hub id or folder; by default its location when the router was trained.
             device: ``cuda``, ``cuda:1``, ``mps`` or ``cpu``; by default the best there is.
             dtype: by default bfloat16 on an accelerator and float32 on the CPU.
             fallback, hysteresis: as for ``ReaderRouter``.
 
         Raises:
-            ArtefactError: no complete router folder, or no such encoder.
-            ConfigError: the router reads with its base, or an option is out of its range.
-            LabelError: a fallback that is none of the router's adapters.
-            MismatchError: a file that is not as it was sealed, or another encoder than the router
-                was trained on.
+            ArtefactError: the router folder is incomplete, or there is no such encoder.
+            ConfigError: the router reads with its base, or an option is out of range.
+            LabelError: the fallback is not one of the router's adapters.
+            MismatchError: a file is not the one that was sealed, or the encoder is not the one
+                that the router was trained on.
         """
         router = Router.load(path)
         return cls._of(router, str(path), encoder, device, dtype, fallback, hysteresis)
@@ -64,7 +64,7 @@ class TextRouter(ReaderRouter):
         """Loads the router and the text encoder that a project file names.
 
         Raises:
-            PointsmanError: as ``load``, and whatever is missing or wrong in the project file.
+            PointsmanError: as ``load``, or something is missing or wrong in the project file.
         """
         return cls.from_project(load_project(Path(path)), str(path), device=device, dtype=dtype)
 
@@ -80,7 +80,7 @@ class TextRouter(ReaderRouter):
         """Loads the router and the text encoder of a project; ``where`` is its name in errors.
 
         Raises:
-            PointsmanError: as ``load``, and a project without a router or of another label order.
+            PointsmanError: as ``load``, or the project has no router or another label order.
         """
         hysteresis = HYSTERESIS if project.hysteresis is None else project.hysteresis
         router = load_router(project, where)

@@ -1,4 +1,4 @@
-"""Training: a head on cached features, in seconds, with layer and shape picked by validation."""
+"""Training: a head on cached features, in seconds, with layer and shape chosen by validation."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -34,11 +34,11 @@ from pointsman.routing.scores import DEFAULT, Parts, mean_and_scale
 
 __all__ = ["TrainSettings", "train_router"]
 DEPTHS = "depths.png"
-"""In the router's folder: accuracy over depth"""
+"""The plot in the router's folder: accuracy over depth"""
 LOGGED = 10
-"""Steps from one logged loss to the next"""
+"""Steps between logged losses"""
 LEFT_OUT = 3
-"""Parts of the classes that are left out in turn"""
+"""The classes are split into this many parts, which are left out in turn"""
 
 
 def train_router(
@@ -50,25 +50,26 @@ def train_router(
     log_dir: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Router:
-    """Trains heads on what the features hold, and keeps one by the rule of one standard error.
+    """Trains heads on a features folder, and keeps one by the one-standard-error rule.
 
-    Samples out of scope (-1) are a class of their own to the head; what it says of that class is a
-    part of the score by which the router abstains, see ``scores``.
+    For the head, samples out of scope (-1) are a class of their own. Its output for that class is
+    a part of the score that decides abstention, see ``scores``.
 
     Args:
         features: a features folder, or one already read.
         out: where to write the router folder; None writes nothing.
-        adapter_names: must agree with the features' label map, which is what counts.
-        settings: what is tried and how heads are trained; by default ``TrainSettings()``.
+        adapter_names: must agree with the label map of the features, which is the one that is used.
+        settings: which heads are trained, and how; by default ``TrainSettings()``.
         log_dir: where to write TensorBoard curves.
-        progress: called with (heads trained, heads in all).
+        progress: called with (heads trained, total heads).
 
     Raises:
-        ArtefactError: no complete features, or ``out`` holds something else or cannot be written.
-        ConfigError: a layer that the features do not hold, or a prior that cannot be.
-        MismatchError: ``adapter_names`` contradict the features, or the labels of a router in
-            ``out``.
-        SampleError: a class without training samples, or an empty split.
+        ArtefactError: the features are incomplete, or ``out`` holds something else or cannot be
+            written.
+        ConfigError: the features lack a layer, or the prior is invalid.
+        MismatchError: ``adapter_names`` contradict the features, or ``out`` holds a router with
+            other labels.
+        SampleError: a class has no training samples, or a split is empty.
     """
     settings = settings or TrainSettings()
     features = features if isinstance(features, Features) else read_features(features)
@@ -78,7 +79,7 @@ def train_router(
     for split in ("train", "val"):
         _check_split(features, split)
     recipes = recipes_of(features.recipe, _layers(features, settings))
-    _log_prior(features, settings)  # refuses a prior before anything is trained
+    _log_prior(features, settings)  # refuses an invalid prior before anything is trained
     with logging_to(None if log_dir is None else Path(log_dir)) as log:
         candidates = _candidates(recipes, features, settings, log, progress)
     best, why = choose(candidates)
@@ -101,7 +102,7 @@ def _check_names(features: Features, adapter_names: Sequence[str] | None) -> Non
 
 
 def _layers(features: Features, settings: TrainSettings) -> tuple[int, ...]:
-    """Depths to choose from. Raises ``ConfigError`` on one that the features do not hold."""
+    """Depths to choose from. Raises ``ConfigError`` on one that the features lack."""
     stored = features.recipe.layers
     layers = settings.layers or stored
     if missing := [layer for layer in layers if layer not in stored]:
@@ -116,7 +117,7 @@ def _candidates(
     log: Log | None,
     progress: Progress | None,
 ) -> list[Candidate]:
-    """A trained head for each recipe and shape, with what it is worth on validation."""
+    """A trained head for each recipe and shape, with its validation results."""
     shapes = [(recipe, size) for recipe in recipes for size in settings.mlp_sizes]
     found: list[Candidate] = []
     for number, (recipe, mlp_size) in enumerate(shapes, 1):
@@ -161,10 +162,10 @@ def _train_candidate(
 def _holdout_candidate(
     candidate: Candidate, features: Features, settings: TrainSettings
 ) -> Candidate:
-    """The candidate with the best score where no sample out of scope tells which that is.
+    """The candidate with the best score, selected without samples out of scope.
 
-    Classes that are left out stand for them: a third at a time is taken away from a head like the
-    candidate's, and the score is taken that tells their validation samples best from the others'.
+    Left-out classes take their place: a third of the classes at a time is left out of a head like
+    the candidate's. The chosen score best separates their validation samples from the others.
     """
     classes = len(features.labels)
     sums: dict[Parts, float] = {}
@@ -244,15 +245,15 @@ def _seal(
 
 
 def _log_prior(features: Features, settings: TrainSettings) -> tuple[float, ...]:
-    """By how much logits are to be shifted for the stated prior; empty if none is stated.
+    """The shift of the logits for the stated prior; empty if none is stated.
 
-    The head believes in the prior that it was trained with, which is uniform with class weights.
+    The head has learnt the prior of its training, which is uniform with class weights.
     """
     if not settings.prior:
         return ()
     names, stated = list(features.labels), dict(settings.prior)
     for name in stated:
-        features.labels.label(name)  # raises, naming what there is
+        features.labels.label(name)  # raises; the message lists the known names
     rest = 1 - sum(stated.values())
     others = len(names) - len(stated)
     if not (rest > 1e-9 if others else abs(rest) <= 1e-9):

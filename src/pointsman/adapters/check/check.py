@@ -1,9 +1,9 @@
-"""The health of one adapter: everything that is wrong or odd with it, before anything serves it.
+"""Adapter check: everything that is wrong or odd with one adapter, before anything serves it.
 
-Most of these faults are silent elsewhere: weights whose keys match nothing, an adapter of another
-base of the same shape, weights that a trainer left outside. What its files and the base's shapes
-tell is looked at first and needs none of the base's weights; then one synthetic prompt is answered
-with and without it.
+Most of these faults are silent elsewhere: weights whose keys match nothing, an adapter trained on
+another base of the same shape, weights that a trainer saved outside the adapter. The files and the
+base's shapes are checked first, which needs none of the base's weights. Then one synthetic prompt
+is answered with the adapter and without it.
 """
 
 from collections.abc import Sequence
@@ -33,14 +33,14 @@ def check_adapter(
     target: str | None = None,
     max_lora_rank: int = MAX_RANK,
 ) -> Report:
-    """Looks for everything that is wrong with an adapter; never stops at a fault.
+    """Reports everything that is wrong with an adapter; does not stop at the first fault.
 
     Args:
         path: folder or Hub id.
-        base: without adapters, and left as it was. Of ``load_skeleton``: no prompt is answered.
-            None: only what the adapter's files tell by themselves.
-        target: ``vllm`` also looks for what that server refuses or passes over.
-        max_lora_rank: what that server is started with.
+        base: the base without adapters; it is left as it was. With a base from ``load_skeleton``
+            no prompt is answered. None: only the adapter's own files are checked.
+        target: ``vllm`` also reports settings that vLLM rejects or ignores.
+        max_lora_rank: the ``--max-lora-rank`` that vLLM is started with.
 
     Raises:
         ConfigError: an unknown ``target``.
@@ -67,7 +67,7 @@ def check_adapter(
 
 
 def is_loadable(findings: Sequence[Finding]) -> bool:
-    """Whether PEFT can take it: no errors but those of another server, and of other files."""
+    """Whether PEFT can load it: no errors except those of another server and of other files."""
     fine = ("outside-weights", *CODES)
     return all(finding.level != "error" or finding.kind in fine for finding in findings)
 
@@ -76,13 +76,13 @@ def fix_adapter(path: str | Path, base: Base, out: Path) -> Report:
     """Writes a copy of an adapter with current key names, and returns the copy's report.
 
     Raises:
-        ConfigError: its keys are current, and there is nothing to rename.
-        ArtefactError: it has faults that other key names do not fix, or ``out`` cannot be written.
+        ConfigError: its keys are current, so there is nothing to rename.
+        ArtefactError: it has faults that renaming does not fix, or ``out`` cannot be written.
     """
     report = check_adapter(path, base)
     others = [finding for finding in report.errors if finding.kind != "old-layout"]
     if others:
-        raise ArtefactError(f"{out}: not written; names alone do not fix it: {others[0]}")
+        raise ArtefactError(f"{out}: not written; renaming alone does not fix it: {others[0]}")
     if not report.errors:
         raise ConfigError(f"{path}: its keys match the base, nothing to fix; use it as it is")
     adapter = read_adapter(Findings(str(path)), str(path))

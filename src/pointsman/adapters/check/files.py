@@ -1,4 +1,4 @@
-"""What an adapter's own files tell."""
+"""Checks of an adapter's own files, without a base."""
 
 import re
 import zipfile
@@ -14,8 +14,8 @@ from pointsman.files import digest_file, read_object, read_tensors_and_digest
 from pointsman.findings import SAVE_AGAIN, Findings
 
 SCALES = (1 / 16, 8.0)
-"""Outside of these, alpha / r is more often a slip than a choice."""
-# What trainers are known to write beside an adapter when they also train whole modules.
+"""Outside this range, alpha / r is more often a mistake than a choice."""
+# Files that trainers write beside an adapter when they also train whole modules.
 _OUTSIDE = (
     "non_lora_state_dict.bin",
     "non_lora_trainables.bin",
@@ -31,10 +31,10 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "alpha_pattern": (dict, "an object"),
     "alora_invocation_tokens": (list, "numbers of tokens"),
 }
-"""What the values must be that are looked at here; any may be null."""
+"""What the checked values must be; any may be null."""
 _PICKLES = ("adapter_model.bin", "adapter_model.pt")
 REWRITING_INITS = ("pissa", "olora", "corda", "loftq", "lora_ga")
-"""Ways to initialise a LoRA that start from the base's own weights, and change them."""
+"""LoRA initialisations that start from the base's own weights and change them."""
 _UNNAMED = "checked"
 
 
@@ -42,7 +42,7 @@ _UNNAMED = "checked"
 
 
 def read_adapter(run: Findings, path: str | Path) -> AdapterFile | None:
-    """The adapter, or None where one of its files cannot be had."""
+    """The adapter, or None if one of its files cannot be read."""
     folder = Path(path).expanduser()
     if not folder.is_dir():
         try:
@@ -112,7 +112,7 @@ def _read_weights(run: Findings, folder: Path) -> tuple[dict[str, Tensor], str] 
 
 
 def _check_around(run: Findings, folder: Path) -> None:
-    """Weights that the trainer left outside of the adapter, which no loader reads."""
+    """Reports weights that the trainer saved outside the adapter, where no loader reads them."""
     for name in _OUTSIDE:
         if not (folder / name).is_file():
             continue
@@ -127,7 +127,7 @@ def _check_around(run: Findings, folder: Path) -> None:
 
 
 def _holds_tensors(path: Path) -> bool:
-    """Whether a file holds tensors; a pickle's archive is listed, never loaded."""
+    """Whether a file holds tensors; a pickle's archive is only listed, never loaded."""
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, framework="pt") as file:
@@ -140,7 +140,7 @@ def _holds_tensors(path: Path) -> bool:
         return any("/data/" in name for name in archive.namelist())
 
 
-# What the adapter's own files tell
+# Configuration and values
 
 
 def check_files(run: Findings, adapter: AdapterFile) -> None:
@@ -163,7 +163,7 @@ def _check_config(run: Findings, adapter: AdapterFile) -> None:
         return
     if alpha is None:
         hint = f"write the value that it was trained with into {CONFIG}"
-        run.error("alpha", "lora_alpha is not said, and PEFT would take 8", hint)
+        run.error("alpha", "lora_alpha is missing, and PEFT would take 8", hint)
     elif not isinstance(alpha, int | float) or alpha == 0:
         run.error("alpha", f"lora_alpha is {alpha!r}: it has no effect", SAVE_AGAIN)
     else:
@@ -182,13 +182,13 @@ def _check_config(run: Findings, adapter: AdapterFile) -> None:
 
 
 def _rewriting_init(config: dict[str, Any]) -> str | None:
-    """The initialisation by which loading an adapter would change the base's own weights."""
+    """The initialisation that would change the base's own weights when the adapter is loaded."""
     init = str(config.get("init_lora_weights") or "").lower()
     return init if init.startswith(REWRITING_INITS) else None
 
 
 def _names_one_of(pattern: str, modules: set[str]) -> bool:
-    """As PEFT matches it: the end of a module's path, a regular expression."""
+    """Matches as PEFT does: a regular expression for the end of a module's path."""
     try:
         return any(re.match(rf"(.*\.)?({pattern})$", module) for module in modules)
     except re.error:
@@ -218,5 +218,5 @@ def _check_values(run: Findings, adapter: AdapterFile) -> None:
 
 
 def without_folder(error: Exception, folder: Path) -> str:
-    """The message without the folder that it starts with, which a finding has of its own."""
+    """The message without its leading folder, which a finding stores separately."""
     return str(error).removeprefix(f"{folder}/")

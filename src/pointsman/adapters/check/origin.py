@@ -12,17 +12,17 @@ from pointsman.findings import RETRAIN, Findings
 from pointsman.models.base import Base
 from pointsman.models.checkpoint import Fingerprint
 
-# What publishers of quantised copies put behind a model's name.
+# Suffixes that publishers of quantised copies append to a model's name.
 _QUANTISED = re.compile(r"(-unsloth)?(-bnb)?-(4bit|8bit|fp8|awq|int4|int8|gptq(-int[48])?)$")
 
 
 def check_origin(run: Findings, adapter: AdapterFile, base: Base) -> None:
-    """Whether an adapter says that it was made for another base.
+    """Reports an adapter whose files name another base.
 
-    The weights of a skeleton are not known, and are not compared.
+    A skeleton has no weights, so weights are not compared with it.
     """
     note = adapter.folder / NOTE
-    if note.is_file():  # written by train_adapter: digests of the very base
+    if note.is_file():  # written by train_adapter: digests of the exact base
         _check_note(run, note, base)
         return
     named = str(adapter.config.get("base_model_name_or_path") or "")
@@ -31,7 +31,7 @@ def check_origin(run: Findings, adapter: AdapterFile, base: Base) -> None:
         return
     mine, theirs = (value.rstrip("/").rpartition("/")[2] for value in (named, base.id))
     if "qwen" not in mine.lower() or "qwen" not in theirs.lower():
-        return  # a folder's name tells nothing
+        return  # a folder's name proves nothing
     if not is_same_model(mine, theirs):
         run.warning("other-base", f"was made for {named}, the base is {base.id}", RETRAIN)
     elif mine.lower() != theirs.lower():
@@ -55,7 +55,7 @@ def _check_note(run: Findings, note: Path, base: Base) -> None:
 
 
 def is_same_model(named: str, other: str) -> bool:
-    """Whether two Hub ids are one model, or a quantised copy of it to train adapters on."""
+    """Whether two Hub ids are the same model, or one is a quantised copy of it for training."""
     publishers, models = zip(
         *(value.lower().rpartition("/")[::2] for value in (named, other)), strict=True
     )

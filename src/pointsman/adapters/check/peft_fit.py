@@ -1,4 +1,4 @@
-"""The fit of any adapter: PEFT places it on the base's shapes, which need no weights."""
+"""The fit of any adapter: PEFT attaches it to the base's shapes, which needs no weights."""
 
 import copy
 import warnings
@@ -27,7 +27,7 @@ def fit_any(adapter: AdapterFile, layout: Layout, model: Any) -> Fit:
 
 def _fit_by_peft(adapter: AdapterFile, layout: Layout, model: Any, obstacle: str) -> Fit:
     own = base_weights_in(layout, adapter.config, adapter.tensors)
-    # Whatever it started with: its weights are in the file.
+    # The initialisation does not matter: the weights are in the file.
     config = _placeable(adapter.config) | {"init_lora_weights": False, "inference_mode": True}
     try:
         with warnings.catch_warnings():
@@ -48,7 +48,7 @@ def _fit_by_peft(adapter: AdapterFile, layout: Layout, model: Any, obstacle: str
 
 
 def _skeleton(model: Any) -> Any:
-    """A new model of the base's modules and shapes, for PEFT to change."""
+    """A new model with the base's modules and shapes, for PEFT to modify."""
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
     with torch.device("meta"):
         return type(model)(copy.deepcopy(model.config))

@@ -1,4 +1,4 @@
-"""What an adapter does to one synthetic prompt."""
+"""The effect of an adapter on one synthetic prompt."""
 
 import copy
 import warnings
@@ -20,12 +20,12 @@ _NAME = "checked"
 
 
 def probe(run: Findings, adapter: AdapterFile, base: Base) -> float | None:
-    """The largest change of a logit, for a synthetic prompt that is answered with it and without.
+    """The largest change of a logit between a synthetic prompt's answers with and without it.
 
-    On a twin of the base: PEFT changes a model's modules, and these stay as they are.
+    It runs on a twin of the base: PEFT modifies a model's modules, and the base's must not change.
     """
     twin = replace(base, model=_twin(base.model))
-    # With pixels: features of images that were seen before would hide a change of the tower.
+    # With pixels: cached image features would hide a change of the tower.
     inputs = twin.stock_inputs(twin.encode([next(probe_prompts())]))
     try:
         with torch.inference_mode(), warnings.catch_warnings():
@@ -56,6 +56,6 @@ def probe(run: Findings, adapter: AdapterFile, base: Base) -> float | None:
 
 
 def _twin(model: Any) -> Any:
-    """The same weights in modules of its own; vectors are copied, as PEFT writes into biases."""
+    """The same weights in new modules; vectors are copied, since PEFT writes into biases."""
     tensors: Sequence[Tensor] = [*model.parameters(), *model.buffers()]
     return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors if tensor.dim() > 1})

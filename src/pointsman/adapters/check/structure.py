@@ -17,18 +17,18 @@ from pointsman.findings import RETRAIN, SAVE_AGAIN, Findings
 
 @dataclass(frozen=True)
 class Fit:
-    """What an adapter's configuration asks for on the base, and what its keys fill."""
+    """What an adapter's configuration requires on the base, and what its keys provide."""
 
     adapter: AdapterFile
     expected: dict[str, Size]
     own: dict[str, str]
-    """Keys that name the base's own weights, to the paths of those"""
+    """Keys that name the base's own weights, mapped to those weights' paths"""
     refusal: str | None = None
-    """Why it cannot be placed on the base at all"""
+    """Why it cannot be attached to the base at all"""
     obstacle: str | None = None
-    """Why it cannot be stacked with others"""
+    """Why it cannot be stacked with other adapters"""
     plain: PlainLora | None = None
-    """The matrices that it asks for, if that is all"""
+    """The matrices that it requires, if it requires nothing else"""
 
     @property
     def unexpected(self) -> list[str]:
@@ -43,7 +43,7 @@ Fitter = Callable[[AdapterFile], Fit]
 
 
 def fit_plain(adapter: AdapterFile, layout: Layout) -> Fit:
-    """The fit of a plain LoRA; of any other only ``obstacle`` is told, which PEFT must fit."""
+    """The fit of a plain LoRA; for any other only ``obstacle`` is set, and PEFT must fit it."""
     own = base_weights_in(layout, adapter.config, adapter.tensors)
     try:
         plain = plain_lora(adapter.config, layout)
@@ -57,9 +57,9 @@ def fit_plain(adapter: AdapterFile, layout: Layout) -> Fit:
 def base_weights_in(
     layout: Layout, config: Mapping[str, Any], keys: Iterable[str]
 ) -> dict[str, str]:
-    """Keys of an adapter that name the base's own weights, to the weights they would replace.
+    """Keys of an adapter that name the base's own weights, mapped to the weights they replace.
 
-    PEFT copies them onto the base that all adapters and the router share, without a word.
+    PEFT copies them silently onto the base that all adapters and the router share.
     """
     saved = tuple(config.get("modules_to_save") or ())
     found = {}
@@ -71,13 +71,13 @@ def base_weights_in(
 
 
 def check_structure(run: Findings, fit: Fit, fitter: Fitter, layout: Layout, base_id: str) -> Fit:
-    """Keys, shapes and targets against the base's; an old layout explains what does not match.
+    """Checks keys, shapes and targets against the base; an old layout may explain a mismatch.
 
     Args:
         fitter: fits the same adapter with renamed keys.
 
     Returns:
-        The fit that was checked: of the renamed adapter, if that is what it takes.
+        The fit that was checked: that of the renamed adapter if only the renamed one fits.
     """
     if fit.refusal or fit.unexpected:
         fit = _in_todays_layout(run, fit, fitter, base_id)
@@ -99,7 +99,7 @@ def check_structure(run: Findings, fit: Fit, fitter: Fitter, layout: Layout, bas
 
 
 def _check_own(run: Findings, fit: Fit, layout: Layout) -> None:
-    """The base's own weights among an adapter's: harmless only where they are the same."""
+    """Reports the base's own weights in an adapter: harmless only if they are identical."""
     if not fit.own:
         return
     for key, path in fit.own.items():
@@ -120,7 +120,7 @@ def _check_own(run: Findings, fit: Fit, layout: Layout) -> None:
 
 
 def _in_todays_layout(run: Findings, fit: Fit, fitter: Fitter, base_id: str) -> Fit:
-    """The adapter with its keys renamed, if that makes it fit."""
+    """Returns the adapter with renamed keys, if that makes it fit."""
     try:
         renamed = remapped(fit.adapter)
     except ArtefactError as error:
@@ -135,7 +135,7 @@ def _in_todays_layout(run: Findings, fit: Fit, fitter: Fitter, base_id: str) -> 
     run.error(
         "old-layout",
         f"{moved} of its {len(fit.adapter.tensors)} keys match nothing in the base {base_id}: they "
-        f"have the names of another layout, and {renaming(fit.adapter)} makes all of them match",
+        f"have the names of another layout; {renaming(fit.adapter)} makes all of them match",
         "write a copy that has them with --fix OUT",
     )
     return better

@@ -1,4 +1,4 @@
-"""What vLLM refuses of an adapter, or passes over without a word.
+"""What vLLM rejects in an adapter, or silently ignores.
 
 Source: vLLM reads ``r``, ``lora_alpha``, ``target_modules``, ``bias``, ``modules_to_save``,
 ``use_rslora`` and ``use_dora`` of an adapter's configuration, and nothing else of it (its
@@ -29,7 +29,7 @@ CODES = tuple(
 
 
 def check_vllm(run: Findings, adapter: AdapterFile, max_lora_rank: int) -> None:
-    """Adds what a server of ``max_lora_rank`` would do to the adapter."""
+    """Reports what vLLM, started with ``max_lora_rank``, would reject or ignore."""
     config = adapter.config
     if config["peft_type"] != "LORA":
         run.error("vllm-kind", f"vLLM has no {config['peft_type']}", "train a LoRA")
@@ -51,7 +51,7 @@ def check_vllm(run: Findings, adapter: AdapterFile, max_lora_rank: int) -> None:
         run.error(
             "vllm-tower",
             f"{len(tower)} of its modules are in the vision tower, such as {min(tower)}, which "
-            "vLLM passes over unless told otherwise",
+            "vLLM ignores by default",
             "serve with --enable-tower-connector-lora, or train the decoder only",
         )
     if ends := [m for m in modules if m.rpartition(".")[2] in ("lm_head", "embed_tokens")]:
