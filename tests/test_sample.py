@@ -5,9 +5,10 @@ from typing import get_args
 import pytest
 
 from pointsman.conversation import History, Turn, routed_part, user_turn
+from pointsman.dialects.json_files import read_values
 from pointsman.errors import SampleError
 from pointsman.labels import LabelMap
-from pointsman.sample import parse_sample, read_jsonl, read_samples, to_jsonl
+from pointsman.sample import parse_sample, read_samples, to_jsonl
 
 LABELS = LabelMap(("calendar", "claim-window"))
 
@@ -37,7 +38,7 @@ def test_a_sample_is_read_whole_and_keeps_unknown_keys() -> None:
 
 
 def test_writing_and_reading_a_sample_changes_nothing() -> None:
-    sample = parse_sample(record(stratum="plain", images=["a.png", "b.png"], conversations=[
+    sample = parse_sample(record(stratum="plain", image=["a.png", "b.png"], conversations=[
         {"from": "system", "value": "Be brief"},
         {"from": "human", "value": "Left <image>\nright\n<image>\nWhich?"},
         {"from": "gpt", "value": "Ä \u2028 \"quoted\"\nline"},
@@ -105,11 +106,11 @@ def test_out_of_scope_is_label_minus_one_and_no_adapter() -> None:
         ({"conversations": []}, "needs 'conversations' or 'messages'"),
         ({"conversations": ["hi"]}, "a turn is a JSON object"),
         ({"conversations": [{"from": "gpt", "value": "x"}]}, "no human turn"),
-        ({"conversations": [{"from": "bot", "value": "x"}]}, "from 'bot'"),
+        ({"conversations": [{"from": "narrator", "value": "x"}]}, "from 'narrator'"),
         ({"conversations": [{"from": "human", "value": 3}]}, "has no text"),
         ({"image": None}, "1 <image> placeholders for 0 images"),
         ({"image": 3}, "give its path"),
-        ({"image": ""}, "give its path"),
+        ({"image": ""}, "1 <image> placeholders for 0 images"),
         ({"bbox": [3, 0, 1, 1]}, "x0 < x1"),
         ({"bbox": [0, 0, 1]}, "x0 < x1"),
         ({"bbox": [0, 0, 10**400, 1]}, "x0 < x1"),
@@ -144,16 +145,6 @@ def test_image_paths_come_back_joined_to_the_folder_of_the_file(tmp_path: Path) 
     assert second.images == ("/abs/b.png",)
 
 
-def test_lines_are_counted_from_one_and_blank_ones_skipped(tmp_path: Path) -> None:
-    file = tmp_path / "a.jsonl"
-    file.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\r\n{"a": 2}\n{broken\n')
-    lines = read_jsonl(file)
-    assert next(lines) == (f"{file}:1", {"a": 1})
-    assert next(lines) == (f"{file}:3", {"a": 2})
-    with pytest.raises(SampleError, match=r"a\.jsonl:4: not a line of JSON"):
-        next(lines)
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [(None, "no such file"), (b"", "holds no samples"), (b"\xff\xfe\x00", "cannot be read")],
@@ -170,7 +161,7 @@ def test_a_file_without_samples_is_refused(
 
 def test_every_real_screen_survives_a_round_trip(screens: Path) -> None:
     labels = LabelMap(("calendar", "claim-window", "provider-select"))
-    for where, value in read_jsonl(screens / "samples.jsonl"):
+    for where, value in read_values(screens / "samples.jsonl"):
         sample = parse_sample(value, labels, where)
         assert parse_sample(sample.record(), labels, where) == sample
         assert sample.answer not in [turn.text for turn in sample.prompt]

@@ -1,33 +1,28 @@
 """RoutingSample: one sample of a dataset, its form on disk, and what the router may see of it."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, cast
 
 from pointsman.conversation import History, Prompt, Role, Turn, routed_part
+from pointsman.dialects.json_files import read_values
+from pointsman.dialects.placeholders import join
+from pointsman.dialects.record import read_record
+from pointsman.dialects.values import Image
 from pointsman.errors import SampleError
 from pointsman.images import load_image
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
 
 Box = tuple[float, float, float, float]
-PLACEHOLDER = "<image>"
-_ROLES: dict[str, Role] = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "system": "system",
-    "tool": "tool",
-}
 _ROLE_ON_DISK: dict[Role, str] = {
     "user": "human",
     "assistant": "gpt",
     "system": "system",
     "tool": "tool",
 }
-_OURS = frozenset({"conversations", "messages", "image", "images", "label", "adapter", "bbox"})
+_OURS = ("label", "adapter", "bbox")
 
 
 @dataclass(frozen=True)
@@ -81,8 +76,7 @@ class RoutingSample:
         """The sample as one JSON object of the form that ``parse_sample`` reads."""
         record: dict[str, Any] = {
             "conversations": [
-                {"from": _ROLE_ON_DISK[turn.role], "value": _join(turn.parts)}
-                for turn in self.turns
+                {"from": _ROLE_ON_DISK[turn.role], "value": _value(turn)} for turn in self.turns
             ]
         }
         if len(self.images) == 1:
@@ -101,49 +95,36 @@ def is_inside(point: tuple[float, float] | None, box: Box) -> bool:
     return point is not None and box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]
 
 
-def parse_sample(record: Any, labels: LabelMap | None, where: str) -> RoutingSample:
-    """Reads one record of a dataset.
+def parse_sample(
+    record: Any, labels: LabelMap | None, where: str, store: Callable[[Image], str] | None = None
+) -> RoutingSample:
+    """Reads one record of a dataset or of a training set, in any shape of ``read_record``.
 
     Args:
-        record: the decoded JSON object: ``conversations`` or ``messages``, ``image`` or ``images``.
+        record: the decoded JSON object, or the error that ``read_values`` has in its place.
         labels: the label map that ``label`` and ``adapter`` must agree with; None if the data
             carries no labels yet, in which case both keys are ignored.
         where: file and line, for errors.
+        store: gives an image, a path or the content of a file, the path that the sample carries;
+            by default paths stay as they are and embedded images are refused.
 
     Raises:
-        SampleError: a value is missing, has the wrong type or contradicts the label map.
+        SampleError: a value is missing, has the wrong type, contradicts the label map or cannot be
+            read.
     """
-    if not isinstance(record, dict):
-        raise SampleError(f"{where}: a sample is a JSON object, not {type(record).__name__}")
-    images = _images(record, where)
-    turns = _place_images(_turns(record, where), len(images), where)
-    if not any(turn.role == "user" for turn in turns):
-        raise SampleError(f"{where}: no human turn, so there is nothing to route on")
-    sample = RoutingSample(
-        turns=turns,
-        images=images,
-        bbox=_bbox(record, where),
-        extra={key: value for key, value in record.items() if key not in _OURS},
-    )
-    return sample if labels is None else _with_label(sample, record, labels, where)
-
-
-def read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yields (``file:line``, decoded value). Raises ``SampleError`` on a missing or broken file."""
+    if isinstance(record, SampleError):
+        raise record
     try:
-        with path.open(encoding="utf-8-sig") as lines:  # some editors write a byte order mark
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                where = f"{path}:{number}"
-                try:
-                    yield where, json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    raise SampleError(f"{where}: not a line of JSON ({error})") from None
-    except FileNotFoundError:
-        raise SampleError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SampleError(f"{path}: cannot be read ({error})") from None
+        found = read_record(record)
+        sample = RoutingSample(
+            turns=found.turns,
+            images=tuple(map(store or _path, found.images)),
+            bbox=_bbox(record),
+            extra={key: value for key, value in found.extra.items() if key not in _OURS},
+        )
+        return sample if labels is None else _with_label(sample, record, labels)
+    except SampleError as error:
+        raise SampleError(f"{where}: {error}") from None
 
 
 def read_samples(path: str | Path, labels: LabelMap | None) -> list[RoutingSample]:
@@ -153,7 +134,7 @@ def read_samples(path: str | Path, labels: LabelMap | None) -> list[RoutingSampl
         SampleError: the file is missing or empty, or holds an invalid sample.
     """
     path = Path(path)
-    samples = [parse_sample(record, labels, where) for where, record in read_jsonl(path)]
+    samples = [parse_sample(record, labels, where) for where, record in read_values(path)]
     if not samples:
         raise SampleError(f"{path}: holds no samples")
     return [
@@ -166,76 +147,23 @@ def to_jsonl(records: Iterable[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
-def _images(record: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    found = record.get("images", record.get("image"))
-    found = [] if found is None else found if isinstance(found, list) else [found]
-    if not all(isinstance(image, str) and image for image in found):
-        raise SampleError(f"{where}: an image is given as {found!r}; give its path")
-    return tuple(found)
-
-
-def _turns(record: Mapping[str, Any], where: str) -> list[Turn]:
-    turns = record.get("conversations", record.get("messages"))
-    if not isinstance(turns, list) or not turns:
-        raise SampleError(f"{where}: needs 'conversations' or 'messages', a list of turns")
-    return [_turn(turn, where) for turn in turns]
-
-
-def _turn(turn: Any, where: str) -> Turn:
-    if not isinstance(turn, dict):
-        raise SampleError(f"{where}: a turn is a JSON object, not {turn!r}")
-    role = _ROLES.get(str(turn.get("from", turn.get("role"))))
-    if role is None:
-        known = ", ".join(_ROLES)
+def _path(image: Image) -> str:
+    if isinstance(image, bytes):
         raise SampleError(
-            f"{where}: a turn is from {turn.get('from', turn.get('role'))!r}; known are {known}"
+            "an image is embedded; `pointsman data generate` makes a dataset with image files"
         )
-    content = turn.get("value", turn.get("content"))
-    if isinstance(content, str):
-        return Turn(role, _split(content))
-    if isinstance(content, list):
-        return Turn(role, tuple(p for part in content for p in _content_part(part, where)))
-    raise SampleError(f"{where}: a {role} turn has no text ({content!r})")
+    return image
 
 
-def _content_part(part: Any, where: str) -> tuple[str | None, ...]:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if kind == "image":
-        return (None,)
-    if kind == "text" and isinstance(part.get("text"), str):
-        return (part["text"],)
-    raise SampleError(f"{where}: a content part is {part!r}; known are text and image parts")
+def _value(turn: Turn) -> str | list[dict[str, str]]:
+    """A turn's text with placeholders or, where that would be read differently, its parts."""
+    text = join(turn.parts)
+    if text is not None:
+        return text
+    return [{"type": "image"} if p is None else {"type": "text", "text": p} for p in turn.parts]
 
 
-def _split(text: str) -> tuple[str | None, ...]:
-    """Splits text at ``<image>``; the line break next to an image is not part of the text."""
-    if PLACEHOLDER not in text:
-        return (text,)
-    first, *others = text.split(PLACEHOLDER)
-    pieces: list[str | None] = [first.rstrip()]
-    for piece in others[:-1]:
-        pieces += [None, piece.strip()]
-    pieces += [None, others[-1].lstrip()]
-    return tuple(piece for piece in pieces if piece != "")
-
-
-def _join(parts: Sequence[str | None]) -> str:
-    return "".join(f"{PLACEHOLDER}\n" if part is None else part for part in parts)
-
-
-def _place_images(turns: list[Turn], images: int, where: str) -> tuple[Turn, ...]:
-    placed = sum(turn.places for turn in turns)
-    if placed == images:
-        return tuple(turns)
-    if placed == 0:  # no placeholders: the images go before the first user turn's text
-        first = next((i for i, turn in enumerate(turns) if turn.role == "user"), 0)
-        turn = turns[first]
-        turns[first] = replace(turn, parts=(*[None] * images, *turn.parts))
-        return tuple(turns)
-    raise SampleError(f"{where}: {placed} {PLACEHOLDER} placeholders for {images} images")
-
-
-def _bbox(record: Mapping[str, Any], where: str) -> Box | None:
+def _bbox(record: Mapping[str, Any]) -> Box | None:
     box = record.get("bbox")
     if box is None:
         return None
@@ -246,28 +174,28 @@ def _bbox(record: Mapping[str, Any], where: str) -> Box | None:
         and box[0] < box[2]
         and box[1] < box[3]
     ):
-        raise SampleError(f"{where}: bbox {box!r} is not [x0, y0, x1, y1] with x0 < x1, y0 < y1")
+        raise SampleError(f"bbox {box!r} is not [x0, y0, x1, y1] with x0 < x1, y0 < y1")
     return cast(Box, tuple(float(v) for v in box))
 
 
 def _with_label(
-    sample: RoutingSample, record: Mapping[str, Any], labels: LabelMap, where: str
+    sample: RoutingSample, record: Mapping[str, Any], labels: LabelMap
 ) -> RoutingSample:
     missing = [key for key in ("label", "adapter") if key not in record]
     if missing:
-        raise SampleError(f"{where}: has no {' and no '.join(map(repr, missing))}")
+        raise SampleError(f"has no {' and no '.join(map(repr, missing))}")
     label, adapter = record["label"], record["adapter"]
     if not isinstance(label, int) or isinstance(label, bool):
-        raise SampleError(f"{where}: label {label!r} is not an integer")
+        raise SampleError(f"label {label!r} is not an integer")
     if label == OUT_OF_SCOPE:
         expected = None
     elif 0 <= label < len(labels):
         expected = labels.names[label]
     else:
-        raise SampleError(f"{where}: label {label} is out of range; the label map is {labels}")
+        raise SampleError(f"label {label} is out of range; the label map is {labels}")
     if adapter != expected:
         raise SampleError(
-            f"{where}: label {label} means {expected!r} but adapter says {adapter!r}; "
+            f"label {label} means {expected!r} but adapter says {adapter!r}; "
             f"the label map is {labels}"
         )
     return replace(sample, label=label, adapter=adapter)

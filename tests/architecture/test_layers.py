@@ -15,7 +15,17 @@ import pointsman
 PACKAGE = Path(pointsman.__file__).parent
 ROOMS = (
     ("errors",),
-    ("files", "labels", "images", "progress", "findings", "conversation", "sample", "project"),
+    (
+        "files",
+        "labels",
+        "images",
+        "progress",
+        "findings",
+        "conversation",
+        "dialects",
+        "sample",
+        "project",
+    ),
     ("models",),
     ("data",),
     ("routing",),

@@ -96,9 +96,9 @@ def test_bad_lines_are_told_by_number_and_the_others_answered(config: Path, tmp_
             (2, "not a line of JSON"),
             (3, "not an image that Pillow"),
             (4, "gone.png: no such image"),
-            (5, "image is 3; give its path"),
+            (5, "an image is given as 3; give its path"),
             (6, "text is ['Pick']; give a string"),
-            (7, "remote images are not downloaded; give a path or a data: URL"),
+            (7, "is a URL; download it first and give its path"),
             (8, "no human turn"),
             (9, "a sample is a JSON object, not list"),
         ):

@@ -268,16 +268,27 @@ def test_all_faults_of_all_sources_are_reported_at_once(tmp_path: Path) -> None:
     found = {
         int(line.removeprefix(f"{tmp_path / 'bad.jsonl'}:").split(":")[0]) for line in numbered
     }
-    assert found == set(range(1, len(records) + 1))  # fmt: skip
+    assert found == set(range(1, len(records) + 1)) - {12}  # of the same reason as the seventh
+    assert "folder.png: not a file (and 1 more like this)" in "\n".join(lines)
     assert f"{tmp_path / 'none.jsonl'}: holds no samples" in lines
     assert f"{tmp_path / 'missing.jsonl'}: no such file or folder" in lines
-    assert len(lines) == len(records) + 2
+    assert len(lines) == len(records) + 1
     assert not (tmp_path / "out").exists()
 
 
+def test_a_reason_is_one_line_with_an_example_and_a_count(tmp_path: Path) -> None:
+    faulty = [record(f"do {n}", None, label=[n]) for n in range(30)]
+    faulty += [record(f"do {n}", None, tools=[{"name": f"tool-{n}"}]) for n in range(50)]
+    line, other = refusal({"calendar": [write(tmp_path / "a.jsonl", faulty)]}, tmp_path / "out")
+    assert "a.jsonl:31: 'tools' ([{'name': 'tool-0'}]) belongs to the prompt" in line
+    assert line.endswith(" (and 49 more like this)")
+    assert "a.jsonl:1: label [0] names no adapter" in other
+    assert other.endswith(" (and 29 more like this)")
+
+
 def test_only_the_first_twenty_faults_are_shown(tmp_path: Path) -> None:
-    sources = {"calendar": [write(tmp_path / "a.jsonl", ["{"] * 50)]}
-    lines = refusal(sources, tmp_path / "out")
+    missing = [str(tmp_path / f"{n}.jsonl") for n in range(50)]
+    lines = refusal({"calendar": missing}, tmp_path / "out")
     assert len(lines) == 21
     assert lines[-1].startswith("and 30 more")
 
@@ -296,13 +307,24 @@ def test_bad_samples_can_be_skipped_and_are_counted(tmp_path: Path) -> None:
     assert "no such file" in refusal(sources, tmp_path / "other", skip_bad=True)[0]
 
 
-def test_text_that_only_looks_like_a_placeholder_is_refused(tmp_path: Path) -> None:
+def test_text_that_only_looks_like_a_placeholder_is_kept_as_text(tmp_path: Path) -> None:
     content = [{"type": "image"}, {"type": "text", "text": "what is <image>?"}]
-    odd = {"messages": [{"role": "user", "content": content}], "image": "shots/0.png"}
+    turns = [
+        {"role": "user", "content": content},
+        {"role": "assistant", "content": [{"type": "text", "text": "<image> is a tag"}]},
+        {"role": "user", "content": [{"type": "text", "text": "and <image>\n here?"}]},
+    ]
+    odd = {"messages": turns, "image": "shots/0.png"}
     sources = two_sources(tmp_path, 3)
     sources["calendar"].append(write(tmp_path / "odd.jsonl", [odd]))
-    (line,) = refusal(sources, tmp_path / "out")
-    assert line == f"{tmp_path / 'odd.jsonl'}:1: 2 <image> placeholders for 1 images"
+    dataset = generate_dataset(sources, tmp_path / "out")
+    samples = [sample for split in dataset.splits.values() for sample in split]
+    (sample,) = (sample for sample in samples if len(sample.turns) == 3)
+    assert [turn.parts for turn in sample.turns] == [
+        (None, "what is <image>?"),
+        ("<image> is a tag",),
+        ("and <image>\n here?",),
+    ]
 
 
 @pytest.mark.parametrize(

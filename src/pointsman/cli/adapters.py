@@ -1,6 +1,7 @@
 """Commands for single adapters: adapters train, adapters check."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,7 +20,10 @@ app = typer.Typer(help="Train and check adapters.", no_args_is_help=True)
 @app.command("train")
 def train(
     name: Annotated[str, typer.Argument(help="Name of the adapter.")],
-    samples: Annotated[Path, typer.Argument(help="JSONL file of its samples, or dataset folder.")],
+    samples: Annotated[
+        str,
+        typer.Argument(help="Its training set, as for `data generate`, or a routing dataset."),
+    ],
     out: Annotated[Path, typer.Option(help="PEFT folder to write.")],
     base: options.Base = None,
     revision: options.Revision = None,
@@ -63,13 +67,14 @@ def train(
         learning_rate=learning_rate,
         seed=seed,
     )
-    chosen = _samples(samples, name)
     given = Given(
         config, base=base, revision=revision, max_pixels=max_pixels, device=device, dtype=dtype
     )
-    loaded = open_base(given)
-    with console.progress(name) as report:
-        train_adapter(name, chosen, loaded, out, settings, log_dir=log_dir, progress=report)
+    with TemporaryDirectory(prefix="pointsman-") as folder:
+        chosen = _samples(samples, name, Path(folder))
+        loaded = open_base(given)
+        with console.progress(name) as report:
+            train_adapter(name, chosen, loaded, out, settings, log_dir=log_dir, progress=report)
     written = read_object(out / NOTE)
     if as_json:
         console.show_json(written)
@@ -78,13 +83,17 @@ def train(
     console.say(f"{out}: {len(chosen)} samples, last loss {last}")
 
 
-def _samples(path: Path, adapter: str) -> "list[RoutingSample]":
-    """The training samples of an adapter: its part of a dataset folder, or a whole file."""
-    from pointsman.data.dataset import read_dataset
-    from pointsman.sample import read_samples
+def _samples(path: str, adapter: str, folder: Path) -> "list[RoutingSample]":
+    """The training samples of an adapter: its part of a routing dataset, or a whole source.
 
-    if not path.is_dir():
-        return read_samples(path, labels=None)
+    Args:
+        folder: where images that are embedded in a source are written.
+    """
+    from pointsman.data.dataset import MANIFEST, read_dataset
+    from pointsman.data.training_set import read_training_set
+
+    if not (Path(path) / MANIFEST).is_file():
+        return read_training_set(path, adapter, folder)
     dataset = read_dataset(path)
     dataset.labels.label(adapter)  # refuses an adapter that the dataset does not know
     return [sample for sample in dataset.splits["train"] if sample.adapter == adapter]

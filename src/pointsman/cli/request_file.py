@@ -1,7 +1,5 @@
 """A JSONL file of requests: reads them and writes one line of JSON per result, in order."""
 
-import base64
-import binascii
 import json
 import sys
 from collections import deque
@@ -13,6 +11,8 @@ from typing import Any
 
 from pointsman.cli import console
 from pointsman.conversation import Prompt, make_prompt
+from pointsman.dialects.record import read_record
+from pointsman.dialects.values import Image, image_of
 from pointsman.engine.answer import Answer
 from pointsman.engine.stream import Stream
 from pointsman.errors import PointsmanError, SampleError
@@ -20,7 +20,7 @@ from pointsman.files import write_text
 from pointsman.images import Source, load_image
 from pointsman.routing.request_router import RequestRouter
 from pointsman.routing.route import Route
-from pointsman.sample import parse_sample, to_jsonl
+from pointsman.sample import to_jsonl
 
 STDIN = "-"
 AHEAD = 64
@@ -80,34 +80,21 @@ class RequestFile:
         text, image = record["text"], record.get("image")
         if not isinstance(text, str):
             raise SampleError(f"text is {text!r}; give a string")
-        if image is not None and not isinstance(image, str):
-            raise SampleError(f"image is {image!r}; give its path")
         is_shown = self.images and image is not None
-        return make_prompt(self._image(str(image)) if is_shown else None, text)
+        return make_prompt(self._source(image_of(image)) if is_shown else None, text)
 
     def _conversation(self, record: Any) -> Prompt:
         """A conversation, without the assistant turns at its end."""
-        sample = parse_sample(_with_paths(record), None, "the request")
-        turns = list(sample.turns)
+        found = read_record(record)
+        turns = list(found.turns)
         while turns[-1].role == "assistant":
             turns.pop()
         if not self.images:
             return Prompt(tuple(replace(turn, parts=(turn.text,)) for turn in turns), ())
-        shown = sample.images[: sum(turn.places for turn in turns)]
-        return Prompt(tuple(turns), tuple(load_image(self._image(image)) for image in shown))
+        return Prompt(tuple(turns), tuple(load_image(self._source(i)) for i in found.images))
 
-    def _image(self, value: str) -> Source:
-        """The path of an image, or the bytes of a ``data:`` URL."""
-        if value.startswith(("http://", "https://")):
-            raise SampleError(
-                f"image {value}: remote images are not downloaded; give a path or a data: URL"
-            )
-        if not value.startswith("data:"):
-            return self.folder / value
-        try:
-            return base64.b64decode(value.partition("base64,")[2], validate=True)
-        except binascii.Error as error:
-            raise SampleError(f"image {value[:40]}: not Base64 ({error})") from None
+    def _source(self, image: Image) -> Source:
+        return image if isinstance(image, bytes) else self.folder / image
 
 
 def route_all(router: RequestRouter, requests: RequestFile) -> Iterator[Outcome]:
@@ -179,26 +166,3 @@ def write_outcomes(outcomes: Iterable[Outcome], requests: RequestFile, out: Path
 
 def _filled(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
     return ((number, line) for number, line in enumerate(lines, 1) if line.strip())
-
-
-def _with_paths(record: Any) -> Any:
-    """OpenAI messages with ``image`` parts, and their URLs in ``images``."""
-    messages = record.get("messages") if isinstance(record, dict) else None
-    if not isinstance(messages, list):
-        return record
-    urls: list[str] = []
-    turns = [_turn_with_paths(turn, urls) for turn in messages]
-    return {**record, "messages": turns, "images": urls} if urls else record
-
-
-def _turn_with_paths(turn: Any, urls: list[str]) -> Any:
-    if not isinstance(turn, dict) or not isinstance(turn.get("content"), list):
-        return turn
-    parts = []
-    for part in turn["content"]:
-        if isinstance(part, dict) and part.get("type") == "image_url":
-            url = part.get("image_url")
-            urls.append(url.get("url", "") if isinstance(url, dict) else str(url))
-            part = {"type": "image"}
-        parts.append(part)
-    return {**turn, "content": parts}

@@ -10,7 +10,8 @@ from typing import Any
 from pointsman.data import leaks
 from pointsman.data.dataset import IMAGES, MANIFEST, SPLITS, check_split, read_manifest
 from pointsman.data.image_digest import Picture, decode
-from pointsman.data.readers import image_bytes, read_lines
+from pointsman.data.readers import image_content
+from pointsman.dialects.json_files import read_values
 from pointsman.errors import PointsmanError, SampleError
 from pointsman.files import digest_json, read_object
 from pointsman.findings import Finding, Report
@@ -134,7 +135,7 @@ def _items(
 
 def _lines(run: _Check, file: Path) -> Iterator[tuple[str, Any]]:
     try:
-        yield from read_lines(file)
+        yield from read_values(file)
     except SampleError as error:
         run.error("dataset", str(file), _without(str(error), file))
 
@@ -142,8 +143,6 @@ def _lines(run: _Check, file: Path) -> Iterator[tuple[str, Any]]:
 def _sample(run: _Check, where: str, record: Any, labels: LabelMap | None) -> RoutingSample | None:
     """The sample, unlabelled if its label is wrong, or None if it is none at all."""
     try:
-        if isinstance(record, SampleError):
-            raise record
         sample = parse_sample(record, None, where)
     except SampleError as error:
         run.error("sample", where, _without(str(error), where))
@@ -161,7 +160,7 @@ def _picture(run: _Check, where: str, image: str) -> Picture | None:
         return run.pictures[image]
     run.pictures[image] = picture = None
     try:
-        name, content = image_bytes(str(run.path / image))
+        name, content = image_content(image, run.path)
         run.pictures[image] = picture = decode(content, name)
     except SampleError as error:
         run.error("image", where, str(error))

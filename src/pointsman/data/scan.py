@@ -1,6 +1,8 @@
 """Reading the training sets of several adapters: every sample, or every fault in them."""
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -8,14 +10,18 @@ from typing import Any
 
 from pointsman.data.dataset import IMAGES
 from pointsman.data.image_digest import Picture, decode
-from pointsman.data.readers import Record, image_bytes, image_values, read_source
+from pointsman.data.readers import image_content, read_source
+from pointsman.dialects.record import read_record
+from pointsman.dialects.values import Image, short
 from pointsman.errors import SampleError
 from pointsman.files import digest_bytes, digest_json, write_bytes
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
 from pointsman.progress import Progress
-from pointsman.sample import RoutingSample, parse_sample, to_jsonl
+from pointsman.sample import RoutingSample, parse_sample
 
 _SHOWN = 20
+_VALUES = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\[.*?\]|\S*/\S*|[\w.-]*\d[\w.-]*")
+"""What differs between two errors of one reason: quoted values, lists, paths, numbers."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +62,19 @@ class Faults:
     sources: list[str] = field(default_factory=list)
     """Each drops a whole source."""
 
+    def reasons(self) -> list[str]:
+        """One line per reason that drops samples, the commonest first: an example, and a count."""
+        alike: dict[str, list[str]] = {}
+        for line in self.samples:
+            alike.setdefault(_VALUES.sub("…", line), []).append(line)
+        return [
+            first + (f" (and {len(more)} more like this)" if more else "")
+            for first, *more in sorted(alike.values(), key=len, reverse=True)
+        ]
+
     def raise_if_any(self, skip_bad: bool) -> None:
-        """Raises ``SampleError`` with all faults; those of single samples may be skipped."""
-        lines = self.sources + ([] if skip_bad else self.samples)
+        """Raises ``SampleError`` with a line per reason; those of single samples may be skipped."""
+        lines = self.sources + ([] if skip_bad else self.reasons())
         if len(lines) > _SHOWN:
             more = f"and {len(lines) - _SHOWN} more; skip_bad drops the samples that have a fault"
             lines = [*lines[:_SHOWN], more]
@@ -79,9 +95,9 @@ def scan(
     for source in sources:
         before, broken = len(entries), len(faults.samples)
         try:
-            for where, record in read_source(source.path, _into(faults)):
+            for where, record, folder in read_source(source.path):
                 try:
-                    entries.append(_entry(where, record, source.adapter, labels, decoded))
+                    entries.append(_entry(where, record, folder, source.adapter, labels, decoded))
                 except SampleError as error:
                     faults.samples.append(str(error))
                 progress(len(entries) - before, step=source.path)
@@ -107,56 +123,60 @@ def store_images(
     total = len({picture.name for pictures in wanted.values() for picture in pictures})
     done: set[str] = set()
     for source in sources:
-        for where, record in read_source(source.path, lambda _: None):
-            for value, picture in zip(image_values(record), wanted.get(where, ()), strict=False):
+        for where, record, start in read_source(source.path):
+            pictures = wanted.get(where, ())
+            images = read_record(record).images if pictures else ()
+            for image, picture in zip(images, pictures, strict=False):
                 if picture.name not in done:
-                    _store(value, picture, folder / IMAGES / picture.name, where)
+                    _store(image, start, picture, folder / IMAGES / picture.name, where)
                     done.add(picture.name)
                     progress(len(done), total, IMAGES)
 
 
-def _store(value: Any, picture: Picture, target: Path, where: str) -> None:
+def _store(image: Image, start: Path, picture: Picture, target: Path, where: str) -> None:
     if target.is_file() and digest_bytes(target.read_bytes()) == picture.digest:
         return
-    name, content = image_bytes(value)
+    name, content = image_content(image, start)
     if digest_bytes(content) != picture.digest:
         raise SampleError(f"{where}: {name} changed while it was being read; run it again")
     write_bytes(target, content)
 
 
-def _into(faults: Faults) -> Callable[[SampleError], None]:
-    return lambda error: faults.samples.append(str(error))
-
-
 def _entry(
     where: str,
-    record: Record,
+    record: Any,
+    folder: Path,
     adapter: str | None,
     labels: LabelMap,
     decoded: dict[str, Picture],
 ) -> Entry:
-    _check_owner(where, record, adapter)
-    try:
-        pictures = tuple(_picture(value, decoded) for value in image_values(record))
-    except SampleError as error:
-        raise SampleError(f"{where}: {error}") from None
-    files = [f"{IMAGES}/{picture.name}" for picture in pictures]
-    own = {key: value for key, value in record.items() if key != "image"} | {"images": files}
-    # Parsed, written and parsed again: the entry is exactly what a reader of the dataset will see.
-    sample = parse_sample(own, None, where)
+    pictures: list[Picture] = []
+
+    def store(image: Image) -> str:
+        pictures.append(_picture(image, folder, decoded))
+        return f"{IMAGES}/{pictures[-1].name}"
+
+    sample = parse_sample(record, None, where, store)
+    check_owner(where, record, adapter)
+    # Written and parsed again: the entry is exactly what a reader of the dataset will see.
     sample = parse_sample(_checked_record(sample, where), None, where)
-    return Entry(where, sample.labelled(labels, adapter), pictures)
+    return Entry(where, sample.labelled(labels, adapter), tuple(pictures))
 
 
-def _check_owner(where: str, record: Mapping[str, Any], adapter: str | None) -> None:
-    """Refuses a sample whose own keys name another adapter."""
+def check_owner(where: str, record: Mapping[str, Any], adapter: str | None) -> None:
+    """Raises ``SampleError`` on a sample whose own keys name another adapter, or no adapter."""
     mine = "out of scope" if adapter is None else repr(adapter)
     if record.get("label") == OUT_OF_SCOPE:
         theirs = "out of scope"
     elif isinstance(record.get("adapter"), str):
         theirs = repr(record["adapter"])
-    else:
+    elif record.get("label") in (None, True):
         return
+    else:
+        raise SampleError(
+            f"{where}: label {short(record['label'])} names no adapter; a class, a score or a bad "
+            "answer cannot be trained on: drop the key or the sample"
+        )
     if mine != theirs:
         raise SampleError(
             f"{where}: the source is given for {mine}, the sample says {theirs}; give it as a "
@@ -164,8 +184,8 @@ def _check_owner(where: str, record: Mapping[str, Any], adapter: str | None) -> 
         )
 
 
-def _picture(value: Any, decoded: dict[str, Picture]) -> Picture:
-    name, content = image_bytes(value)
+def _picture(image: Image, folder: Path, decoded: dict[str, Picture]) -> Picture:
+    name, content = image_content(image, folder)
     digest = digest_bytes(content)
     if digest not in decoded:
         decoded[digest] = decode(content, name)
@@ -175,9 +195,11 @@ def _picture(value: Any, decoded: dict[str, Picture]) -> Picture:
 def _checked_record(sample: RoutingSample, where: str) -> Mapping[str, Any]:
     record = sample.record()
     try:
-        to_jsonl([record]).encode()
+        json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
         raise SampleError(f"{where}: its text holds half a character (a lone surrogate)") from None
     except (TypeError, ValueError) as error:
-        raise SampleError(f"{where}: cannot be written as JSON ({error}); drop the key") from None
+        raise SampleError(
+            f"{where}: cannot be written as JSON ({error}); drop the key, or write null for NaN"
+        ) from None
     return record
