@@ -55,6 +55,7 @@ def train(
     from pointsman.adapters.files import NOTE
     from pointsman.adapters.train import AdapterSettings, train_adapter
     from pointsman.cli.loading import Given, open_base
+    from pointsman.data.scan import kept_keys
     from pointsman.files import read_object
 
     settings = AdapterSettings(
@@ -72,6 +73,8 @@ def train(
     )
     with TemporaryDirectory(prefix="pointsman-") as folder:
         chosen = _samples(samples, name, Path(folder))
+        for line in kept_keys(chosen):
+            console.note(line)
         loaded = open_base(given)
         with console.progress(name) as report:
             train_adapter(name, chosen, loaded, out, settings, log_dir=log_dir, progress=report)

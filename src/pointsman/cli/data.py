@@ -67,13 +67,17 @@ def generate(
             seed=seed,
             skip_bad=skip_bad,
             progress=report,
+            remark=console.note,
         )
+    manifest = read_object(out / "dataset.json")
     if as_json:
-        console.show_json(read_object(out / "dataset.json"))
+        console.show_json(manifest)
         return
     show.classes(dataset)
     counts = {split: len(samples) for split, samples in dataset.splits.items()}
-    console.say(f"{out}: {counts} samples, labels {dataset.labels}")
+    bad = manifest["dropped"]["bad"]
+    dropped = f", {bad} unusable ones dropped" if bad else ""
+    console.say(f"{out}: {counts} samples{dropped}, labels {dataset.labels}")
 
 
 @app.command("check")

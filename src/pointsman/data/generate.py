@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from pointsman.data.dataset import (
     seal,
     write_files,
 )
-from pointsman.data.scan import Entry, Faults, Source, scan, store_images
+from pointsman.data.scan import Entry, Faults, Source, kept_keys, scan, store_images
 from pointsman.data.split import assign, group_by_shared
 from pointsman.errors import ArtefactError, ConfigError, LabelError, SampleError
 from pointsman.files import digest_json, read_object, write_bytes
@@ -76,6 +76,7 @@ def generate_dataset(
     seed: int = 0,
     skip_bad: bool = False,
     progress: Progress | None = None,
+    remark: Callable[[str], None] | None = None,
 ) -> Dataset:
     """Merges training sets into a dataset folder, the same to the byte for the same samples.
 
@@ -96,9 +97,10 @@ def generate_dataset(
         seed: decides which samples are kept and where they go.
         skip_bad: drop samples that cannot be used, and count them, instead of refusing.
         progress: called with the samples of a source, then the images, that are done.
+        remark: called with each line on what was dropped and why, and on keys that are not read.
 
     Raises:
-        SampleError: what is wrong with the sources, a line for each fault.
+        SampleError: what is wrong with the sources, a line for each reason.
         LabelError: a source for an unknown adapter, or an adapter without a source.
         ConfigError: an option that cannot be.
         ArtefactError: ``out`` holds something else, or cannot be written.
@@ -120,12 +122,17 @@ def generate_dataset(
     unreadable = len(faults.samples)
     unique, duplicates = _unique(entries, faults)
     faults.raise_if_any(skip_bad)
+    bad = unreadable + len(entries) - duplicates - len(unique)
+    total = unreadable + len(entries)
+    lines = [f"{bad} of {total} samples are dropped", *faults.reasons()] if bad else []
+    for line in (*lines, *kept_keys(entry.sample for entry in unique)):
+        (remark or _ignored)(line)
     kept = _chosen(unique, labels, options)
     splits = _split(kept, options)
 
     details["dropped"] = {
         "duplicates": duplicates,
-        "bad": unreadable + len(entries) - duplicates - len(unique),
+        "bad": bad,
         "surplus": len(unique) - len(kept),
     }
     images = {picture.digest for entry in kept for picture in entry.pictures}
@@ -239,6 +246,10 @@ def _split(entries: Sequence[Entry], options: Options) -> dict[str, list[Routing
     for index, entry in enumerate(entries):
         splits[split_of[index]].append(entry.sample)
     return splits
+
+
+def _ignored(_: str) -> None:
+    pass
 
 
 def _refuse_other(out: Path, mine: Mapping[str, Any] | bytes) -> None:

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from pointsman.data.dataset import IMAGES
 from pointsman.data.image_digest import Picture, decode
 from pointsman.data.readers import image_content, read_source
-from pointsman.dialects.record import read_record
+from pointsman.dialects.record import TURN_KEYS, read_record
 from pointsman.dialects.values import Image, short
 from pointsman.errors import SampleError
 from pointsman.files import digest_bytes, digest_json, write_bytes
@@ -80,6 +81,17 @@ class Faults:
             lines = [*lines[:_SHOWN], more]
         if lines:
             raise SampleError("\n".join(lines))
+
+
+def kept_keys(samples: Iterable[RoutingSample]) -> list[str]:
+    """A line that counts the keys that no reader knows, if there are any."""
+    counts: Counter[str] = Counter()
+    for sample in samples:
+        of_turns = sample.extra.get(TURN_KEYS, ())
+        counts.update(repr(key) for key in sample.extra if key != TURN_KEYS)
+        counts.update({f"{key!r} of turns" for turn in of_turns for key in turn})
+    shown = ", ".join(f"{key} in {n}" for key, n in counts.most_common())
+    return [f"keys that are not read, kept as they are: {shown} samples"] if shown else []
 
 
 def scan(
@@ -194,12 +206,15 @@ def _picture(image: Image, folder: Path, decoded: dict[str, Picture]) -> Picture
 
 def _checked_record(sample: RoutingSample, where: str) -> Mapping[str, Any]:
     record = sample.record()
-    try:
-        json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
-    except UnicodeEncodeError:
-        raise SampleError(f"{where}: its text holds half a character (a lone surrogate)") from None
-    except (TypeError, ValueError) as error:
-        raise SampleError(
-            f"{where}: cannot be written as JSON ({error}); drop the key, or write null for NaN"
-        ) from None
+    for key, value in record.items():
+        try:
+            json.dumps({key: value}, ensure_ascii=False, allow_nan=False).encode()
+        except UnicodeEncodeError:
+            raise SampleError(
+                f"{where}: {key!r} holds half a character (a lone surrogate)"
+            ) from None
+        except ValueError:
+            raise SampleError(f"{where}: {key!r} holds NaN or Infinity; write null") from None
+        except TypeError as error:
+            raise SampleError(f"{where}: {key!r} is no JSON ({error}); drop the key") from None
     return record

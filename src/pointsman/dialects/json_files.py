@@ -93,15 +93,17 @@ def _unpacked(where: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
         wrapped = [value[key] for key in _WRAPPERS if _is_wrapped(value.get(key))]
         value = wrapped[0] if len(wrapped) == 1 else value
+    if isinstance(value, list) and value and all(map(_is_turn, value)):
+        value = {"messages": value}
     if not isinstance(value, list):
         yield where, value
-    elif value and all(
-        isinstance(turn, Mapping) and {"from", "role"} & set(turn) for turn in value
-    ):
-        yield where, {"messages": value}
-    else:
-        for index, item in enumerate(value):
-            yield from _unpacked(f"{where}[{index}]", item)
+        return
+    for index, item in enumerate(value):
+        yield from _unpacked(f"{where}[{index}]", item)
+
+
+def _is_turn(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool({"from", "role"} & value.keys())
 
 
 def _is_wrapped(value: Any) -> bool:

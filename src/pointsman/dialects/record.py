@@ -6,7 +6,7 @@ from typing import Any
 
 from pointsman.conversation import Turn
 from pointsman.dialects.placeholders import GROUNDING, IN_TEXT, PLACEHOLDER
-from pointsman.dialects.turns import FLAGS, Turns, read_turns
+from pointsman.dialects.turns import FLAGS, Shown, Turns, read_turns
 from pointsman.dialects.values import (
     Image,
     decoded,
@@ -77,13 +77,13 @@ def read_record(record: Any) -> Conversation:
         rest[TURN_KEYS] = found.kept
     if not shown:
         _check_no_image(rest)
-    return Conversation(turns, shown, rest)
+    return Conversation(tuple(turns), tuple(shown), rest)
 
 
 def _refuse(rest: dict[str, Any]) -> None:
     """Takes out the keys that change a sample, and refuses those that say something."""
     for key, reason in _REFUSED.items():
-        if not is_empty(value := rest.pop(key, None)):
+        if not is_empty(decoded(value := rest.pop(key, None))):
             raise SampleError(f"{key!r} ({short(value)}) {reason}")
     for key in _WEIGHTS:
         if (value := rest.pop(key, 1)) not in (1, True):
@@ -168,27 +168,29 @@ def _images(rest: dict[str, Any]) -> list[Image]:
     return first or second
 
 
-def _placed(found: Turns, images: list[Image]) -> tuple[tuple[Turn, ...], tuple[Image, ...]]:
+def _placed(found: Turns, images: list[Image]) -> tuple[list[Turn], list[Image]]:
     """The turns with a place for each image, and the image of each place."""
-    turns, shown = found.turns, found.shown
-    if not shown and images:
-        _check_unmarked(turns)
-        first = next(at for at, turn in enumerate(turns) if turn.role == "user")
-        turns[first] = replace(turns[first], parts=(*[None] * len(images), *turns[first].parts))
-        return tuple(turns), tuple(images)
+    turns = found.turns
+    if found.shown or not images:
+        return turns, _resolved(found.shown, images)
+    _check_unmarked(turns)
+    first = next(at for at, turn in enumerate(turns) if turn.role == "user")
+    marked = replace(turns[first], parts=(*[None] * len(images), *turns[first].parts))
+    return [*turns[:first], marked, *turns[first + 1 :]], images
+
+
+def _resolved(shown: Sequence[Shown], images: list[Image]) -> list[Image]:
+    """The image of each place, from those of the record where it has none of its own."""
+    if shown and set(shown) == set(range(len(images))):
+        return [images[index] for index in shown if isinstance(index, int)]
     own = [image for image in shown if isinstance(image, str | bytes)]
-    indices = [index for index in shown if isinstance(index, int)]
-    if len(own) == len(shown) and own == images:  # a record may list them a second time
-        return tuple(turns), tuple(own)
-    if len(indices) == len(shown) and set(indices) == set(range(len(images))):
-        return tuple(turns), tuple(images[index] for index in indices)
-    if indices or len(own) + len(images) != len(shown):
+    if own == images and len(own) == len(shown):  # the record may list them a second time
+        return own
+    if len(own) + len(images) != len(shown) or shown.count(None) != len(images):
         places = len(shown) - len(own)
         raise SampleError(f"{places} {PLACEHOLDER} placeholders for {len(images)} images{IN_TEXT}")
     following = iter(images)
-    return tuple(turns), tuple(
-        image if isinstance(image, str | bytes) else next(following) for image in shown
-    )
+    return [image if isinstance(image, str | bytes) else next(following) for image in shown]
 
 
 def _check_unmarked(turns: Sequence[Turn]) -> None:
@@ -213,6 +215,4 @@ def _check_grounding(found: Turns, rest: Mapping[str, Any]) -> None:
 def _check_no_image(rest: Mapping[str, Any]) -> None:
     for key, value in rest.items():
         if looks_like_image(value):
-            raise SampleError(
-                f"{key!r} ({short(value)}) seems to be an image; name the key 'image'"
-            )
+            raise SampleError(f"{key!r} ({short(value)}) looks like an image; name the key 'image'")

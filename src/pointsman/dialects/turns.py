@@ -6,8 +6,8 @@ from typing import Any
 
 from pointsman.conversation import Role, Turn
 from pointsman.dialects.calls import calls_text
-from pointsman.dialects.placeholders import IN_TEXT, PLACEHOLDER, foreign_tag, merged, split
-from pointsman.dialects.values import Image, image_of, is_empty, short
+from pointsman.dialects.placeholders import IN_TEXT, PLACEHOLDER, Parts, foreign_tag, merged, split
+from pointsman.dialects.values import Image, decoded, image_of, is_empty, short
 from pointsman.errors import SampleError
 
 ROLES: dict[str, Role] = {
@@ -26,14 +26,18 @@ ROLES: dict[str, Role] = {
     "function_call": "assistant",
     "tool_call": "assistant",
 }
-_CALLS = ("function_call", "tool_call")
+_CALL_ROLES = ("function_call", "tool_call")
 """Roles of turns that hold calls; such a turn belongs to the answer before it."""
-_READ = {"from", "role", "value", "content", "tool_calls", "function_call"}
+_CALLS = ("tool_calls", "function_call")
+"""Keys of turns that hold calls."""
 FLAGS = ("loss", "loss_scale", "loss_weight", "weight", "train", "training", "train_detail")
 _REASONING = ("reasoning_content", "reasoning", "thinking")
+_READ = {"from", "role", "value", "content", *_CALLS, *FLAGS, *_REASONING}
+_IMAGELESS = ("system", "assistant")
+"""Roles that Qwen's chat template shows no image of."""
 _TEXT_PARTS = ("text", "input_text", "output_text")
 _IMAGE_PARTS = ("image", "image_url", "input_image")
-_IMAGE_KEYS = ("image", "image_url", "path", "url", "bytes")
+_IMAGE_KEYS = ("image", "image_url", "path", "url", "bytes", "base64")
 Shown = Image | int | None
 """What an image place shows: an image of its own, one of the record by index, or the next one."""
 
@@ -68,19 +72,17 @@ def read_turns(raw: Sequence[Any]) -> Turns:
 
 
 def _single_turns(item: Any) -> list[Mapping[str, Any]]:
-    """An exchange as its turns, without null keys; a turn as it is."""
+    """An exchange as its turns; a turn as it is. Null keys are left out."""
     if isinstance(item, list) and len(item) == 2:
-        item = dict(zip(("user", "assistant"), item, strict=True))
+        item = {"user": item[0], "assistant": item[1]}
     if not isinstance(item, Mapping):
         raise SampleError(f"a turn is a JSON object, not {short(item)}")
     item = {key: value for key, value in item.items() if value is not None}
-    said = [key for key in item if key in ROLES]
-    if "from" in item or "role" in item or not said:
+    said = sorted(ROLES.keys() & item.keys(), key=lambda key: (ROLES[key] == "assistant", key))
+    if {"from", "role"} & item.keys() or not said:
         return [item]
-    said.sort(key=lambda key: ROLES[key] == "assistant")
-    others = {key: value for key, value in item.items() if key not in said}
-    turns = [{"role": key, "content": item[key]} for key in said]
-    return [turns[0] | others, *turns[1:]]
+    first, *others = ({"role": key, "content": item.pop(key)} for key in said)
+    return [item | first, *others]
 
 
 def _read(turn: Mapping[str, Any], found: Turns) -> None:
@@ -90,25 +92,32 @@ def _read(turn: Mapping[str, Any], found: Turns) -> None:
         raise SampleError(f"a turn is from {name!r}; known are {', '.join(ROLES)}")
     _check_flags(turn, role)
     content = turn.get("value", turn.get("content"))
-    calls = [turn[key] for key in ("tool_calls", "function_call") if not is_empty(turn.get(key))]
+    calls = _calls(turn, role)
+    parts: Parts = ()
+    if name not in _CALL_ROLES:
+        parts = _parts("" if content is None and calls else content, role, found)
+    else:
+        calls.append(content)
+        if found.turns and found.turns[-1].role == "assistant":
+            parts = found.turns.pop().parts
+    found.turns.append(Turn(role, _with_calls(parts, calls)))
+    unknown = turn.keys() - _READ
+    found.kept.append({key: value for key, value in turn.items() if key in unknown})
+
+
+def _calls(turn: Mapping[str, Any], role: Role) -> list[Any]:
+    calls = [turn[key] for key in _CALLS if not is_empty(decoded(turn.get(key)))]
     if calls and role != "assistant":
-        raise SampleError(f"a {role} turn has calls; calls belong to assistant turns")
-    if name in _CALLS:
-        parts: tuple[str | None, ...] = (calls_text(content),)
-    elif content is None and calls:
-        parts = ("",)
-    else:
-        parts = _parts(content, role, found)
-    if called := "\n".join(map(calls_text, calls)):
-        parts = merged((*parts, "\n" if parts != ("",) else "", called))
-    before = found.turns[-1] if found.turns else None
-    if name in _CALLS and before is not None and before.role == "assistant":
-        between = "\n" if before.text else ""
-        found.turns[-1] = Turn(role, merged((*before.parts, between, *parts)))
-    else:
-        found.turns.append(Turn(role, parts))
-    known = {*_READ, *FLAGS, *_REASONING}
-    found.kept.append({key: value for key, value in turn.items() if key not in known})
+        raise SampleError(f"the {role} turn has calls; calls belong to assistant turns")
+    return calls
+
+
+def _with_calls(parts: Parts, calls: Sequence[Any]) -> Parts:
+    """An answer followed by its calls, as Qwen's chat template puts them."""
+    texts = [call for call in map(calls_text, calls) if call]
+    if texts and any(parts):
+        texts.insert(0, "")
+    return merged((*parts, "\n".join(texts)))
 
 
 def _check_flags(turn: Mapping[str, Any], role: Role) -> None:
@@ -117,8 +126,8 @@ def _check_flags(turn: Mapping[str, Any], role: Role) -> None:
         value, neutral = turn.get(key), role == "assistant"
         if value is not None and (not isinstance(value, int | float) or value != neutral):
             raise SampleError(
-                f"a {role} turn has {key} {short(value)}; every assistant turn is trained on, with "
-                "equal weight, and no other turn: drop the key or the turn"
+                f"the {role} turn has {key} {short(value)}; every assistant turn is trained on, "
+                "with equal weight, and no other turn: drop the key or the turn"
             )
     for key in _REASONING:
         if not is_empty(turn.get(key)):
@@ -129,24 +138,24 @@ def _check_flags(turn: Mapping[str, Any], role: Role) -> None:
         raise SampleError("a turn has audio, which cannot be read")
 
 
-def _parts(content: Any, role: Role, found: Turns) -> tuple[str | None, ...]:
+def _parts(content: Any, role: Role, found: Turns) -> Parts:
     if isinstance(content, str):
         return _text(content, role, found)
     if isinstance(content, Mapping):
         content = [content]
     if not isinstance(content, list):
-        raise SampleError(f"a {role} turn has no text ({short(content)})")
+        raise SampleError(f"the {role} turn has no text ({short(content)})")
     return merged(_part(part, role, found) for part in content)
 
 
-def _text(text: str, role: Role, found: Turns) -> tuple[str | None, ...]:
+def _text(text: str, role: Role, found: Turns) -> Parts:
     if tag := foreign_tag(text):
         raise SampleError(
-            f"a {role} turn has {short(tag)}; write {PLACEHOLDER} there and the path in 'images'"
+            f"the {role} turn has {short(tag)}; write {PLACEHOLDER} there and the path in 'images'"
         )
     parts = split(text)
-    if None in parts and role in ("assistant", "system"):
-        raise SampleError(f"a {role} turn has an {PLACEHOLDER} placeholder{IN_TEXT}")
+    if None in parts and role in _IMAGELESS:
+        raise SampleError(f"the {role} turn has an {PLACEHOLDER} placeholder{IN_TEXT}")
     found.shown += [None] * parts.count(None)
     found.texts.append(text)
     return parts
@@ -154,31 +163,29 @@ def _text(text: str, role: Role, found: Turns) -> tuple[str | None, ...]:
 
 def _part(part: Any, role: Role, found: Turns) -> str | None:
     """A content part: its text, or None for an image, which is added to ``found``."""
-    if not isinstance(part, Mapping):
-        raise SampleError(f"a content part is {short(part)}; known are text and image parts")
-    part = {key: value for key, value in part.items() if value is not None}
-    kind = part.pop("type", "text" if "text" in part else "image")
-    if kind in _TEXT_PARTS and isinstance(part.get("text"), str):
-        unknown = set(part) - {"text"}
-    elif kind in _IMAGE_PARTS and is_empty(part.get("text")):
-        if role in ("assistant", "system"):
-            raise SampleError(f"a {role} turn shows an image; images belong to user and tool turns")
-        found.shown.append(_shown(part))
-        unknown = set(part) - {"text", "index", "detail", *_IMAGE_KEYS}
-    else:
-        raise SampleError(f"a content part is {short(part)}; known are text and image parts")
-    if unknown := {key for key in unknown if not is_empty(part[key])}:
-        raise SampleError(
-            f"a content part of type {kind} has {min(unknown)!r}, which cannot be read"
-        )
-    return part["text"] if kind in _TEXT_PARTS else None
+    given = dict(part) if isinstance(part, Mapping) else {}
+    given = {key: value for key, value in given.items() if not is_empty(value) or key == "text"}
+    kind = given.pop("type", "image" if given.keys() & set(_IMAGE_KEYS) else "text")
+    text = given.pop("text", None)
+    if kind in _IMAGE_PARTS and not text:
+        if role in _IMAGELESS:
+            raise SampleError(
+                f"the {role} turn shows an image; images belong to user and tool turns"
+            )
+        found.shown.append(_shown(given))
+        return None
+    if kind in _TEXT_PARTS and isinstance(text, str) and not given:
+        return text
+    raise SampleError(f"a content part is {short(part)}; known are text and image parts")
 
 
 def _shown(part: Mapping[str, Any]) -> Shown:
-    given = [part[key] for key in _IMAGE_KEYS if not is_empty(part.get(key))]
+    if unknown := part.keys() - {"index", "detail", *_IMAGE_KEYS}:
+        raise SampleError(f"an image part has {min(unknown)!r}, which cannot be applied")
+    if "base64" in part:
+        return image_of({"bytes": part["base64"]})
+    given = [part[key] for key in _IMAGE_KEYS if key in part]
     if len(given) > 1:
         given = [dict(part)]  # Hugging Face's bytes and path, side by side in the part
-    if given:
-        return image_of(given[0])
     index = part.get("index")
-    return index if isinstance(index, int) else None
+    return image_of(given[0]) if given else index if isinstance(index, int) else None

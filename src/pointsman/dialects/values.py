@@ -19,14 +19,12 @@ _LONGEST_PATH = 4096
 
 
 def is_empty(value: Any) -> bool:
-    """Whether a value says nothing: null, empty, or made of such values, also as JSON text."""
-    if isinstance(value, str):
-        return value.strip() in ("", "[]", "{}", "null")
+    """Whether a value says nothing: null, empty, or made of such values."""
     if isinstance(value, Mapping):
         return all(map(is_empty, value.values()))
     if isinstance(value, list):
         return all(map(is_empty, value))
-    return value is None
+    return value is None or value == ""
 
 
 def decoded(value: Any) -> Any:
@@ -57,15 +55,12 @@ def image_of(value: Any) -> Image:
     Raises:
         ImageError: the image is elsewhere, or the value is of another kind.
     """
+    if isinstance(value, Mapping):
+        if isinstance(value.get("bytes"), str):
+            return _from_base64(value["bytes"])
+        value = value.get("bytes") or value.get("path") or value.get("url") or dict(value)
     if isinstance(value, bytes):
         return value
-    if isinstance(value, Mapping):
-        content = value.get("bytes")
-        if isinstance(content, bytes) and content:
-            return content
-        if isinstance(content, str) and content:
-            return _from_base64(content)
-        value = value.get("path") or value.get("url") or dict(value)
     if not isinstance(value, str) or not value:
         raise ImageError(f"an image is given as {short(value)}; give its path")
     return _located(value)
