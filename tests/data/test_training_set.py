@@ -135,13 +135,13 @@ def test_a_call_of_a_table_has_only_its_own_arguments(tmp_path: Path) -> None:
 def test_faults_of_a_training_set_are_reported_by_reason(tmp_path: Path) -> None:
     rows = [record(f"x {n}", None) for n in range(3)]
     rows += [record(f"x {n}", None, videos=[f"{n}.mp4"]) for n in range(5)]
-    rows += [record("x", None, label=0, adapter="claim-window"), record("x", None, label=2)]
+    rows += [record("x", None, label=0, adapter="claim-window"), record("x", None, label=1)]
     with pytest.raises(SampleError) as raised:
         read_training_set(write(tmp_path / "a.jsonl", rows), "calendar", tmp_path)
     first, second, third = str(raised.value).split("\n")
     assert first.startswith(f"{tmp_path}/a.jsonl:4: 'videos' (['0.mp4']) cannot be read")
     assert first.endswith("(and 4 more like this)")
     assert "the source is given for 'calendar', the sample says 'claim-window'" in second
-    assert "label 2 names no adapter" in third
+    assert "label 1 names no adapter" in third
     with pytest.raises(SampleError, match="holds no samples"):
         read_training_set(write(tmp_path / "none.jsonl", []), "calendar", tmp_path)

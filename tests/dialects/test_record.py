@@ -142,6 +142,11 @@ READ: dict[str, tuple[dict[str, Any], tuple[Turn, ...], tuple[Any, ...]]] = {
         (LOOK, OK),
         ONE_IMAGE,
     ),
+    "texts that are JSON of something else": (
+        {"prompt": "[1, 2]", "completion": '[{"bbox_2d": [1, 2, 3, 4]}]'},
+        (user("[1, 2]"), said('[{"bbox_2d": [1, 2, 3, 4]}]')),
+        (),
+    ),
     "alpaca": (
         {"instruction": "Look", "input": "here", "output": "ok", "images": ["a.png"]},
         (user(None, "Look\nhere"), OK),
@@ -493,6 +498,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         },
         "the arguments of f are no object",
     ),
+    "a key that Pointsman writes": (sharegpt("x", turn_keys=3), "'turn_keys' is 3"),
     "a call of another kind": (
         {
             "messages": [

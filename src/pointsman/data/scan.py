@@ -23,6 +23,8 @@ from pointsman.sample import RoutingSample, parse_sample
 _SHOWN = 20
 _VALUES = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\[.*?\]|\S*/\S*|[\w.-]*\d[\w.-]*")
 """What differs between two errors of one reason: quoted values, lists, paths, numbers."""
+_KNOWN = (TURN_KEYS, "stratum", "size", "widget", "task")
+"""Keys that Pointsman writes itself: those of turns, and of demo screens."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,9 @@ def kept_keys(samples: Iterable[RoutingSample]) -> list[str]:
     """A line that counts the keys that no reader knows, if there are any."""
     counts: Counter[str] = Counter()
     for sample in samples:
-        of_turns = sample.extra.get(TURN_KEYS, ())
-        counts.update(repr(key) for key in sample.extra if key != TURN_KEYS)
-        counts.update({f"{key!r} of turns" for turn in of_turns for key in turn})
+        of_turns = sample.extra.get(TURN_KEYS)
+        counts.update(repr(key) for key in sample.extra if key not in _KNOWN)
+        counts.update({f"{key!r} of turns" for turn in of_turns or () for key in turn})
     shown = ", ".join(f"{key} in {n}" for key, n in counts.most_common())
     return [f"keys that are not read, kept as they are: {shown} samples"] if shown else []
 
@@ -182,7 +184,7 @@ def check_owner(where: str, record: Mapping[str, Any], adapter: str | None) -> N
         theirs = "out of scope"
     elif isinstance(record.get("adapter"), str):
         theirs = repr(record["adapter"])
-    elif record.get("label") in (None, True):
+    elif record.get("label") is None or record["label"] is True:  # true: a good answer
         return
     else:
         raise SampleError(

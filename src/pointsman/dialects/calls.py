@@ -37,7 +37,7 @@ def _call_text(call: Any) -> str:
         raise SampleError(f"a call is {short(call)}; only calls of functions can be read")
     if unknown := {*call, *function} - _KEYS - _AROUND:
         raise SampleError(f"a call has {min(unknown)!r}; known are name and arguments")
-    name, arguments = function.get("name"), decoded(function.get("arguments", {}))
+    name, arguments = function.get("name"), decoded(function.get("arguments") or {})
     if not isinstance(name, str) or not name:
         raise SampleError(f"a call has no name ({short(dict(function))})")
     if not isinstance(arguments, Mapping):

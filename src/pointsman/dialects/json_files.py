@@ -7,6 +7,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
 
+from pointsman.dialects.values import is_turn
 from pointsman.errors import SampleError
 
 _WRAPPERS = ("data", "train", "samples", "examples", "records", "rows", "items")
@@ -93,17 +94,13 @@ def _unpacked(where: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
         wrapped = [value[key] for key in _WRAPPERS if _is_wrapped(value.get(key))]
         value = wrapped[0] if len(wrapped) == 1 else value
-    if isinstance(value, list) and value and all(map(_is_turn, value)):
+    if isinstance(value, list) and value and all(map(is_turn, value)):
         value = {"messages": value}
     if not isinstance(value, list):
         yield where, value
         return
     for index, item in enumerate(value):
         yield from _unpacked(f"{where}[{index}]", item)
-
-
-def _is_turn(value: Any) -> bool:
-    return isinstance(value, Mapping) and bool({"from", "role"} & value.keys())
 
 
 def _is_wrapped(value: Any) -> bool:

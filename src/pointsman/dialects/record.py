@@ -12,6 +12,7 @@ from pointsman.dialects.values import (
     decoded,
     images_of,
     is_empty,
+    is_turn,
     looks_like_image,
     short,
 )
@@ -73,6 +74,7 @@ def read_record(record: Any) -> Conversation:
     _check_grounding(found, rest)
     images = _images(rest)
     turns, shown = _placed(found, images)
+    _check_turn_keys(rest)
     if any(found.kept):
         rest[TURN_KEYS] = found.kept
     if not shown:
@@ -127,10 +129,10 @@ def _prompt_and_answer(rest: dict[str, Any], prompt: str) -> list[Any]:
 
 
 def _as_turns(value: Any, role: str) -> list[Any]:
-    value = decoded(value)
-    if isinstance(value, list) and all(isinstance(turn, Mapping) for turn in value):
-        return list(value)
-    if isinstance(value, str):
+    turns = decoded(value)
+    if isinstance(turns, list) and turns and all(map(is_turn, turns)):
+        return turns
+    if isinstance(value, str):  # a text that is JSON of something else is text
         return [{"role": role, "content": value}]
     raise SampleError(f"the {role} text is {short(value)}; give one text or a list of turns")
 
@@ -210,6 +212,12 @@ def _check_grounding(found: Turns, rest: Mapping[str, Any]) -> None:
             f"{tag.group()} stands for a value of 'objects', which the trainer fills in; write the "
             "names and the boxes (0 to 1000) that the model reads and answers"
         )
+
+
+def _check_turn_keys(rest: Mapping[str, Any]) -> None:
+    kept = rest.get(TURN_KEYS, [])
+    if not isinstance(kept, list) or not all(isinstance(keys, Mapping) for keys in kept):
+        raise SampleError(f"{TURN_KEYS!r} is {short(kept)}; Pointsman keeps keys of turns there")
 
 
 def _check_no_image(rest: Mapping[str, Any]) -> None:

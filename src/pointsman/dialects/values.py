@@ -27,6 +27,11 @@ def is_empty(value: Any) -> bool:
     return value is None or value == ""
 
 
+def is_turn(value: Any) -> bool:
+    """Whether a value names the role that a turn has."""
+    return isinstance(value, Mapping) and bool({"from", "role"} & value.keys())
+
+
 def decoded(value: Any) -> Any:
     """The list or object that a text holds as JSON, as tables store it; else the value itself."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
