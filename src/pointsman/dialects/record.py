@@ -43,7 +43,7 @@ _REFUSED = {
     ),
 }
 """Keys that change what a sample means, each with the reason why a value in it is refused."""
-_WEIGHTS = (*FLAGS, "kto_tag")
+_WEIGHTS = {*FLAGS, "kto_tag"}
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ def read_record(record: Any) -> Conversation:
 
 def _refuse(rest: dict[str, Any]) -> None:
     """Takes out the keys that change a sample, and refuses those that say something."""
-    for key, reason in _REFUSED.items():
-        if not is_empty(decoded(value := rest.pop(key, None))):
-            raise SampleError(f"{key!r} ({short(value)}) {reason}")
-    for key in _WEIGHTS:
-        if (value := rest.pop(key, 1)) not in (1, True):
+    for key in sorted(rest.keys() & _REFUSED.keys()):
+        if not is_empty(decoded(value := rest.pop(key))):
+            raise SampleError(f"{key!r} ({short(value)}) {_REFUSED[key]}")
+    for key in sorted(rest.keys() & _WEIGHTS):
+        if (value := rest.pop(key)) not in (1, True):
             raise SampleError(
                 f"{key} is {short(value)}; every sample is trained on, with equal weight: drop the "
                 "key or the sample"

@@ -7,7 +7,7 @@ from typing import Any
 from pointsman.conversation import Role, Turn
 from pointsman.dialects.calls import calls_text
 from pointsman.dialects.placeholders import IN_TEXT, PLACEHOLDER, Parts, foreign_tag, merged, split
-from pointsman.dialects.values import Image, decoded, image_of, is_empty, short
+from pointsman.dialects.values import Image, decoded, image_of, is_empty, is_turn, short
 from pointsman.errors import SampleError
 
 ROLES: dict[str, Role] = {
@@ -30,8 +30,8 @@ _CALL_ROLES = ("function_call", "tool_call")
 """Roles of turns that hold calls; such a turn belongs to the answer before it."""
 _CALLS = ("tool_calls", "function_call")
 """Keys of turns that hold calls."""
-FLAGS = ("loss", "loss_scale", "loss_weight", "weight", "train", "training", "train_detail")
-_REASONING = ("reasoning_content", "reasoning", "thinking")
+FLAGS = {"loss", "loss_scale", "loss_weight", "weight", "train", "training", "train_detail"}
+_REASONING = {"reasoning_content", "reasoning", "thinking"}
 _READ = {"from", "role", "value", "content", *_CALLS, *FLAGS, *_REASONING}
 _IMAGELESS = ("system", "assistant")
 """Roles that Qwen's chat template shows no image of."""
@@ -78,9 +78,10 @@ def _single_turns(item: Any) -> list[Mapping[str, Any]]:
     if not isinstance(item, Mapping):
         raise SampleError(f"a turn is a JSON object, not {short(item)}")
     item = {key: value for key, value in item.items() if value is not None}
-    said = sorted(ROLES.keys() & item.keys(), key=lambda key: (ROLES[key] == "assistant", key))
-    if {"from", "role"} & item.keys() or not said:
+    said = [] if is_turn(item) else [key for key in item if key in ROLES]
+    if not said:
         return [item]
+    said.sort(key=lambda key: ROLES[key] == "assistant")
     first, *others = ({"role": key, "content": item.pop(key)} for key in said)
     return [item | first, *others]
 
@@ -101,8 +102,7 @@ def _read(turn: Mapping[str, Any], found: Turns) -> None:
         if found.turns and found.turns[-1].role == "assistant":
             parts = found.turns.pop().parts
     found.turns.append(Turn(role, _with_calls(parts, calls)))
-    unknown = turn.keys() - _READ
-    found.kept.append({key: value for key, value in turn.items() if key in unknown})
+    found.kept.append({key: value for key, value in turn.items() if key not in _READ})
 
 
 def _calls(turn: Mapping[str, Any], role: Role) -> list[Any]:
@@ -122,15 +122,15 @@ def _with_calls(parts: Parts, calls: Sequence[Any]) -> Parts:
 
 def _check_flags(turn: Mapping[str, Any], role: Role) -> None:
     """Refuses a flag that would train on less, or more, than every assistant turn."""
-    for key in FLAGS:
-        value, neutral = turn.get(key), role == "assistant"
-        if value is not None and (not isinstance(value, int | float) or value != neutral):
+    for key in sorted(turn.keys() & FLAGS):
+        value, neutral = turn[key], role == "assistant"
+        if not isinstance(value, int | float) or value != neutral:
             raise SampleError(
                 f"the {role} turn has {key} {short(value)}; every assistant turn is trained on, "
                 "with equal weight, and no other turn: drop the key or the turn"
             )
-    for key in _REASONING:
-        if not is_empty(turn.get(key)):
+    for key in sorted(turn.keys() & _REASONING):
+        if not is_empty(turn[key]):
             raise SampleError(
                 f"a turn has {key}; write it into the text, as the base's template does"
             )
