@@ -10,7 +10,7 @@ from pointsman.conversation import History, Prompt, Role, Turn, routed_part
 from pointsman.dialects.json_files import read_values
 from pointsman.dialects.placeholders import join
 from pointsman.dialects.record import read_record
-from pointsman.dialects.values import Image
+from pointsman.dialects.values import Image, short
 from pointsman.errors import SampleError
 from pointsman.images import load_image
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
@@ -174,7 +174,7 @@ def _bbox(record: Mapping[str, Any]) -> Box | None:
         and box[0] < box[2]
         and box[1] < box[3]
     ):
-        raise SampleError(f"bbox {box!r} is not [x0, y0, x1, y1] with x0 < x1, y0 < y1")
+        raise SampleError(f"bbox {short(box)} is not [x0, y0, x1, y1] with x0 < x1, y0 < y1")
     return cast(Box, tuple(float(v) for v in box))
 
 

@@ -116,6 +116,11 @@ READ: dict[str, tuple[dict[str, Any], tuple[Turn, ...], tuple[Any, ...]]] = {
         ONE_IMAGE,
     ),
     "file URL": (sharegpt("<image>\nLook", image="file:///x/a.png"), (LOOK, OK), ("/x/a.png",)),
+    "an image and no text": (
+        {"messages": [{"role": "user", "content": ""}], "image": "a.png"},
+        (user(None),),
+        ONE_IMAGE,
+    ),
     "no image: empty text": (sharegpt("Hi", image=""), (user("Hi"), OK), ()),
     "no image: null in a list": (sharegpt("Hi", images=[None]), (user("Hi"), OK), ()),
     "no image: empty object": (
@@ -474,6 +479,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "several answers": ({"question": "x", "answer": ["y", "z"]}, "give one text"),
     "text alone": ({"text": "x"}, "needs 'conversations' or 'messages'"),
     "tokens": ({"input_ids": [1, 2]}, "needs 'conversations' or 'messages'"),
+    "no turns": ({"system": "S", "messages": "[]"}, "'messages' is []; give a list of turns"),
     "no question": ({"messages": [{"role": "assistant", "content": "x"}]}, "no human turn"),
     "a turn without text": ({"messages": [{"role": "user"}]}, "the user turn has no text"),
     "calls of the user": (

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pointsman.conversation import Turn
-from pointsman.dialects.placeholders import GROUNDING, IN_TEXT, PLACEHOLDER
+from pointsman.dialects.placeholders import GROUNDING, IN_TEXT, PLACEHOLDER, merged
 from pointsman.dialects.turns import FLAGS, Shown, Turns, read_turns
 from pointsman.dialects.values import (
     Image,
@@ -98,11 +98,10 @@ def _refuse(rest: dict[str, Any]) -> None:
 def _raw_turns(rest: dict[str, Any]) -> list[Any]:
     """The turns, taken out of the record."""
     key = _only(rest, CONVERSATIONS)
+    given = {name: rest.pop(name, None) for name in CONVERSATIONS}
     if key is not None:
-        turns = decoded(rest[key])
-        for name in CONVERSATIONS:
-            rest.pop(name, None)
-        if isinstance(turns, list):
+        turns = decoded(given[key])
+        if isinstance(turns, list) and turns:
             return turns
         raise SampleError(f"{key!r} is {short(turns)}; give a list of turns")
     prompt = _only(rest, PROMPTS) or ("input" if rest.get("input") else None)
@@ -177,7 +176,7 @@ def _placed(found: Turns, images: list[Image]) -> tuple[list[Turn], list[Image]]
         return turns, _resolved(found.shown, images)
     _check_unmarked(turns)
     first = next(at for at, turn in enumerate(turns) if turn.role == "user")
-    marked = replace(turns[first], parts=(*[None] * len(images), *turns[first].parts))
+    marked = replace(turns[first], parts=merged((*[None] * len(images), *turns[first].parts)))
     return [*turns[:first], marked, *turns[first + 1 :]], images
 
 

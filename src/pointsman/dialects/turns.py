@@ -90,7 +90,7 @@ def _read(turn: Mapping[str, Any], found: Turns) -> None:
     name = str(turn.get("from", turn.get("role")))
     role = ROLES.get(name)
     if role is None:
-        raise SampleError(f"a turn is from {name!r}; known are {', '.join(ROLES)}")
+        raise SampleError(f"a turn is from {short(name)}; known are {', '.join(ROLES)}")
     _check_flags(turn, role)
     content = turn.get("value", turn.get("content"))
     calls = _calls(turn, role)
