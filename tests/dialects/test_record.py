@@ -1,6 +1,7 @@
 """What each shape of a training set becomes, or the reason why it is refused."""
 
 import base64
+import random
 from typing import Any
 
 import pytest
@@ -546,3 +547,38 @@ def test_unknown_keys_are_kept_those_of_turns_too() -> None:
 def test_an_embedded_image_has_no_path() -> None:
     with pytest.raises(SampleError, match=r"a:1: an image is embedded; `pointsman data generate`"):
         parse_sample({"prompt": "x", "image": PNG}, None, "a:1")
+
+
+ODD: list[Any] = [
+    None, 0, -1.5, True, "", "x", "[", "[]", '[{"a": 1}]', [], {}, [None], [[]], {"a": 1}, b"x",
+    "<image>", "<tool_call>", "https://a/b.png", ["a", "b"], [["q", "a"]], 10**400,
+    {"role": "user"}, {"type": "image"}, {"bytes": "zz"}, {"bytes": 3, "path": 4}, "\ud800",
+]  # fmt: skip
+SHAPES = [record for record, *_ in (*READ.values(), *REFUSED.values())]
+KEYS = ["label", "bbox", "from", "content", *sorted({key for one in SHAPES for key in one})]
+
+
+def mutated(value: Any, chance: random.Random) -> Any:
+    if isinstance(value, dict):
+        key = chance.choice([*value, *KEYS])
+        return value | {key: mutated(value.get(key), chance)}
+    if isinstance(value, list) and value and chance.random() < 0.8:
+        place = chance.randrange(len(value))
+        return [*value[:place], mutated(value[place], chance), *value[place + 1 :]]
+    return chance.choice(ODD)
+
+
+def test_a_mutated_record_is_read_for_good_or_refused_in_one_line() -> None:
+    chance, read = random.Random(0), 0
+    refusals: set[str] = set()
+    for _ in range(10_000):
+        record = mutated(mutated(chance.choice(SHAPES), chance), chance)
+        try:
+            sample = parse_sample(record, None, "a:1", lambda image: f"images/{len(image)}.png")
+        except SampleError as error:
+            refusals.add(str(error))
+        else:
+            read += 1
+            assert parse_sample(sample.record(), None, "a:1") == sample
+    assert not [line for line in refusals if "\n" in line or len(line) >= 400]
+    assert read > 1000
