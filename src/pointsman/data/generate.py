@@ -123,10 +123,9 @@ def generate_dataset(
     unique, duplicates = _unique(entries, faults)
     faults.raise_if_any(skip_bad)
     bad = unreadable + len(entries) - duplicates - len(unique)
-    total = unreadable + len(entries)
-    lines = [f"{bad} of {total} samples are dropped", *faults.reasons()] if bad else []
-    for line in (*lines, *kept_keys(entry.sample for entry in unique)):
-        (remark or _ignored)(line)
+    for line in _remarks(faults, bad, unreadable + len(entries), unique):
+        if remark is not None:
+            remark(line)
     kept = _chosen(unique, labels, options)
     splits = _split(kept, options)
 
@@ -248,8 +247,10 @@ def _split(entries: Sequence[Entry], options: Options) -> dict[str, list[Routing
     return splits
 
 
-def _ignored(_: str) -> None:
-    pass
+def _remarks(faults: Faults, bad: int, total: int, unique: Sequence[Entry]) -> list[str]:
+    """What was dropped and why, and the keys that are not read, a line each."""
+    dropped = [f"{bad} of {total} samples are dropped", *faults.reasons()] if bad else []
+    return dropped + kept_keys(entry.sample for entry in unique)
 
 
 def _refuse_other(out: Path, mine: Mapping[str, Any] | bytes) -> None:

@@ -184,11 +184,10 @@ def _resolved(shown: Sequence[Shown], images: list[Image]) -> list[Image]:
     """The image of each place, from those of the record where it has none of its own."""
     if shown and set(shown) == set(range(len(images))):
         return [images[index] for index in shown if isinstance(index, int)]
-    own = [image for image in shown if isinstance(image, str | bytes)]
-    if own == images and len(own) == len(shown):  # the record may list them a second time
-        return own
-    if len(own) + len(images) != len(shown) or shown.count(None) != len(images):
-        places = len(shown) - len(own)
+    if shown == images:  # the record lists the images of its parts a second time
+        return images
+    if shown.count(None) != len(images) or any(isinstance(place, int) for place in shown):
+        places = sum(place is None or isinstance(place, int) for place in shown)
         raise SampleError(f"{places} {PLACEHOLDER} placeholders for {len(images)} images{IN_TEXT}")
     following = iter(images)
     return [image if isinstance(image, str | bytes) else next(following) for image in shown]
