@@ -104,8 +104,8 @@ def training(router: "Router", out: Path, samples: int) -> None:
         for number, candidate in enumerate(found["candidates"])
     ]
     title = (
-        "On validation. AUROC: against classes left out of training. Cost: share of the layers that "
-        "routing runs"
+        "On validation. AUROC: against classes left out of training. Cost: share of the layers "
+        "that routing runs"
     )
     console.table(columns, rows, title)
     console.say(f"chosen by the one-standard-error rule (Breiman et al., 1984): {found['why']}")
