@@ -147,7 +147,7 @@ def every_part(router: Router) -> Router:
     """A router with whatever may have to run on the device."""
     x, labels = torch.randn(30, router.head.hidden_size), torch.arange(30) % 3
     outside = (torch.randn(1, router.head[-1].in_features), torch.zeros(1))  # type: ignore[arg-type]
-    scorer = fit_scorer(router.head, outside, 1.0, (x, labels), (x, labels))
+    scorer = fit_scorer(router.head, 1.0, (x, labels), (x, labels)).with_veto(outside, 0.0, 1.0)
     calibration = replace(router.calibration, log_prior=(0.1, 0.2, -0.3))
     return replace(router, scorer=scorer, calibration=calibration)
 

@@ -9,6 +9,7 @@ from pointsman.routing.fit_calibration import (
     conformal_threshold,
     fit_temperature,
     fit_threshold,
+    fit_veto,
 )
 from pointsman.routing.scores import Evidence
 
@@ -86,19 +87,28 @@ def test_samples_out_of_scope_do_not_move_the_temperature() -> None:
     assert found.temperature == alone.temperature
 
 
+@pytest.mark.parametrize("outside", [[], [-9.0], [-1e6] * 400, [0.5, 8.0]])
+def test_samples_out_of_scope_do_not_move_the_threshold(outside: list[float]) -> None:
+    inside = torch.arange(10.0)
+    scores = torch.cat([inside, torch.tensor(outside)])
+    labels = torch.cat([torch.zeros(10).long(), torch.full((len(outside),), -1)])
+    found = calibrate(Evidence(torch.zeros(len(scores), 2), scores), labels, 0.85).threshold
+    assert found == fit_threshold(inside, 0.85)
+    assert 0.9 < found < 1  # 9 of 10 are kept, and an empty gap below them is not
+
+
 @pytest.mark.parametrize(
-    ("outside", "threshold"),
+    ("outside", "limit"),
     [
-        ([], 0.5),  # 9 of 10 are kept
-        ([-9.0, -8.0], -4.0),  # all are kept, and all of these rejected
-        ([0.5, -8.0], 0.75),  # one in scope is given for half of those out of it
-        ([1.5, 20.0], -0.03),  # what the coverage keeps is kept, whatever it costs
+        ([], 0),  # all in scope are kept
+        ([-9.0, -8.0], 0),  # and the gap below them is not
+        ([0.5, -8.0], 1),  # one in scope for half of those out of scope
+        ([1.5, 20.0], 0),  # the coverage is kept at any cost
     ],
 )
-def test_the_threshold_with_samples_out_of_scope(outside: list[float], threshold: float) -> None:
-    inside = torch.arange(10.0)
-    found = fit_threshold(inside, torch.tensor(outside), 0.85)
-    assert found == pytest.approx(threshold, abs=0.03)
+def test_the_veto_is_strict_where_it_costs_little(outside: list[float], limit: float) -> None:
+    found = fit_veto(torch.arange(10.0), torch.tensor(outside), 0.85)
+    assert limit - 0.3 < found < limit
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.9])

@@ -13,25 +13,28 @@ from pointsman.routing.model_selection import (
     recipes_of,
     select_features,
 )
-from pointsman.routing.scores import Scorer
 
 PNG = b"\x89PNG"
 
 
-def candidate(layer: int, accuracy: float, loss: float, auroc: float | None = None) -> Candidate:
+N = 100
+
+
+def candidate(layer: int, right: float, doubt: float, auroc: float | None = None) -> Candidate:
+    """A candidate of this accuracy. All its samples are equally certain; ``doubt`` lowers it."""
+    truth = torch.zeros(N).long()
+    logits = torch.tensor([[1.0, 0.0]]).repeat(N, 1)
+    logits[round(right * N) :] = torch.tensor([0.0, 1.0])
+    # A temperature cannot make up for samples that differ.
+    logits[: round(right * N) : 2] *= 1 - doubt
     return Candidate(
         recipe=FeatureRecipe((layer,)),
         mlp_size=0,
         head=build_router_head(4, 2),
-        scorer=Scorer(("max-logit",), {"shift": torch.zeros(1), "scale": torch.ones(1)}),
-        temperature=1.0,
-        accuracy=accuracy,
-        accuracy_error=0.01,
-        loss=loss,
-        loss_error=0.02,
-        auroc=auroc,
-        auroc_error=0.005,
+        logits=logits,
+        truth=truth,
         cost=layer / 4,
+        left_out={} if auroc is None else {("max-logit",): auroc, ("energy",): auroc - 0.1},
     )
 
 
@@ -39,14 +42,14 @@ def candidate(layer: int, accuracy: float, loss: float, auroc: float | None = No
     ("rows", "layer"),
     [
         # The best is dearer but not better by more than its error.
-        ([(1, 0.95, 0.1), (2, 0.985, 0.1), (3, 0.99, 0.1)], 2),
+        ([(1, 0.95, 0.1, 0.9), (2, 0.99, 0.1, 0.99), (3, 1.0, 0.1, 0.99)], 2),
         # All are right on everything: the finer measure speaks, within its own error.
         ([(1, 1.0, 0.30), (2, 1.0, 0.11), (3, 1.0, 0.10)], 2),
         ([(1, 1.0, 0.1, 0.90), (2, 1.0, 0.3, 0.989), (3, 1.0, 0.3, 0.99)], 2),
         # What is not within the error of the best accuracy has no second chance.
         ([(1, 0.90, 0.01, 0.999), (3, 0.99, 0.3, 0.9)], 3),
         # At the same cost the better is taken.
-        ([(2, 0.99, 0.11), (2, 0.985, 0.10)], 2),
+        ([(2, 1.0, 0.3), (2, 1.0, 0.1)], 2),
     ],
 )
 def test_the_cheapest_that_cannot_be_told_from_the_best(

@@ -8,6 +8,7 @@ from pointsman.routing.head import RouterHead, build_router_head
 from pointsman.routing.scores import Scorer, scorer_from_state
 
 SIZE = 12
+VETOED = ("shift", "scale", "outside", "outside_bias")
 
 
 def drawn(n: int = 300, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -27,8 +28,7 @@ def head() -> RouterHead:
 
 @pytest.fixture(scope="module")
 def scorer(head: RouterHead) -> Scorer:
-    outside = (torch.linspace(-1, 1, 8)[None], torch.tensor([0.5]))
-    return fit_scorer(head, outside, 0.7, drawn(), drawn(90, 1))
+    return fit_scorer(head, 0.7, drawn(), drawn(90, 1))
 
 
 def values(scorer: Scorer, head: RouterHead, x: Tensor) -> dict[str, Tensor]:
@@ -63,16 +63,25 @@ def test_distances_are_those_of_the_covariances(scorer: Scorer, head: RouterHead
 
 def test_parts_of_the_logits(scorer: Scorer, head: RouterHead) -> None:
     x = drawn(20, 2)[0]
-    logits, hidden = head(x), head[:-1](x)
+    with torch.inference_mode():
+        logits, hidden = head(x), head[:-1](x)
     found = values(scorer, head, x)
     expected = {
         "max-logit": logits.amax(-1),
         "energy": logits.exp().sum(-1).log(),
         "probability": (logits / 0.7).softmax(-1).amax(-1).log(),
-        "outside": logits.exp().sum(-1).log() - hidden @ torch.linspace(-1, 1, 8) - 0.5,
     }
     for name, value in expected.items():
         assert torch.allclose(found[name], value, atol=1e-4), name
+    outside = (torch.linspace(-1, 1, 8)[None], torch.tensor([0.5]))
+    odds = logits.exp().sum(-1).log() - hidden @ outside[0][0] - 0.5
+    one = scorer.only(("energy",))
+    middle = float((odds - 2 * one(head, x).scores.detach()).median())
+    both = one.with_veto(outside, middle, 0.5)
+    veto = (odds - middle) * 0.5
+    assert torch.allclose(both(head, x).scores, torch.minimum(one(head, x).scores, veto), atol=1e-4)
+    assert 0 < int((both(head, x).scores < one(head, x).scores).sum()) < len(x)
+    assert torch.allclose(both.only(("outside",))(head, x).scores, veto, atol=1e-4)
 
 
 def test_parts_count_alike(scorer: Scorer, head: RouterHead) -> None:
@@ -80,8 +89,8 @@ def test_parts_count_alike(scorer: Scorer, head: RouterHead) -> None:
     x = drawn(90, 1)[0]
     found = torch.stack(list(values(scorer, head, x).values()), -1)
     scaled = (found - scorer.get_buffer("shift")) * scorer.get_buffer("scale")
-    assert torch.allclose(scaled.mean(0), torch.zeros(7), atol=1e-3)
-    assert torch.allclose(scaled.std(0, correction=0), torch.ones(7), atol=1e-2)
+    assert torch.allclose(scaled.mean(0), torch.zeros(6), atol=1e-3)
+    assert torch.allclose(scaled.std(0, correction=0), torch.ones(6), atol=1e-2)
 
 
 def test_fewer_parts_score_the_same_with_fewer_tensors(scorer: Scorer, head: RouterHead) -> None:
@@ -98,7 +107,7 @@ def test_many_features_from_few_samples() -> None:
     torch.manual_seed(0)
     head, labels = build_router_head(5000, 2).eval(), torch.arange(20) % 2
     x = torch.randn(20, 5000)
-    scorer = fit_scorer(head, None, 1.0, (x, labels), (x, labels))
+    scorer = fit_scorer(head, 1.0, (x, labels), (x, labels))
     assert all(bool(tensor.isfinite().all()) for tensor in scorer.state_dict().values())
     assert sum(tensor.numel() for tensor in scorer.state_dict().values()) < 70 * 5000
 
@@ -111,6 +120,7 @@ def test_what_is_no_score_is_refused(scorer: Scorer) -> None:
         ((), {}),
         (("mahalanobis",), state),
         (("cosine",), {**state, "odd": torch.zeros(1)}),
+        (("outside", "max-logit"), {name: torch.zeros(2) for name in VETOED}),
     ):
         with pytest.raises(ArtefactError, match="are not the tensors of a score"):
             scorer_from_state(parts, tensors, "here")

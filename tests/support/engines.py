@@ -67,7 +67,7 @@ def make_router(base: Base, like: Router, recipe: FeatureRecipe) -> Router:
     size = base.hidden_size * len(recipe.places)
     head = build_router_head(size, len(like.labels)).eval()
     x, labels = torch.randn(60, size), torch.arange(60) % len(like.labels)
-    scorer = fit_scorer(head, None, 1.0, (x, labels), (x, labels))
+    scorer = fit_scorer(head, 1.0, (x, labels), (x, labels))
     probes = probe_features(base, recipe).flatten(1)
     with torch.inference_mode():
         seen = torch.cat([extract(base, base.encode([prompt]), recipe) for prompt in MIXED])

@@ -87,7 +87,7 @@ def train(
         float | None,
         typer.Option(
             help="Share of the in-scope validation samples on which the router does not abstain. "
-            "Default: 0.95, or the router's own with --extend."
+            "Default: 0.95. With --extend: as many samples out of scope are rejected as before."
         ),
     ] = None,
     conformal: Annotated[

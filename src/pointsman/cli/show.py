@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pointsman.routing.route import Route
     from pointsman.routing.router import Router
 
+FEW = 30
+"""With fewer validation samples of a kind, the intervals of shares are wide"""
+
 
 def route(decision: "Route") -> None:
     """The probabilities of a decision, and whether it was held or abstained."""
@@ -84,7 +87,7 @@ def training_json(router: "Router", out: Path) -> dict[str, Any]:
         "threshold": router.calibration.threshold,
         "best_loss": router.best_loss,
         "best_acc": router.best_acc,
-        **{key: router.training[key] for key in ("candidates", "chosen", "why")},
+        **{key: router.training[key] for key in ("candidates", "chosen", "why", "validated")},
     }
 
 
@@ -101,7 +104,8 @@ def training(router: "Router", out: Path, samples: int) -> None:
         for number, candidate in enumerate(found["candidates"])
     ]
     title = (
-        "On validation. AUROC: out-of-scope detection. Cost: share of the layers that routing runs"
+        "On validation. AUROC: against classes left out of training. Cost: share of the layers "
+        "that routing runs"
     )
     console.table(columns, rows, title)
     console.say(f"chosen by the one-standard-error rule (Breiman et al., 1984): {found['why']}")
@@ -109,10 +113,48 @@ def training(router: "Router", out: Path, samples: int) -> None:
         f"abstains below {calibration.threshold:.3f} of the score {found['score']}, which keeps "
         f"at least {calibration.coverage:.0%} of validation (n={samples})"
     )
-    console.say(
-        f"{out}: {router.recipe}, accuracy {router.best_acc:.4f} (n={samples}), "
-        f"labels {router.labels}"
-    )
+    for line in validation_lines(router.training["validated"]):
+        console.say(line)
+    console.say(f"{out}: {router.recipe}, labels {router.labels}")
+
+
+def validation_lines(found: Mapping[str, Any]) -> list[str]:
+    """The results of nested validation in words, with a warning if few samples support them."""
+    inside, outside = found["in_scope"], found["out_of_scope"]
+    abstained = inside - found["kept"]
+    lines = [
+        "judged on validation samples that chose nothing: "
+        f"right on {found['right']} of {inside} in scope {_interval(found['right'], inside)}, "
+        f"abstains on {abstained} of {inside} in scope {_interval(abstained, inside)}"
+    ]
+    if outside:
+        rejected = found["rejected"]
+        lines[0] += (
+            f" and {rejected} of {outside} out of scope {_interval(rejected, outside)}, "
+            f"AUROC {found['auroc']:.3f}"
+        )
+    else:
+        lines.append("no sample is out of scope: how many of those it rejects is not known")
+    few = [f"{n} {kind} scope" for n, kind in ((inside, "in"), (outside, "out of")) if 0 < n < FEW]
+    if few:
+        lines.append(
+            f"warning: {' and '.join(few)} are few; the intervals say how little they show. "
+            f"Give at least {FEW} validation samples of each kind"
+        )
+    if outside and found["auroc"] == 1:
+        lines.append(
+            "note: every sample out of scope scores below every sample in scope. Such easy samples "
+            "do not show how the router treats requests that look like those in scope"
+        )
+    return lines
+
+
+def _interval(hits: int, n: int) -> str:
+    """The 95% interval of a share (Wilson, 1927)."""
+    from scipy.stats import binomtest
+
+    found = binomtest(hits, n).proportion_ci(method="wilson")
+    return f"[{found.low:.0%}-{found.high:.0%}]"
 
 
 def _candidate(candidate: Mapping[str, Any], is_chosen: bool) -> tuple[object, ...]:
@@ -120,7 +162,7 @@ def _candidate(candidate: Mapping[str, Any], is_chosen: bool) -> tuple[object, .
         ", ".join(candidate["reads"]),
         candidate["mlp_size"],
         f"{candidate['val_acc']:.2%}",
-        "-" if candidate["auroc"] is None else f"{candidate['auroc']:.4f}",
+        "-" if candidate["auroc_left_out"] is None else f"{candidate['auroc_left_out']:.4f}",
         f"{candidate['val_loss']:.4f}",
         f"{candidate['cost']:.0%}",
         "<-" if is_chosen else "",
@@ -140,7 +182,8 @@ def extension(router: "Router", out: Path, as_json: bool) -> None:
     changes = router.training["extended"][-1]["changes"]
     if as_json:
         labels = list(router.labels)
-        console.show_json({"router": str(out), "labels": labels, "changes": changes})
+        shown = {"changes": changes, "rejected": router.training["extended"][-1]["rejected"]}
+        console.show_json({"router": str(out), "labels": labels, **shown})
         return
     rows = [
         (label, c["adapter"], c["samples"], _change(c, "right"), _change(c, "routed"))
@@ -148,6 +191,13 @@ def extension(router: "Router", out: Path, as_json: bool) -> None:
     ]
     columns = ("label", "adapter", "validation (n)", "top label right", "routed right")
     console.table(columns, rows)
+    if found := router.training["extended"][-1]["rejected"]:
+        console.say(
+            f"rejects {found['before']:.1%} -> {found['after']:.1%} of validation out of scope "
+            f"(n={found['samples']})"
+        )
+    else:
+        console.say("no sample is out of scope: how many of those it rejects is not known")
     console.say(f"{out}: labels {router.labels}")
 
 

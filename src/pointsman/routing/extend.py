@@ -17,11 +17,11 @@ from pointsman.labels import OUT_OF_SCOPE, LabelMap
 from pointsman.progress import Progress, no_progress
 from pointsman.routing.extend_head import Samples, extended_head
 from pointsman.routing.feature_store import Features, check_finite, read_features
-from pointsman.routing.fit_calibration import calibrate
+from pointsman.routing.fit_calibration import calibrate, just_below, with_label_sets
 from pointsman.routing.fit_scores import fit_scorer
-from pointsman.routing.model_selection import best_parts, select_features
+from pointsman.routing.model_selection import select_features
 from pointsman.routing.router import Probes, Router, check_place
-from pointsman.routing.scores import Evidence, Parts
+from pointsman.routing.scores import OUTSIDE, Evidence
 from pointsman.routing.train import TrainSettings
 
 REPLAYED = 500
@@ -56,8 +56,10 @@ def extend_router(
 
     A new row is a logistic regression on the features and on the head's own hidden states, with the
     old logits fixed. It is fitted against old samples from the replay. The score that decides
-    abstention is refitted. All samples of the new adapters in ``features`` are used for fitting,
-    except the test split; calibration uses cross-validated outputs for them.
+    abstention is refitted, on its old scale. Its threshold moves so that as many validation samples
+    out of scope are rejected as before or, without any, so that as many old ones in scope are kept.
+    All samples of the new adapters in ``features`` are used for fitting, except the test split;
+    calibration uses cross-validated outputs for them.
 
     Args:
         features: samples of the new adapters. Its label map is either the new names alone, or the
@@ -65,8 +67,8 @@ def extend_router(
         out: where to write the router folder; None writes nothing.
         replay: features of the old labels, such as those that the router was trained on; required
             if ``features`` has none of them.
-        coverage: share of in-scope validation samples that are not abstained on; by default the
-            router's.
+        coverage: share of in-scope validation samples that the threshold keeps, in place of the
+            rule above.
         progress: called with (cross-validation folds done, total folds).
 
     Returns:
@@ -85,9 +87,8 @@ def extend_router(
     features = features if isinstance(features, Features) else read_features(features)
     if replay is not None and not isinstance(replay, Features):
         replay = read_features(replay)
-    if coverage is None:
-        coverage = router.calibration.coverage
-    TrainSettings(coverage=coverage)  # raises if it is out of range
+    if coverage is not None:
+        TrainSettings(coverage=coverage)  # raises if it is out of range
     labels = _extended(router.labels, features.labels, features.path)
     if out is not None:
         check_place(Path(out), labels)
@@ -95,15 +96,21 @@ def extend_router(
     grown = _grown(router, labels, train, new, val)
     judged = val.joined(new)
     evidence = _evidence(router, grown, train, new, val, progress or no_progress)
+    inside = judged.labels != OUT_OF_SCOPE
     calibration = calibrate(
         evidence,
         judged.labels,
-        coverage,
+        router.calibration.coverage if coverage is None else coverage,
         log_prior=_extended_prior(router.calibration.log_prior, len(labels)),
-        conformal=router.calibration.conformal,
     )
-    inside = judged.labels != OUT_OF_SCOPE
+    if coverage is None:
+        threshold = _held_threshold(router, val, evidence.scores[: len(val.labels)])
+        kept = float((evidence.scores[inside] >= threshold).float().mean())
+        calibration = replace(calibration, threshold=threshold, coverage=max(kept, 1e-6))
     logits, truth = evidence.logits[inside], judged.labels[inside]
+    if router.calibration.conformal is not None:
+        right = calibration.probabilities(logits).gather(1, truth[:, None])[:, 0]
+        calibration = with_label_sets(calibration, right, router.calibration.conformal)
     grown = replace(
         grown,
         calibration=calibration,
@@ -114,6 +121,7 @@ def extend_router(
         "adapters": list(labels)[len(router.labels) :],
         "n_replayed": len(train.labels),
         "changes": [asdict(change) for change in _changes(router, grown, evidence, judged)],
+        "rejected": _rejected(router, grown, evidence, judged),
     }
     earlier = router.training.get("extended", [])
     grown = replace(grown, training=router.training | {"extended": [*earlier, record]})
@@ -217,32 +225,40 @@ def _first_of_each(labels: Tensor, most: int) -> Tensor:
     return torch.cat(rows).sort().values
 
 
-def _grown(
-    router: Router,
-    labels: LabelMap,
-    train: Samples,
-    new: Samples,
-    val: Samples,
-    parts: Parts | None = None,
-) -> Router:
+def _grown(router: Router, labels: LabelMap, train: Samples, new: Samples, val: Samples) -> Router:
     """The router with rows and a score for all labels, not yet calibrated.
 
-    Args:
-        parts: parts of the score. By default they are chosen as in ``train_router`` if there are
-            out-of-scope samples to select by; otherwise they stay as they are.
+    The score's parts, their scale and the veto stay, so that its values mean what they did.
     """
     head, outside = extended_head(router, train.joined(new), len(labels))
-    scorer = fit_scorer(
-        head, outside, router.calibration.temperature, train.joined(new), val.joined(new)
-    )
-    if parts is None:
-        parts = router.scorer.parts
-        if bool((val.labels == OUT_OF_SCOPE).any()):
-            parts, _ = best_parts(scorer, head, val.joined(new))
-    scorer = scorer.only(parts)
+    temperature, old = router.calibration.temperature, router.scorer
+    scorer = fit_scorer(head, temperature, train.joined(new), val.joined(new))
+    scorer = scorer.only(tuple(part for part in old.parts if part != OUTSIDE))
+    shift, scale = old.get_buffer("shift"), old.get_buffer("scale")
+    scorer.register_buffer("shift", shift[: len(scorer.parts)])
+    scorer.register_buffer("scale", scale[: len(scorer.parts)])
+    if outside is not None:
+        scorer = scorer.with_veto(outside, float(shift[-1]), float(scale[-1]))
     with torch.inference_mode():
         probes = Probes(router.probes.features, *scorer(head, router.probes.features))
     return replace(router, labels=labels, head=head, scorer=scorer, probes=probes)
+
+
+def _held_threshold(router: Router, val: Samples, scores: Tensor) -> float:
+    """The threshold for the new scores (n,) of old validation samples.
+
+    It rejects no fewer of those out of scope than the router does or, without any, as many of those
+    in scope.
+    """
+    outside = val.labels == OUT_OF_SCOPE
+    judged = outside if bool(outside.any()) else ~outside
+    with torch.inference_mode():
+        before = router.read(val.features).scores[judged]
+    rejected = int((before < router.calibration.threshold).sum())
+    highest = float(scores[judged].sort().values[max(0, rejected - 1)])
+    if rejected:
+        return -just_below(-highest, -scores)
+    return just_below(highest, scores)
 
 
 def _extended_prior(log_prior: tuple[float, ...], labels: int) -> tuple[float, ...]:
@@ -270,7 +286,7 @@ def _evidence(
     numbers = sorted(set(folds.tolist()))
     for done, fold in enumerate(numbers, 1):
         held = folds == fold
-        without = _grown(router, grown.labels, train, new.where(~held), val, grown.scorer.parts)
+        without = _grown(router, grown.labels, train, new.where(~held), val)
         with torch.inference_mode():
             logits[held], scores[held] = without.read(new.features[held])
         progress(done, len(numbers))
@@ -306,3 +322,17 @@ def _changes(before: Router, after: Router, evidence: Evidence, judged: Samples)
             )
         )
     return changes
+
+
+def _rejected(
+    before: Router, after: Router, evidence: Evidence, judged: Samples
+) -> dict[str, float | int] | None:
+    """The share of samples out of scope that are abstained on; None without any."""
+    outside = judged.labels == OUT_OF_SCOPE
+    if not bool(outside.any()):
+        return None
+    with torch.inference_mode():
+        old = before.labels_of(before.read(judged.features[outside]))
+    new = after.labels_of(evidence)[outside]
+    shares = [float((labels == OUT_OF_SCOPE).float().mean()) for labels in (old, new)]
+    return {"samples": int(outside.sum()), "before": shares[0], "after": shares[1]}

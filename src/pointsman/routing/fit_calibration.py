@@ -1,5 +1,6 @@
 """Fits temperature, abstention threshold and label sets on validation."""
 
+from dataclasses import replace
 from math import floor
 
 import torch
@@ -18,55 +19,66 @@ def calibrate(
     coverage: float,
     *,
     log_prior: tuple[float, ...] = (),
-    conformal: float | None = None,
 ) -> Calibration:
     """Fits a calibration on validation: evidence of n samples, labels (n,), -1 out of scope.
 
     Args:
         coverage: minimum share of in-scope samples that the threshold keeps.
         log_prior: see ``Calibration``.
-        conformal: share of in-scope samples whose label sets are to contain the right label.
     """
     inside = labels != OUT_OF_SCOPE
-    logits, truth = evidence.logits[inside], labels[inside]
-    temperature = fit_temperature(logits, truth)
-    shifted = Calibration(temperature, log_prior=log_prior)
-    set_threshold = 0.0
-    if conformal is not None:
-        right = shifted.probabilities(logits).gather(1, truth[:, None])[:, 0]
-        set_threshold = conformal_threshold(right, conformal)
     return Calibration(
-        temperature,
-        fit_threshold(evidence.scores[inside], evidence.scores[~inside], coverage),
+        fit_temperature(evidence.logits[inside], labels[inside]),
+        fit_threshold(evidence.scores[inside], coverage),
         coverage,
         log_prior,
-        conformal,
-        set_threshold,
     )
 
 
-def fit_threshold(inside: Tensor, outside: Tensor, coverage: float) -> float:
-    """The score below which to abstain, from the scores (n,) in scope and (m,) out of scope.
+def with_label_sets(calibration: Calibration, right: Tensor, coverage: float) -> Calibration:
+    """Adds label sets.
 
-    It keeps at least ``coverage`` of the samples in scope. With samples out of scope, it is the
-    threshold with the largest balanced accuracy (Youden, 1950) among all that keep that share.
+    Args:
+        right: probabilities (n,) of the right labels of in-scope samples that chose nothing, so
+            that the promise holds.
+        coverage: share of in-scope requests whose label set is to contain the right label.
+    """
+    return replace(
+        calibration, conformal=coverage, set_threshold=conformal_threshold(right, coverage)
+    )
+
+
+def fit_threshold(inside: Tensor, coverage: float) -> float:
+    """The score below which to abstain, from the scores (n,) in scope: it keeps ``coverage``.
+
+    Samples out of scope have no say: easy ones would leave it anywhere in an empty gap.
     """
     most = torch.quantile(inside, 1 - coverage, interpolation="lower")
-    if not len(outside):
-        return halfway_below(float(most), inside)
+    return just_below(float(most), inside)
+
+
+def fit_veto(inside: Tensor, outside: Tensor, coverage: float) -> float:
+    """The value below which the output for samples out of scope vetoes a request.
+
+    It has the largest balanced accuracy (Youden, 1950) among all that keep the share ``coverage``
+    of the samples in scope. Among equals, it is the strictest.
+
+    Args:
+        inside, outside: values (n,) and (m,) of samples that the score keeps.
+    """
+    most = torch.quantile(inside, 1 - coverage, interpolation="lower")
     tried = torch.unique(inside[inside <= most])  # ascending
     kept = (inside >= tried[:, None]).double().mean(1)
-    rejected = (outside < tried[:, None]).double().mean(1)
-    # Among equals, the last one rejects most.
+    rejected = (outside < tried[:, None]).double().sum(1) / max(1, len(outside))
     best = len(tried) - 1 - int((kept + rejected).flip(0).argmax())
-    return halfway_below(float(tried[best]), torch.cat([inside, outside]))
+    return just_below(float(tried[best]), torch.cat([inside, outside]))
 
 
-def halfway_below(score: float, scores: Tensor) -> float:
-    """Halfway to the next lower score, so that rounding never decides about a sample."""
+def just_below(score: float, scores: Tensor) -> float:
+    """Below a score by so much that rounding never decides, but not far into an empty gap."""
     lower = scores[scores < score]
-    below = float(lower.max()) if len(lower) else score - 0.02 * float(scores.std(correction=0))
-    return (score + below) / 2
+    margin = 0.02 * float(scores.std(correction=0))
+    return score - min(margin, (score - float(lower.max())) / 2) if len(lower) else score - margin
 
 
 def conformal_threshold(right: Tensor, coverage: float) -> float:

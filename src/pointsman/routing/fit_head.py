@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from pointsman.errors import ConfigError
 from pointsman.labels import OUT_OF_SCOPE
-from pointsman.routing.head import RouterHead, build_router_head, without_last
-from pointsman.routing.scores import mean_and_scale
+from pointsman.routing.head import RouterHead, build_router_head
+from pointsman.routing.scores import Outside, mean_and_scale
 
 
 @dataclass(frozen=True)
@@ -70,24 +70,54 @@ def fit_head(
     mlp_size: int,
     settings: TrainSettings,
     watch: Callable[[int, RouterHead, Tensor], None] | None = None,
-) -> tuple[RouterHead, tuple[Tensor, Tensor] | None]:
-    """A head on raw features (n, features), and an output for samples out of scope, if any.
-
-    These samples are a class of their own during training, and a part of the score afterwards.
+) -> RouterHead:
+    """A head on raw features (n, features) of samples in scope, with labels (n,).
 
     Args:
-        labels: (n,), -1 out of scope.
         watch: called with the step, the head and the loss of its batch.
     """
-    has_outside = bool((labels == OUT_OF_SCOPE).any())
-    count = classes + has_outside
-    targets = torch.where(labels == OUT_OF_SCOPE, classes, labels)
+    return _fitted(x, labels, None, classes, mlp_size, settings, watch)
+
+
+def fit_outside(
+    head: RouterHead, x: Tensor, labels: Tensor, settings: TrainSettings
+) -> tuple[RouterHead, Outside]:
+    """Adds an output for samples out of scope to a head, whose logits stay as they are.
+
+    The output is fitted as one more class beside the fixed logits. It has a hidden layer of its own
+    if the head has one.
+
+    Args:
+        x, labels: raw features (n, features) and labels (n,), -1 out of scope.
+
+    Returns:
+        The head, with more hidden units that its logits do not read, and the output on them.
+    """
+    with torch.inference_mode():
+        known = head(x)
+    size = head.first.out_features if len(head) > 1 else 0
+    own = _fitted(x, labels, known.clone(), 1, size, settings, None)
+    return _beside(head, own)
+
+
+def _fitted(
+    x: Tensor,
+    labels: Tensor,
+    known: Tensor | None,
+    outputs: int,
+    mlp_size: int,
+    settings: TrainSettings,
+    watch: Callable[[int, RouterHead, Tensor], None] | None,
+) -> RouterHead:
+    """A head with ``outputs``, trained beside fixed logits (n, known) if there are some."""
+    classes = outputs if known is None else known.shape[1] + outputs
+    targets = torch.where(labels == OUT_OF_SCOPE, classes - 1, labels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        head = build_router_head(x.shape[1], count, mlp_size)
+        head = build_router_head(x.shape[1], outputs, mlp_size)
         mean, scale = mean_and_scale(x)
         scaled = (x - mean) / scale
-        weights = class_weights(targets, count) if settings.class_weights else None
+        weights = class_weights(targets, classes) if settings.class_weights else None
         optimiser = torch.optim.AdamW(
             head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -97,8 +127,11 @@ def fit_head(
         batches = _batches(len(x), settings)
         for step in range(settings.steps):
             rows = next(batches)
+            logits = head(scaled[rows])
+            if known is not None:
+                logits = torch.cat([known[rows], logits], 1)
             loss = functional.cross_entropy(
-                head(scaled[rows]), targets[rows], weights, label_smoothing=settings.smoothing
+                logits, targets[rows], weights, label_smoothing=settings.smoothing
             )
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -106,8 +139,28 @@ def fit_head(
             schedule.step()
             if watch:
                 watch(step, head, loss.detach())
-    head = _folded(head.eval(), mean, scale)
-    return without_last(head) if has_outside else (head, None)
+    return _folded(head.eval(), mean, scale)
+
+
+def _beside(head: RouterHead, own: RouterHead) -> tuple[RouterHead, Outside]:
+    """Puts the hidden units of ``own``, a head with one output, beside those of ``head``."""
+    last, end = head[-1], own[-1]
+    assert isinstance(last, nn.Linear)
+    assert isinstance(end, nn.Linear)
+    weight, bias = end.weight.detach(), end.bias.detach()
+    if len(head) == 1:
+        return head, (weight, bias)
+    size = head.first.out_features
+    both = build_router_head(head.hidden_size, last.out_features, size + own.first.out_features)
+    into = both[-1]
+    assert isinstance(into, nn.Linear)
+    with torch.no_grad():
+        both.first.weight.copy_(torch.cat([head.first.weight, own.first.weight]))
+        both.first.bias.copy_(torch.cat([head.first.bias, own.first.bias]))
+        into.weight.zero_()
+        into.weight[:, :size] = last.weight
+        into.bias.copy_(last.bias)
+    return both.eval(), (functional.pad(weight, (size, 0)), bias)
 
 
 def _batches(n: int, settings: TrainSettings) -> Iterator[Tensor]:

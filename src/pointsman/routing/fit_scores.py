@@ -6,13 +6,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from pointsman.labels import OUT_OF_SCOPE
+from pointsman.routing.fit_calibration import fit_threshold, fit_veto
 from pointsman.routing.head import RouterHead
-from pointsman.routing.scores import AXES, TENSORS, Scorer, mean_and_scale
+from pointsman.routing.scores import AXES, OUTSIDE, TENSORS, Outside, Scorer, mean_and_scale
 
 
 def fit_scorer(
     head: RouterHead,
-    outside: tuple[Tensor, Tensor] | None,
     temperature: float,
     train: tuple[Tensor, Tensor],
     val: tuple[Tensor, Tensor],
@@ -21,25 +21,43 @@ def fit_scorer(
     """Fits all parts of a score; ``only`` selects from them.
 
     Args:
-        outside: weight (1, width) and bias (1,) of the class out of scope, on the head's last
-            hidden states; None if there is none.
         train: features (n, features) and labels (n,) for the class means and the covariance.
-        val: of which the samples in scope say what is usual.
+        val: the samples in scope give each part its scale.
     """
     inside = train[1] != OUT_OF_SCOPE
     tensors = _statistics(train[0][inside], train[1][inside], seed)
     tensors["temperature"] = torch.tensor(temperature)
-    parts = [name for name in TENSORS if name != "outside"]
-    if outside is not None:
-        parts.append("outside")
-        tensors["outside"], tensors["outside_bias"] = outside
-    scorer = Scorer(tuple(parts), tensors)
+    scorer = Scorer(tuple(name for name in TENSORS if name != OUTSIDE), tensors)
+    return rescaled(scorer, head, val)
+
+
+def rescaled(scorer: Scorer, head: RouterHead, val: tuple[Tensor, Tensor]) -> Scorer:
+    """The score with its parts scaled by the in-scope samples of ``val``."""
     with torch.inference_mode():
         values = scorer.values(head, val[0][val[1] != OUT_OF_SCOPE])[1].clone()
     shift, scale = mean_and_scale(values)
-    scorer.register_buffer("shift", shift)
-    scorer.register_buffer("scale", 1 / scale)
-    return scorer
+    tensors = dict(scorer.named_buffers()) | {"shift": shift, "scale": 1 / scale}
+    return Scorer(scorer.parts, tensors)
+
+
+def add_veto(
+    scorer: Scorer, head: RouterHead, outside: Outside, val: tuple[Tensor, Tensor], coverage: float
+) -> Scorer:
+    """The score with a veto, placed so that one threshold, ``fit_threshold``'s, serves both.
+
+    In scope, the veto rejects at most half as many validation samples as the threshold does: none
+    of those that it keeps, unless more samples out of scope are rejected for it.
+    """
+    free = scorer.with_veto(outside, 0.0, 1.0)
+    with torch.inference_mode():
+        values = free.scaled(free.values(head, val[0])[1])
+    score, veto = values[:, :-1].mean(-1), values[:, -1]
+    inside = val[1] != OUT_OF_SCOPE
+    threshold = fit_threshold(score[inside], coverage)
+    kept = score >= threshold
+    limit = fit_veto(veto[inside & kept], veto[~inside & kept], (1 + coverage) / 2)
+    spread = float(veto[inside].std(correction=0)) + 1e-6
+    return scorer.with_veto(outside, limit - threshold * spread, 1 / spread)
 
 
 def _statistics(x: Tensor, labels: Tensor, seed: int) -> dict[str, Tensor]:

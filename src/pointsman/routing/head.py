@@ -93,15 +93,6 @@ def build_router_head(hidden_size: int, num_labels: int, mlp_size: int = 0) -> R
     )
 
 
-def without_last(head: RouterHead) -> tuple[RouterHead, tuple[Tensor, Tensor]]:
-    """A head without its last output, and that output's weight (1, width) and bias (1,)."""
-    state = {name: tensor.clone() for name, tensor in head.state_dict().items()}
-    last = [name for name in state if name.startswith(f"{len(head) - 1}.")]
-    weight, bias = (state[name][-1:] for name in sorted(last, reverse=True))
-    less = state | {name: state[name][:-1] for name in last}
-    return head_from_state(less, "a head"), (weight, bias)
-
-
 def head_from_state(state: dict[str, Tensor], where: str) -> RouterHead:
     """Rebuilds a head from its weights; their shapes determine its architecture.
 

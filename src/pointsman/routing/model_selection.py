@@ -3,63 +3,106 @@
 The choice follows the one-standard-error rule (Breiman et al., 1984, section 3.4.3): the cheapest
 of all candidates that validation cannot distinguish from the best. Accuracy is compared first. It
 often saturates, so the same rule is then applied to a finer measure: the area under the ROC curve
-against validation samples out of scope or, without any, against classes that are left out in turn.
-With too few classes for that, it is the calibrated cross-entropy.
+against classes that are left out in turn. With too few classes for that, it is the calibrated
+cross-entropy. Samples out of scope have no say: as few or easy as they often are, they would favour
+a score that only detects them.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
+from torch.nn import functional
 
 from pointsman.labels import OUT_OF_SCOPE
 from pointsman.models.features import FeatureRecipe
-from pointsman.routing.feature_store import Features
 from pointsman.routing.fit_calibration import fit_temperature
-from pointsman.routing.fit_scores import fit_scorer
 from pointsman.routing.head import RouterHead
-from pointsman.routing.scores import CANDIDATES, OUTSIDE, Parts, Scorer
+from pointsman.routing.scores import CANDIDATES, DEFAULT, Parts, Scorer
 
 
-@dataclass(frozen=True)
+class Measures(NamedTuple):
+    """A candidate's results on some of the in-scope validation samples."""
+
+    accuracy: float
+    """Of the top label"""
+    accuracy_error: float
+    """Standard error"""
+    loss: float
+    """Calibrated cross-entropy"""
+    loss_error: float
+
+
+@dataclass(frozen=True, eq=False)
 class Candidate:
-    """A trained head and its validation results."""
+    """A trained head and its output for the in-scope validation samples."""
 
     recipe: FeatureRecipe
     mlp_size: int
     head: RouterHead
-    scorer: Scorer
-    temperature: float
-    accuracy: float
-    """Accuracy of the top label, in scope"""
-    accuracy_error: float
-    """Standard error"""
-    loss: float
-    """Calibrated cross-entropy in scope"""
-    loss_error: float
-    auroc: float | None
-    """AUROC of ``scorer`` against samples out of scope; None if there are none"""
-    auroc_error: float
+    logits: Tensor
+    """(n, labels)"""
+    truth: Tensor
+    """Labels (n,)"""
     cost: float
     """Share of the base's layers that routing runs"""
-    left_out: float | None = None
-    """Used instead of ``auroc`` when computed: AUROC against classes that were left out"""
+    left_out: Mapping[Parts, float] = field(default_factory=dict)
+    """AUROC of each score against classes that were left out; empty unless computed"""
+
+    def measure(self, rows: Tensor | None = None) -> Measures:
+        """Results on the samples ``rows`` (m,), by default on all."""
+        logits, truth = self.logits, self.truth
+        if rows is not None:
+            logits, truth = logits[rows], truth[rows]
+        scaled = logits / fit_temperature(logits, truth)
+        losses = functional.cross_entropy(scaled, truth, reduction="none")
+        hits, n = int((logits.argmax(-1) == truth).sum()), len(truth)
+        # Two extra hits and two extra misses (Agresti & Coull, 1998): otherwise the error would be
+        # 0 for heads that are right on every sample.
+        share = (hits + 2) / (n + 4)
+        return Measures(
+            accuracy=hits / n,
+            accuracy_error=sqrt(share * (1 - share) / (n + 4)),
+            loss=float(losses.mean()),
+            loss_error=float(losses.std(correction=0)) / sqrt(n),
+        )
+
+    @property
+    def parts(self) -> Parts:
+        """The parts of the score that best separates left-out classes."""
+        return max(self.left_out, key=lambda parts: self.left_out[parts], default=DEFAULT)
+
+    @property
+    def auroc(self) -> float | None:
+        """AUROC of ``parts`` against classes that were left out"""
+        return self.left_out.get(self.parts)
+
+    @property
+    def auroc_error(self) -> float:
+        """Its standard error, with one extra sample ranked right against half of the others."""
+        fewer = len(self.truth) // LEFT_OUT
+        careful = ((self.auroc or 0.0) * fewer + 0.5) / (fewer + 1)
+        return auroc_error(careful, 2 * fewer, fewer)
 
     def to_json(self) -> dict[str, Any]:
+        measured = self.measure()
         return {
             "layer": self.recipe.layers[-1],
             "reads": list(map(str, self.recipe.places)),
             "mlp_size": self.mlp_size,
-            "val_acc": self.accuracy,
-            "val_loss": self.loss,
-            "auroc": self.auroc,
-            "auroc_left_out": self.left_out,
+            "val_acc": measured.accuracy,
+            "val_loss": measured.loss,
+            "auroc_left_out": self.auroc,
             "cost": self.cost,
         }
+
+
+LEFT_OUT = 3
+"""The classes are split into this many parts, which are left out in turn"""
 
 
 def recipes_of(recipe: FeatureRecipe, layers: Sequence[int]) -> list[FeatureRecipe]:
@@ -79,59 +122,6 @@ def select_features(recipe: FeatureRecipe, stored: FeatureRecipe, values: Tensor
     return values[:, columns].flatten(1)
 
 
-def score_candidate(
-    recipe: FeatureRecipe,
-    mlp_size: int,
-    head: RouterHead,
-    outside: tuple[Tensor, Tensor] | None,
-    features: Features,
-    seed: int,
-) -> Candidate:
-    """A head's validation results, with the best score if out-of-scope samples can select it."""
-    train, val = (
-        (select_features(recipe, features.recipe, values), labels)
-        for values, labels in (features.splits["train"], features.splits["val"])
-    )
-    inside = val[1] != OUT_OF_SCOPE
-    labels = val[1][inside]
-    with torch.inference_mode():
-        logits = head(val[0][inside])
-    temperature = fit_temperature(logits, labels)
-    scorer = fit_scorer(head, outside, temperature, train, val, seed)
-    losses = torch.nn.functional.cross_entropy(logits / temperature, labels, reduction="none")
-    hits, n = int((logits.argmax(-1) == labels).sum()), len(labels)
-    # Two extra hits and two extra misses (Agresti & Coull, 1998): otherwise the error would be 0
-    # for heads that are right on every sample.
-    share = (hits + 2) / (n + 4)
-    auroc = None
-    parts: Parts = scorer.parts
-    if not bool(inside.all()):
-        parts, auroc = best_parts(scorer, head, val)
-    return Candidate(
-        recipe=recipe,
-        mlp_size=mlp_size,
-        head=head,
-        scorer=scorer.only(parts) if auroc is not None else scorer,
-        temperature=temperature,
-        accuracy=hits / n,
-        accuracy_error=sqrt(share * (1 - share) / (n + 4)),
-        loss=float(losses.mean()),
-        loss_error=float(losses.std(correction=0)) / sqrt(n),
-        auroc=auroc,
-        auroc_error=0.0 if auroc is None else _careful_error(auroc, n, len(val[1]) - n),
-        cost=recipe.layers[-1] / features.depth,
-    )
-
-
-def best_parts(
-    scorer: Scorer, head: RouterHead, samples: tuple[Tensor, Tensor]
-) -> tuple[Parts, float]:
-    """The parts whose sum best separates samples (n, features) with label -1, and its AUROC."""
-    aurocs = aurocs_of(scorer, head, samples)
-    parts = max(aurocs, key=lambda parts: aurocs[parts])
-    return parts, aurocs[parts]
-
-
 def aurocs_of(
     scorer: Scorer, head: RouterHead, samples: tuple[Tensor, Tensor]
 ) -> dict[Parts, float]:
@@ -139,19 +129,12 @@ def aurocs_of(
     values, labels = samples
     with torch.inference_mode():
         scaled = scorer.scaled(scorer.values(head, values)[1])
-    wanted = CANDIDATES + (OUTSIDE if "outside" in scorer.parts else ())
-    columns = {names: [scorer.parts.index(name) for name in names] for names in wanted}
+    columns = {names: [scorer.parts.index(name) for name in names] for names in CANDIDATES}
     truth = (labels != OUT_OF_SCOPE).numpy()
     return {
         names: float(roc_auc_score(truth, scaled[:, at].mean(-1).numpy()))
         for names, at in columns.items()
     }
-
-
-def _careful_error(auroc: float, inside: int, outside: int) -> float:
-    """As ``auroc_error``, with one extra sample that is ranked right against half of the others."""
-    fewer = min(inside, outside)
-    return auroc_error((auroc * fewer + 0.5) / (fewer + 1), inside, outside)
 
 
 def auroc_error(auroc: float, inside: int, outside: int) -> float:
@@ -162,49 +145,36 @@ def auroc_error(auroc: float, inside: int, outside: int) -> float:
     return sqrt(max(0.0, varies) / (inside * outside))
 
 
-def with_left_out(
-    candidate: Candidate, parts: Parts, auroc: float, inside: int, outside: int
-) -> Candidate:
-    """A candidate whose score and measure come from classes that were left out.
+def accurate(candidates: Sequence[Candidate], rows: Tensor | None = None) -> list[Candidate]:
+    """The candidates whose accuracy cannot be distinguished from the best, on samples ``rows``."""
+    measured = [candidate.measure(rows) for candidate in candidates]
+    best = max(measured, key=lambda m: m.accuracy)
+    least = best.accuracy - best.accuracy_error
+    return [c for c, m in zip(candidates, measured, strict=True) if m.accuracy >= least]
+
+
+def choose(candidates: Sequence[Candidate], rows: Tensor | None = None) -> tuple[Candidate, str]:
+    """The chosen candidate, and why it was chosen.
 
     Args:
-        inside, outside: numbers of samples behind the AUROC.
+        rows: the in-scope validation samples (m,) that choose; by default all.
     """
-    return replace(
-        candidate,
-        scorer=candidate.scorer.only(parts),
-        left_out=auroc,
-        auroc_error=_careful_error(auroc, inside, outside),
-    )
-
-
-def accurate(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates whose accuracy cannot be distinguished from the best."""
-    best = max(candidates, key=lambda c: c.accuracy)
-    return [c for c in candidates if c.accuracy >= best.accuracy - best.accuracy_error]
-
-
-def choose(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
-    """The chosen candidate, and why it was chosen."""
-    best = max(candidates, key=lambda c: c.accuracy)
-    left = accurate(candidates)
+    left = accurate(candidates, rows)
+    best = max((c.measure(rows) for c in left), key=lambda m: m.accuracy)
     why = (
         f"{len(left)} of {len(candidates)} within one standard error "
         f"({best.accuracy_error:.2%}) of the best accuracy ({best.accuracy:.2%})"
     )
+    losses = {id(c): c.measure(rows) for c in left}
     measure: Callable[[Candidate], float]
-    if best.auroc is not None:
+    if all(c.left_out for c in left):
         measure = lambda c: c.auroc or 0.0  # noqa: E731
-        top = max(left, key=measure)
-        error, name = top.auroc_error, "AUROC"
-    elif all(c.left_out is not None for c in left):
-        measure = lambda c: c.left_out or 0.0  # noqa: E731
         top = max(left, key=measure)
         error, name = top.auroc_error, "AUROC against classes left out"
     else:
-        measure = lambda c: -c.loss  # noqa: E731
+        measure = lambda c: -losses[id(c)].loss  # noqa: E731
         top = max(left, key=measure)
-        error, name = top.loss_error, "cross-entropy"
+        error, name = losses[id(top)].loss_error, "cross-entropy"
     left = [c for c in left if measure(c) >= measure(top) - error]
     why += (
         f", {len(left)} of these within one ({error:.4f}) of their best {name} "

@@ -1,7 +1,7 @@
 """Scores: how much a request resembles those that the adapters are for.
 
-A score is computed from the head's logits and the features. It is higher in scope, and is a sum of
-parts on the same scale. Validation selects the parts, see ``train``. It takes only a few products
+A score is computed from the head's logits and the features. It is higher in scope. It is the mean
+of parts on the same scale, which validation selects, see ``train``. It takes only a few products
 with small matrices on the features' device, and nothing waits for it.
 
 - ``probability``: the largest calibrated probability (Hendrycks & Gimpel, ICLR 2017)
@@ -10,7 +10,9 @@ with small matrices on the features' device, and nothing waits for it.
 - ``cosine``: to the nearest class mean
 - ``mahalanobis``: minus the distance to the nearest class mean (Lee et al., NeurIPS 2018)
 - ``relative-mahalanobis``: the same, relative to the distance to all of training (Ren et al., 2021)
-- ``outside``: log odds against a separate class for samples out of scope, if there were any
+
+``outside`` is a veto: the log odds against a class for samples out of scope, if training had any.
+The score is never above it, so these samples only ever make a router stricter.
 """
 
 from collections.abc import Sequence
@@ -38,13 +40,10 @@ CANDIDATES: tuple[Parts, ...] = (
     DEFAULT,
 )
 """The scores that are compared, the simplest first"""
-OUTSIDE: tuple[Parts, ...] = (
-    ("outside",),
-    ("max-logit", "outside"),
-    ("max-logit", "relative-mahalanobis", "outside"),
-    (*DEFAULT, "outside"),
-)
-"""Further scores that are compared if samples out of scope were trained on"""
+OUTSIDE = "outside"
+"""The veto, last among the parts"""
+Outside = tuple[Tensor, Tensor]
+"""Weight (1, width) and bias (1,) of the class out of scope, on the head's last hidden states"""
 AXES = 64
 """Number of directions with a full within-class covariance; all others share one variance"""
 
@@ -85,7 +84,14 @@ class Scorer(nn.Module):
 
     def forward(self, head: RouterHead, features: Tensor) -> Evidence:
         logits, values = self.values(head, features)
-        return Evidence(logits, self.scaled(values).mean(-1))
+        return Evidence(logits, self.combined(self.scaled(values)))
+
+    def combined(self, scaled: Tensor) -> Tensor:
+        """Scores (B,) from all scaled parts (B, parts)."""
+        if OUTSIDE not in self.parts:
+            return scaled.mean(-1)
+        veto = scaled[:, -1]
+        return veto if len(self.parts) == 1 else torch.minimum(scaled[:, :-1].mean(-1), veto)
 
     def scaled(self, values: Tensor) -> Tensor:
         """All parts (B, parts), on the same scale."""
@@ -102,9 +108,9 @@ class Scorer(nn.Module):
         }
         if "probability" in self.parts:
             found["probability"] = (logits / tensor("temperature")).log_softmax(-1).amax(-1)
-        if "outside" in self.parts:
+        if OUTSIDE in self.parts:
             outside = functional.linear(hidden, tensor("outside"), tensor("outside_bias"))[:, 0]
-            found["outside"] = logits.logsumexp(-1) - outside
+            found[OUTSIDE] = logits.logsumexp(-1) - outside
         if {"cosine", "mahalanobis", "relative-mahalanobis"} & {*self.parts}:
             x = (features - tensor("centre")) * tensor("spread")
             found |= self._distances(x)
@@ -134,6 +140,15 @@ class Scorer(nn.Module):
         needed = {name for part in parts for name in TENSORS[part]}
         return type(self)(parts, kept | {name: self.get_buffer(name) for name in sorted(needed)})
 
+    def with_veto(self, outside: Outside, shift: float, scale: float) -> Self:
+        """The same score, never above (outside - ``shift``) * ``scale``."""
+        tensors = dict(self.named_buffers())
+        weight, bias = outside
+        tensors["shift"] = torch.cat([tensors["shift"], torch.tensor([shift])])
+        tensors["scale"] = torch.cat([tensors["scale"], torch.tensor([scale])])
+        tensors |= {"outside": weight, "outside_bias": bias}
+        return type(self)((*self.parts, OUTSIDE), tensors)
+
 
 _DISTANCE = ("centre", "spread", "between", "between_means", "between_weights")
 TENSORS: dict[str, tuple[str, ...]] = {
@@ -143,7 +158,7 @@ TENSORS: dict[str, tuple[str, ...]] = {
     "cosine": ("centre", "spread", "means"),
     "mahalanobis": (*_DISTANCE, "axes", "axis_weights", "rest_weight"),
     "relative-mahalanobis": _DISTANCE,
-    "outside": ("outside", "outside_bias"),
+    OUTSIDE: ("outside", "outside_bias"),
 }
 
 
@@ -151,6 +166,6 @@ def scorer_from_state(parts: Sequence[str], state: dict[str, Tensor], where: str
     """Rebuilds a scorer. Raises ``ArtefactError`` if parts and tensors do not form a scorer."""
     unknown = [name for name in parts if name not in TENSORS]
     needed = {"shift", "scale"} | {tensor for name in parts for tensor in TENSORS.get(name, ())}
-    if unknown or not parts or needed != set(state):
+    if unknown or not parts or needed != set(state) or OUTSIDE in parts[:-1]:
         raise ArtefactError(f"{where}: {sorted(state)} are not the tensors of a score of {parts}")
     return Scorer(tuple(parts), state)

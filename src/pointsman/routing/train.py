@@ -1,7 +1,7 @@
 """Training: a head on cached features, in seconds, with layer and shape chosen by validation."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -15,30 +15,28 @@ from pointsman.models.features import FeatureRecipe
 from pointsman.progress import Log, Progress, logging_to
 from pointsman.routing.depth_plot import depth_png
 from pointsman.routing.feature_store import Features, check_finite, read_features
-from pointsman.routing.fit_calibration import calibrate
+from pointsman.routing.fit_calibration import fit_temperature, with_label_sets
 from pointsman.routing.fit_head import TrainSettings, fit_head
 from pointsman.routing.fit_scores import fit_scorer
 from pointsman.routing.head import RouterHead
 from pointsman.routing.model_selection import (
+    LEFT_OUT,
     Candidate,
     accurate,
     aurocs_of,
     choose,
     recipes_of,
-    score_candidate,
     select_features,
-    with_left_out,
 )
 from pointsman.routing.router import Probes, Router, check_place
-from pointsman.routing.scores import DEFAULT, Parts, mean_and_scale
+from pointsman.routing.scores import Parts, mean_and_scale
+from pointsman.routing.validate import Assembler, folds_of, validate
 
 __all__ = ["TrainSettings", "train_router"]
 DEPTHS = "depths.png"
 """The plot in the router's folder: accuracy over depth"""
 LOGGED = 10
 """Steps between logged losses"""
-LEFT_OUT = 3
-"""The classes are split into this many parts, which are left out in turn"""
 
 
 def train_router(
@@ -52,8 +50,9 @@ def train_router(
 ) -> Router:
     """Trains heads on a features folder, and keeps one by the one-standard-error rule.
 
-    For the head, samples out of scope (-1) are a class of their own. Its output for that class is
-    a part of the score that decides abstention, see ``scores``.
+    Samples out of scope (-1) add an output to the chosen head, which can only make it abstain more,
+    see ``scores``. All else is chosen and calibrated on samples in scope. The figures that are
+    sealed come from nested validation, see ``validate``.
 
     Args:
         features: a features folder, or one already read.
@@ -79,11 +78,10 @@ def train_router(
     for split in ("train", "val"):
         _check_split(features, split)
     recipes = recipes_of(features.recipe, _layers(features, settings))
-    _log_prior(features, settings)  # refuses an invalid prior before anything is trained
+    assembler = Assembler(features, settings, _log_prior(features, settings))
     with logging_to(None if log_dir is None else Path(log_dir)) as log:
         candidates = _candidates(recipes, features, settings, log, progress)
-    best, why = choose(candidates)
-    router = _seal(best, why, candidates, features, settings)
+    router = _seal(candidates, assembler)
     if out is not None:
         router.save(out)
         tried = router.training
@@ -124,10 +122,13 @@ def _candidates(
         found.append(_train_candidate(recipe, mlp_size, features, settings, log))
         if progress:
             progress(number, len(shapes))
-    if found[0].auroc is not None or len(features.labels) < LEFT_OUT:
+    if len(features.labels) < LEFT_OUT:
         return found
-    left = accurate(found)
-    return [_holdout_candidate(c, features, settings) if c in left else c for c in found]
+    left = {id(candidate) for candidate in accurate(found)}
+    inside = features.splits["val"][1] != OUT_OF_SCOPE
+    for rest, _ in folds_of(features.splits["val"][1][inside]):  # each may be chosen in a fold
+        left |= {id(candidate) for candidate in accurate(found, rest)}
+    return [_holdout_candidate(c, features, settings) if id(c) in left else c for c in found]
 
 
 def _train_candidate(
@@ -140,7 +141,10 @@ def _train_candidate(
     values, labels = features.splits["train"]
     val, val_labels = features.splits["val"]
     x, x_val = (select_features(recipe, features.recipe, v) for v in (values, val))
+    inside = labels != OUT_OF_SCOPE
+    x, labels = x[inside], labels[inside]
     inside = val_labels != OUT_OF_SCOPE
+    x_val, val_labels = x_val[inside], val_labels[inside]
     classes, depths = len(features.labels), "+".join(map(str, recipe.layers))
     tag = f"layer{depths}-{'+'.join(recipe.poolings)}-mlp{mlp_size}"
     mean, scale = mean_and_scale(x)
@@ -149,25 +153,29 @@ def _train_candidate(
         if log and step % LOGGED == 0:
             head.eval()
             with torch.inference_mode():
-                logits = head((x_val[inside] - mean) / scale)[:, :classes]
+                logits = head((x_val - mean) / scale)
             head.train()
-            val_loss = functional.cross_entropy(logits, val_labels[inside])
+            val_loss = functional.cross_entropy(logits, val_labels)
             log.add_scalar(f"{tag}/train_loss", float(loss), step)
             log.add_scalar(f"{tag}/val_loss", float(val_loss), step)
 
-    head, outside = fit_head(x, labels, classes, mlp_size, settings, watch)
-    return score_candidate(recipe, mlp_size, head, outside, features, settings.seed)
+    head = fit_head(x, labels, classes, mlp_size, settings, watch)
+    with torch.inference_mode():
+        logits = head(x_val)
+    cost = recipe.layers[-1] / features.depth
+    return Candidate(recipe, mlp_size, head, logits.clone(), val_labels, cost)
 
 
 def _holdout_candidate(
     candidate: Candidate, features: Features, settings: TrainSettings
 ) -> Candidate:
-    """The candidate with the best score, selected without samples out of scope.
+    """The candidate with the AUROC of each score against classes that were left out.
 
-    Left-out classes take their place: a third of the classes at a time is left out of a head like
-    the candidate's. The chosen score best separates their validation samples from the others.
+    A third of the classes at a time is left out of a head like the candidate's. Their validation
+    samples stand for requests that are out of scope and yet similar.
     """
     classes = len(features.labels)
+    temperature = fit_temperature(candidate.logits, candidate.truth)
     sums: dict[Parts, float] = {}
     for fold in range(LEFT_OUT):
         kept = torch.arange(classes) % LEFT_OUT != fold
@@ -177,13 +185,11 @@ def _holdout_candidate(
             for values, y in (features.splits["train"], features.splits["val"])
         )
         x, labels = x[labels >= 0], labels[labels >= 0]
-        head, _ = fit_head(x, labels, int(kept.sum()), candidate.mlp_size, settings)
-        scorer = fit_scorer(head, None, candidate.temperature, (x, labels), val, settings.seed)
+        head = fit_head(x, labels, int(kept.sum()), candidate.mlp_size, settings)
+        scorer = fit_scorer(head, temperature, (x, labels), val, settings.seed)
         for parts, auroc in aurocs_of(scorer, head, val).items():
-            sums[parts] = sums.get(parts, 0.0) + auroc
-    parts = max(sums, key=lambda parts: sums[parts])
-    outside = int((features.splits["val"][1] >= 0).sum()) // LEFT_OUT
-    return with_left_out(candidate, parts, sums[parts] / LEFT_OUT, 2 * outside, outside)
+            sums[parts] = sums.get(parts, 0.0) + auroc / LEFT_OUT
+    return replace(candidate, left_out=sums)
 
 
 def _check_split(features: Features, split: str) -> None:
@@ -197,49 +203,35 @@ def _check_split(features: Features, split: str) -> None:
     check_finite(values, features.path, split)
 
 
-def _seal(
-    best: Candidate,
-    why: str,
-    candidates: list[Candidate],
-    features: Features,
-    settings: TrainSettings,
-) -> Router:
-    val, labels = features.splits["val"]
-    x = select_features(best.recipe, features.recipe, val)
-    scorer = best.scorer
-    if best.auroc is None and best.left_out is None:  # too few classes to learn from
-        scorer = scorer.only(DEFAULT)
+def _seal(candidates: list[Candidate], assembler: Assembler) -> Router:
+    features, settings = assembler.features, assembler.settings
+    best, why = choose(candidates)
+    head, scorer, calibration = assembler.assemble(best)
+    validated = validate(candidates, assembler)
+    if settings.conformal is not None:
+        calibration = with_label_sets(calibration, validated.probability, settings.conformal)
     probes = select_features(best.recipe, features.recipe, features.probes)
     with torch.inference_mode():
-        evidence = scorer(best.head, x)
-        expected = Probes(probes, *scorer(best.head, probes))
-    calibration = calibrate(
-        evidence,
-        labels,
-        settings.coverage,
-        log_prior=_log_prior(features, settings),
-        conformal=settings.conformal,
-    )
-    inside = labels != OUT_OF_SCOPE
+        expected = Probes(probes, *scorer(head, probes))
     return Router(
         labels=features.labels,
-        head=best.head,
+        head=head,
         scorer=scorer,
         recipe=best.recipe,
         origin=features.origin,
         calibration=calibration,
         probes=expected,
-        best_loss=float(functional.cross_entropy(evidence.logits[inside], labels[inside])),
-        best_acc=best.accuracy,
+        best_loss=validated.loss,
+        best_acc=float(validated.right.float().mean()),
         training={
             "seed": settings.seed,
             "n_train": len(features.splits["train"][1]),
-            "n_val": len(labels),
+            "n_val": len(features.splits["val"][1]),
             "settings": asdict(settings),
             "candidates": [candidate.to_json() for candidate in candidates],
             "chosen": candidates.index(best),
             "why": why,
-            "auroc": best.auroc,
+            "validated": validated.to_json(),
         },
     )
 
