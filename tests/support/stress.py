@@ -14,12 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from pointsman.adapters.peft import load_base_with_loras
 from pointsman.conversation import Prompt
+from pointsman.data.dataset import read_dataset
+from pointsman.data.generate import generate_dataset
 from pointsman.engine.answer import Answer
 from pointsman.engine.engine import Engine
 from pointsman.engine.options import EngineOptions
@@ -28,21 +30,26 @@ from pointsman.engine.scheduler import Scheduler
 from pointsman.engine.stream import Stream
 from pointsman.errors import ConfigError, EngineClosedError, LabelError, QueueFullError
 from pointsman.labels import BASE, ROUTED
-from pointsman.models.base import Base, load_base
+from pointsman.models.base import load_base
+from pointsman.models.features import FeatureRecipe
+from pointsman.routing.feature_store import preprocess
 from pointsman.routing.route import Route
 from pointsman.routing.router import Router
-from support.engines import MIXED, go_on
+from pointsman.routing.train import TrainSettings, train_router
+from support.engines import MIXED, ask, go_on, make_adapters_for
 from support.faults import Faults, InjectedFault, kill
-from support.tiny import ADAPTERS
+from support.tiny import ADAPTERS, make_base, make_sources
 
 MOST = 8
 """Tokens of the longest answer"""
 CLEAR = 1e-3
 """By how much the most likely token, or label, must lead, to be the same in any batch"""
+PROMPTS = (*MIXED, ask("Pick day 4 " * 30, 7), ask("Fill in the field " * 32))
+"""Some outgrow the slots' first room"""
 PATIENCE = 120.0
 """Seconds after which a request hangs"""
 Key = tuple[int, str | None]
-"""A prompt of ``MIXED``, and the adapter whose answer is part of it (None: the first turn)"""
+"""A prompt of ``PROMPTS``, and the adapter whose answer is part of it (None: the first turn)"""
 
 
 class Serial:
@@ -59,9 +66,9 @@ class Serial:
         self.guests, self._router = dict(guests), Router.load(router)
         self._bare, self._lock = load_base(str(base)), threading.Lock()
         names: list[str | None] = [*ADAPTERS, None]
-        self.firsts: list[Key] = [(number, None) for number in range(len(MIXED))]
+        self.firsts: list[Key] = [(number, None) for number in range(len(PROMPTS))]
         self.nexts: list[Key] = [
-            (number, name or BASE) for number in range(len(MIXED)) for name in names
+            (number, name or BASE) for number in range(len(PROMPTS)) for name in names
         ]
         self.tokens = cache(self._tokens)
         self.label = cache(self._label)
@@ -74,9 +81,9 @@ class Serial:
     def _prompt(self, key: Key) -> Prompt:
         number, said_by = key
         if said_by is None:
-            return MIXED[number]
+            return PROMPTS[number]
         name = None if said_by == BASE else said_by
-        return go_on(MIXED[number], self.text((number, None), name, MOST), "And then, please?")
+        return go_on(PROMPTS[number], self.text((number, None), name, MOST), "And then, please?")
 
     def _tokens(self, key: Key, adapter: str | None) -> tuple[list[int], bool]:
         """The answer's tokens, and whether they are the same in any batch."""
@@ -134,6 +141,20 @@ class Tally:
     wrong: list[str] = field(default_factory=list)
     hung: int = 0
     leaked: list[str] = field(default_factory=list)
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(
+            self.counts + other.counts,
+            self.faults + other.faults,
+            self.wrong + other.wrong,
+            self.hung + other.hung,
+            self.leaked + other.leaked,
+        )
+
+    @property
+    def verdict(self) -> str:
+        found = f"{len(self.wrong)} wrong, {self.hung} hung, {len(self.leaked)} leaks"
+        return f"{found}, {self.faults.total()} faults {[*self.wrong[:3], *self.leaked[:3]]}"
 
     @property
     def is_clean(self) -> bool:
@@ -364,7 +385,7 @@ def run(
         _together(callers, requests // CALLERS)
     tally.faults = faults.counts
     if engine._worker.thread.is_alive():
-        engine.route_batch([MIXED[1]])  # a round that ends after all others
+        engine.route_batch([PROMPTS[1]])  # a round that ends after all others
         tally.leaked = list(leaks(engine))
         _together(callers, 8)  # and without faults
     else:
@@ -386,11 +407,40 @@ def _together(callers: Sequence[Caller], requests: int) -> None:
             done.result()
 
 
-def make(
-    base: Path, adapters: Mapping[str, str], router: Path, device: str | None, **options: Any
-) -> Engine:
-    """An engine in which a session never leaves the adapter that it holds."""
-    found: Base = load_base(str(base), device=device, dtype="float32")
-    return Engine(
-        found, Router.load(router), adapters, options=EngineOptions(hysteresis=1.0, **options)
-    )
+@dataclass(frozen=True)
+class World:
+    """A tiny base with adapters of one plan, and PEFT's answers with them."""
+
+    base: Path
+    router: Path
+    adapters: Mapping[str, str]
+    serial: Serial
+
+    @classmethod
+    def make(cls, plan: str, folder: Path) -> Self:
+        """Writes what is not there yet; worlds of other plans share the base and the router."""
+        base, router = folder / "base", folder / "router"
+        if not base.exists():
+            make_base(base)
+            generate_dataset(make_sources(folder / "sources"), folder / "data", val=0.25, test=0.25)
+            data, recipe = read_dataset(folder / "data"), FeatureRecipe((2,))
+            features = preprocess(data, load_base(str(base)), folder / "features", recipe)
+            train_router(features, router, settings=TrainSettings(mlp_sizes=(0,)))
+        return cls.of(plan, base, router, folder / plan)
+
+    @classmethod
+    def of(cls, plan: str, base: Path, router: Path, folder: Path) -> Self:
+        """Writes the adapters of a plan, and two more that callers add."""
+        adapters = make_adapters_for(plan, load_base(str(base)), folder)
+        guests = make_adapters_for(plan, load_base(str(base)), folder / "guests", seed=50)
+        versions = dict(zip(("first", "second"), guests.values(), strict=False))
+        return cls(base, router, adapters, Serial(base, adapters, versions, router))
+
+    def engine(self, device: str | None = None, **options: Any) -> Engine:
+        """An engine in which a session never leaves the adapter that it holds."""
+        return Engine(
+            load_base(str(self.base), device=device, dtype="float32"),
+            Router.load(self.router),
+            self.adapters,
+            options=EngineOptions(hysteresis=1.0, **options),
+        )

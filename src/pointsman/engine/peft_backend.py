@@ -261,8 +261,10 @@ class PeftBackend:
     def remove(self, name: str) -> None:
         if any(request.adapter == name for request in self.at_work):
             raise ConfigError(f"adapter {name!r} is answering requests; remove it afterwards")
-        self.base.model.delete_adapter(name)
         adapters = {other: path for other, path in self.base.adapters.items() if other != name}
+        # PEFT warns when the adapter that was last on is deleted.
+        self.base.model.set_adapter(next(iter(adapters)), inference_mode=True)
+        self.base.model.delete_adapter(name)
         self.base = replace(self.base, adapters=adapters)
 
     def run(self, requests: Sequence[Request]) -> list[Request]:
