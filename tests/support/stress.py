@@ -411,6 +411,7 @@ def _together(callers: Sequence[Caller], requests: int) -> None:
 class World:
     """A tiny base with adapters of one plan, and PEFT's answers with them."""
 
+    plan: str
     base: Path
     router: Path
     adapters: Mapping[str, str]
@@ -430,11 +431,15 @@ class World:
 
     @classmethod
     def of(cls, plan: str, base: Path, router: Path, folder: Path) -> Self:
-        """Writes the adapters of a plan, and two more that callers add."""
-        adapters = make_adapters_for(plan, load_base(str(base)), folder)
-        guests = make_adapters_for(plan, load_base(str(base)), folder / "guests", seed=50)
+        """Writes the adapters of a plan, and two more that callers add.
+
+        Plan ``peft`` is asked for: random DoRA would answer everything alike.
+        """
+        kind = "two-pass" if plan == "peft" else plan
+        adapters = make_adapters_for(kind, load_base(str(base)), folder)
+        guests = make_adapters_for(kind, load_base(str(base)), folder / "guests", seed=50)
         versions = dict(zip(("first", "second"), guests.values(), strict=False))
-        return cls(base, router, adapters, Serial(base, adapters, versions, router))
+        return cls(plan, base, router, adapters, Serial(base, adapters, versions, router))
 
     def engine(self, device: str | None = None, **options: Any) -> Engine:
         """An engine in which a session never leaves the adapter that it holds."""
@@ -442,5 +447,5 @@ class World:
             load_base(str(self.base), device=device, dtype="float32"),
             Router.load(self.router),
             self.adapters,
-            options=EngineOptions(hysteresis=1.0, **options),
+            options=EngineOptions(plan=self.plan, hysteresis=1.0, **options),
         )
