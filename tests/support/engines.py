@@ -33,15 +33,17 @@ UPPER = [2, 3]
 """Layers that an adapter of plan in-pass may change: the router of these tests reads layer 2."""
 
 
-def make_adapters(base: Path, folder: Path, *options: Mapping[str, Any]) -> dict[str, str]:
+def make_adapters(
+    base: Path, folder: Path, *options: Mapping[str, Any], seed: int = 11
+) -> dict[str, str]:
     """One adapter for every label, each with options of its own."""
     return {
-        name: str(make_adapter(base, folder / name, seed, **each))
-        for seed, (name, each) in enumerate(zip(ADAPTERS, options, strict=True), 11)
+        name: str(make_adapter(base, folder / name, number, **each))
+        for number, (name, each) in enumerate(zip(ADAPTERS, options, strict=True), seed)
     }
 
 
-def make_adapters_for(plan: str, base: Base, folder: Path) -> dict[str, str]:
+def make_adapters_for(plan: str, base: Base, folder: Path, seed: int = 11) -> dict[str, str]:
     """Adapters for which an engine chooses this plan."""
     options: dict[str, Any] = {
         "in-pass": {"layers_to_transform": UPPER},
@@ -49,7 +51,7 @@ def make_adapters_for(plan: str, base: Base, folder: Path) -> dict[str, str]:
         "activated": {"alora_invocation_tokens": invocation_tokens(base)},
         "peft": {"use_dora": True},
     }[plan]
-    return make_adapters(base.folder, folder, *[options] * len(ADAPTERS))
+    return make_adapters(base.folder, folder, *[options] * len(ADAPTERS), seed=seed)
 
 
 def make_engine(base: Path, adapters: Mapping[str, str], router: Path, **options: Any) -> Engine:

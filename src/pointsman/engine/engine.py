@@ -333,8 +333,8 @@ class Engine:
         if self.plan.name == "peft" and not sampling.is_plain:
             raise RequestError(f"plan peft ({self.plan.why}) answers greedily; leave sampling out")
         most = self.options.max_new_tokens if max_new_tokens is None else max_new_tokens
-        if most < 1:
-            raise RequestError(f"max_new_tokens is {most}; give 1 or more")
+        if type(most) is not int or most < 1:
+            raise RequestError(f"max_new_tokens is {most!r}; give a whole number, 1 or more")
         return Request(prompt, named, is_routed, most, sampling, session if is_routed else None)
 
     def _submit(self, requests: Sequence[Request], *, block: bool = False) -> None:
@@ -350,7 +350,7 @@ class Engine:
     def _route(self, prompts: Sequence[Prompt], session: str | None) -> list[Route]:
         with self._preparing:
             prepared = self.router.prepare(self._reader(), prompts)
-        return self._worker.own(lambda: self._decide(prepared, [session] * len(prompts)))
+        return self._worker.own(lambda: self._decide(prepared, [session] * len(prompts)), session)
 
     def _check_name(self, name: str) -> None:
         if name not in self.adapters:

@@ -48,6 +48,7 @@ class Forward:
     Args:
         base: a base without PEFT; its projections are replaced by the stack's.
         slots: number of requests that can run at the same time.
+        kept: number of further slots of the KV cache, which no step touches.
         compiler: compiles a decoder layer for steps, and the vision tower's blocks. By default
             ``torch.compile`` on CUDA, where steps are also captured as graphs; none elsewhere.
         shapes: prefill shapes (requests, tokens) that have compiled layers of their own. A batch
@@ -62,6 +63,7 @@ class Forward:
         slots: int,
         compiler: Compiler | None = None,
         shapes: Sequence[Shape] = (),
+        kept: int = 0,
     ) -> None:
         self.base, self.stack = base, stack
         self._is_cuda = base.device.type == "cuda"
@@ -86,7 +88,7 @@ class Forward:
         self._head: Any = base.model.lm_head
         self._widest = stack.widest
         device = base.device
-        self.slots = KVCache(base.core, slots)
+        self.slots = KVCache(base.core, slots + kept)
         self.slots.reserve(max((tokens for _, tokens in self.shapes), default=0) + 1)
         self.tokens = torch.zeros(slots, dtype=torch.long, device=device)
         """The last token of each slot, not yet read"""
@@ -125,7 +127,7 @@ class Forward:
         encoded = _widened(encoded, padded or 0)
         through = self._read if padded else _through
         total = encoded["input_ids"].shape[1]
-        self._settle(total + 1)
+        self.reserve(total + 1)
         self.forget_steps()
         places = to_device(torch.tensor(slots), lengths.device)
         states, deepstack = self._embed(encoded, {} if known else image_features, known)
@@ -147,6 +149,7 @@ class Forward:
         assert rows is not None
         batch.choose(None if tail else rows, is_compiled=padded is not None)
         states = self._span(through, states, turns, view, first, None, deepstack)
+        self.slots.clear(places, total)
         self.lengths[places], self.rows[places] = lengths, rows
         self.positions[places] = encoded["position_ids"].amax((0, 2)) + 1
         self.active.index_fill_(0, places, 1)  # setting it to 1 would wait for the device
@@ -166,10 +169,10 @@ class Forward:
         Args:
             longest: number of tokens in the longest of them.
         """
-        if self._settle(longest + 1):
-            self.forget_steps()
+        self.reserve(longest + 1)
         reach = min(self.slots.length, GRAIN * -(-(longest + 1) // GRAIN))
         if self._is_cuda:
+            # Not beyond the last slot that can run: what lies there is kept.
             return self._replay(min(_power_of_two(count), len(self.tokens)), reach)[:count]
         rows = self.stack.batch.rows
         if rows is None or len(rows) != count:
@@ -188,13 +191,12 @@ class Forward:
         self.active[slot].zero_()
         self.forget_steps()
 
-    def _settle(self, length: int) -> bool:
-        """Makes room for this many tokens in each slot; returns whether the tensors changed."""
-        is_other = self.slots.reserve(length) or self.stack.tables != self._tables
-        if is_other:  # graphs hold the old ones
+    def reserve(self, length: int) -> None:
+        """Makes room for this many tokens in each slot, and forgets what holds replaced tensors."""
+        if self.slots.reserve(length) or self.stack.tables != self._tables:
             self._graphs.clear()
             self._tables = self.stack.tables
-        return is_other
+            self.forget_steps()
 
     def _padded(self, requests: int, tokens: int) -> int | None:
         """The token count of the compiled prefill for such a batch, if there is one."""

@@ -42,11 +42,15 @@ class KVCache:
     @torch.inference_mode(False)  # compiled layers would treat tensors of that mode as different
     @torch.no_grad()
     def reserve(self, length: int) -> bool:
-        """Makes room for this many tokens in each slot; returns whether the tensors changed."""
+        """Makes room for this many tokens in each slot; returns whether the tensors changed.
+
+        Without memory for all new tensors it raises, and the old ones stay.
+        """
         if length <= self.length:
             return False
         new = GRAIN * -(-max(length, self.length * 3 // 2) // GRAIN)
         shape = (self.count, self._config.num_key_value_heads, new, self._config.head_dim)
+        tables = []
         for module in self._modules:
             for name in (KEYS, VALUES):
                 table = self._weight.new_zeros(shape)
@@ -54,9 +58,20 @@ class KVCache:
                     table[:, :, : self.length] = getattr(module, name)
                 # Compiled prompts have fixed shapes, but the slots may grow.
                 torch._dynamo.maybe_mark_dynamic(table, 2)
-                setattr(module, name, table)
+                tables.append((module, name, table))
+        for module, name, table in tables:
+            setattr(module, name, table)
         self.length = new
         return True
+
+    def clear(self, slots: Tensor, start: int) -> None:
+        """Zeroes slots (B,) from position ``start``.
+
+        A mask does not hide what an earlier request left there if it is not finite: NaN - inf and
+        0 * NaN are NaN.
+        """
+        for table in self._tables():
+            table[:, :, start:].index_fill_(0, slots, 0)
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copies a slot's first tokens to another slot."""

@@ -97,7 +97,9 @@ def make_backend(
     if plan.name == "peft":
         # Importing PEFT takes as long as loading the pocket model, and no other plan needs it.
         peft_backend: Any = import_module("pointsman.engine.peft_backend")
-        backend: Backend = peft_backend.PeftBackend(base, router, encoder, sessions, fallback)
+        backend: Backend = peft_backend.PeftBackend(
+            base, router, encoder, sessions, slots=options.slots, fallback=fallback
+        )
         for adapter in adapters:
             backend.add(adapter)
         return backend

@@ -106,7 +106,7 @@ class FusedProjections(nn.Module):
         """One adapter's A (rank, d_in) and scaled B (d_out, rank), on the host."""
         start = member * self.rank
         a, b = self.a[row, start : start + self.rank], self.b[member][row]
-        # Copies on the CPU too: the row is cleared next.
+        # Copies on the CPU too: the row is another's next.
         return a.to("cpu", copy=True), b.mT.to("cpu", copy=True)
 
     def bytes(self) -> int:
@@ -237,7 +237,7 @@ class LoraStack:
         self._groups, self._members = _install(base.core.language_model.layers, self.batch)
         self._device = base.device
         self._labels: list[str | None] = []
-        """Name of each label; None if the adapter was removed"""
+        """Name of each label; None if the adapter was removed, and the label is free"""
         self._row: OrderedDict[str, int] = OrderedDict()
         """Resident adapters, least recently used first"""
         self._hosted: dict[str, Lora] = {}
@@ -278,7 +278,7 @@ class LoraStack:
         return name in self._row or name in self._hosted
 
     def add(self, lora: Lora) -> None:
-        """Gives an adapter the next label; others, and running requests, are left as they are.
+        """Gives an adapter the first free label; others, and running requests, stay as they are.
 
         Raises:
             MismatchError: its shapes do not fit the base.
@@ -292,21 +292,25 @@ class LoraStack:
                 f"{self.rank}; give a larger max_rank"
             )
         self._check_shapes(lora)
-        self._labels.append(lora.name)
-        self._invocations[lora.name] = lora.invocation
-        self.where = torch.cat([self.where, self.where.new_tensor([self.zero])])
+        if None not in self._labels:
+            self.where = torch.cat([self.where, self.where.new_tensor([self.zero])])
+            self._labels.append(None)
         if self._free:
-            self._load(lora)
+            self._load(lora, self._labels.index(None))
         else:
             self._hosted[lora.name] = lora.on_host()
+        self._labels[self._labels.index(None)] = lora.name
+        self._invocations[lora.name] = lora.invocation
 
     def remove(self, name: str) -> None:
-        """Removes an adapter; its label is not reused. Raises ``ConfigError`` if it is in use."""
-        if self._hosted.pop(name, None) is None:
+        """Removes an adapter, and frees its label. Raises ``ConfigError`` if it is in use."""
+        if name in self._row:
             if self._users[self._row[name]]:
                 raise ConfigError(f"adapter {name!r} is answering requests; remove it afterwards")
             self._free_row(name)
+        self._hosted.pop(name, None)
         self._labels[self._labels.index(name)] = None
+        del self._invocations[name]
 
     def acquire(self, name: str) -> int | None:
         """An adapter's row, held for a request until ``release``; None: all rows are in use."""
@@ -319,7 +323,8 @@ class LoraStack:
                     return None
                 self._hosted[idle] = self._read(idle)
                 self._free_row(idle)
-            self._load(self._hosted.pop(name))
+            self._load(self._hosted[name], self._labels.index(name))
+            del self._hosted[name]
         self._row.move_to_end(name)
         row = self._row[name]
         self._users[row] += 1
@@ -340,23 +345,23 @@ class LoraStack:
         found = self.where[labels.clamp(min=0)]
         return torch.where(labels < 0, self.zero, found)
 
-    def _load(self, lora: Lora) -> None:
-        row = self._free.pop()
+    def _load(self, lora: Lora, label: int) -> None:
+        """Writes an adapter to a free row; the row stays free if there is no memory for it."""
+        row = self._free[-1]
+        for group in self._groups:
+            group.clear(row)
         for key, (a, b) in lora.weights.items():
             group, member = self._members[key]
             if group.table is None:  # layers that no adapter changes get no tables
                 group.stack(self.rows, self.rank)
                 self.tables += 1
             group.write(row, member, a, b)
-        self._row[lora.name] = row
-        self.where[self._labels.index(lora.name)] = row
+        self.where[label] = row
+        self._row[lora.name] = self._free.pop()
 
     def _free_row(self, name: str) -> None:
-        row = self._row.pop(name)
-        for group in self._groups:
-            group.clear(row)
         self.where[self._labels.index(name)] = self.zero
-        self._free.append(row)
+        self._free.append(self._row.pop(name))
 
     def _read(self, name: str) -> Lora:
         row = self._row[name]

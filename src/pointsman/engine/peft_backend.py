@@ -5,20 +5,23 @@ reads for the router, the vision tower runs once for routing and answering, and 
 routing stops at the router's layer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast, overload
 
 import torch
 from torch import Tensor
+from transformers import LogitsProcessor, StoppingCriteria
 
 from pointsman.adapters.load import Adapter
 from pointsman.adapters.peft import adapter_on, attach
 from pointsman.adapters.with_loras import GREEDY, check_loaded
 from pointsman.conversation import Prompt
 from pointsman.engine.answer import Answer, FinishReason, make_answer
-from pointsman.engine.request import Request, failing
-from pointsman.errors import RequestError
+from pointsman.engine.request import Request, failing, not_finite
+from pointsman.errors import ConfigError, RequestError
 from pointsman.models.base import Base
 from pointsman.models.encoding import Encoded, join, padded_left
 from pointsman.models.features import Reader
@@ -27,6 +30,9 @@ from pointsman.models.text_encoder import TextEncoder
 from pointsman.routing.route import Route
 from pointsman.routing.router import Router
 from pointsman.routing.sessions import Sessions
+
+Limit = Callable[[int], bool]
+"""Whether an answer of this many tokens ends, if it does not end by itself"""
 
 
 @overload
@@ -76,6 +82,7 @@ def route_and_generate(
 
     Raises:
         LabelError: an adapter is not loaded.
+        ArtefactError: an adapter's logits are not finite.
     """
     router = router if isinstance(router, Router) else Router.load(Path(router))
     if isinstance(prompts, Prompt):
@@ -88,7 +95,8 @@ def route_and_generate(
     names, routes = _decided(base, router, prompts, adapters)
     encoded = base.encode(prompts, padding_side="left")
     answers = []
-    said = _said_by_all(base, names, prompts, encoded, max_new_tokens)
+    limits: list[Limit] = [lambda said: said >= max_new_tokens] * len(prompts)
+    said = _said_by_all(base, names, prompts, encoded, limits)
     for row, (tokens, reason) in enumerate(said):
         answer = make_answer(
             base.decode(torch.tensor(tokens)),
@@ -108,20 +116,21 @@ def _said_by_all(
     names: Sequence[str | None],
     prompts: Sequence[Prompt],
     encoded: Encoded,
-    max_new_tokens: int,
+    limits: Sequence[Limit],
 ) -> list[tuple[list[int], FinishReason]]:
     """The tokens that answer each prompt, and why they end.
 
     Args:
         names: the adapter of each prompt; None is the base.
         encoded: the prompts, padded on the left, on the device.
+        limits: when each answer ends, if not by itself.
     """
     with torch.inference_mode(), base.without_adapters():
         read = (encoded, base.image_features(encoded))
     answers: dict[int, tuple[list[int], FinishReason]] = {}
     for name in dict.fromkeys(names):
         rows = [row for row, other in enumerate(names) if other == name]
-        said = _said(base, name, prompts, read, rows, max_new_tokens)
+        said = _said(base, name, prompts, read, rows, [limits[row] for row in rows])
         for row, tokens in zip(rows, said, strict=True):
             answers[row] = _whole(tokens, base.ends)
     return [answers[row] for row in range(len(prompts))]
@@ -133,7 +142,7 @@ def _said(
     prompts: Sequence[Prompt],
     read: tuple[Encoded, dict[str, Any]],
     rows: list[int],
-    max_new_tokens: int,
+    limits: Sequence[Limit],
 ) -> list[list[int]]:
     """One adapter's answer tokens for some rows of a batch; ``read`` holds the image features."""
     encoded, image_features = read
@@ -143,10 +152,51 @@ def _said(
         batch["pixel_values"] = base.pixel_values(encoded, images)
     else:
         batch["mm_encoder_outputs"] = _picked(image_features, shown)
+    start = batch["input_ids"].shape[1]
+    ends = _Limits(start, limits)
+    room = int(base.config.text_config.max_position_embeddings) - start
     with torch.inference_mode(), adapter_on(base, name):
-        tokens = base.model.generate(**batch, max_new_tokens=max_new_tokens, **GREEDY)
-    new: list[list[int]] = tokens[:, batch["input_ids"].shape[1] :].tolist()
-    return new
+        tokens = base.model.generate(
+            **batch,
+            max_new_tokens=max(1, room),
+            stopping_criteria=[ends],
+            logits_processor=[_Finite(name)],
+            **GREEDY,
+        )
+    new: list[list[int]] = tokens[:, start:].tolist()
+    return [said[:end] for said, end in zip(new, ends.ends, strict=True)]
+
+
+class _Limits(StoppingCriteria):  # type: ignore[misc]
+    """Ends each row of a batch by a limit of its own.
+
+    Args:
+        start: tokens of the padded prompts.
+    """
+
+    def __init__(self, start: int, limits: Sequence[Limit]) -> None:
+        self._start, self._limits = start, limits
+        self.ends: list[int | None] = [None] * len(limits)
+        """Tokens after which a row reached its limit"""
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        said = input_ids.shape[1] - self._start
+        for row, limit in enumerate(self._limits):
+            if self.ends[row] is None and limit(said):
+                self.ends[row] = said
+        return torch.tensor([end is not None for end in self.ends], device=input_ids.device)
+
+
+class _Finite(LogitsProcessor):  # type: ignore[misc]
+    """Raises ``ArtefactError`` if logits are not finite: any token would be arbitrary."""
+
+    def __init__(self, adapter: str | None) -> None:
+        self._adapter = adapter
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if not bool(scores.amax(-1).isfinite().all()):
+            raise not_finite(self._adapter)
+        return scores
 
 
 def _decided(
@@ -173,10 +223,9 @@ class PeftBackend:
     Args:
         base: a base without adapters; they are added one by one.
         encoder: the text encoder of a text-only router.
+        slots: number of requests that can be answered in one batch.
         fallback: what answers if the router abstains.
     """
-
-    room = 2**31
 
     def __init__(
         self,
@@ -184,11 +233,18 @@ class PeftBackend:
         router: Router,
         encoder: TextEncoder | None,
         sessions: Sessions,
+        *,
+        slots: int,
         fallback: str,
     ) -> None:
         self.base, self._router, self._sessions = base, router, sessions
-        self._encoder, self._fallback = encoder, fallback
+        self._encoder, self._fallback, self._slots = encoder, fallback, slots
         self.at_work: list[Request] = []
+        """Requests of one adapter, which the next run answers"""
+
+    @property
+    def room(self) -> int:
+        return 0 if self.at_work else self._slots
 
     def rest(self) -> None:
         """Does nothing: no adapter stays on between two requests."""
@@ -203,21 +259,24 @@ class PeftBackend:
         self.base = attach(self.base, adapter.name, adapter.file)
 
     def remove(self, name: str) -> None:
+        if any(request.adapter == name for request in self.at_work):
+            raise ConfigError(f"adapter {name!r} is answering requests; remove it afterwards")
+        adapters = {other: path for other, path in self.base.adapters.items() if other != name}
+        # PEFT warns when the adapter that was last on is deleted.
+        self.base.model.set_adapter(next(iter(adapters)), inference_mode=True)
         self.base.model.delete_adapter(name)
+        self.base = replace(self.base, adapters=adapters)
 
     def run(self, requests: Sequence[Request]) -> list[Request]:
-        """Answers all requests; none is left waiting."""
-        groups: dict[tuple[bool, int], list[Request]] = {}
-        for request in requests:
-            groups.setdefault((request.routed, request.max_new_tokens), []).append(request)
-        for group in groups.values():
-            try:
-                self._answer(group)
-            except Exception:  # run one by one, they show which request fails
-                for request in group:
-                    with failing([request]):
-                        self._answer([request])
-        return []
+        """Routes requests and admits those of one adapter; the next run answers them."""
+        if self.at_work:
+            _one_by_one(self._answer, self.at_work)
+            self.at_work = []
+            return list(requests)
+        _one_by_one(self._route, [request for request in requests if request.routed])
+        ready = [request for request in requests if not request.feed.is_done]
+        self.at_work = [request for request in ready if request.adapter == ready[0].adapter]
+        return [request for request in ready if request not in self.at_work]
 
     @property
     def _reader(self) -> Reader:
@@ -225,17 +284,17 @@ class PeftBackend:
         return self._encoder or self.base
 
     def _answer(self, requests: Sequence[Request]) -> None:
-        if requests[0].routed:
-            self._route(requests)
         encoded = join([request.encoded for request in requests if request.encoded])
         said = _said_by_all(
             self.base,
             [request.adapter for request in requests],
             [request.prompt for request in requests],
             padded_left(self.base.on_device(encoded)),
-            requests[0].max_new_tokens,
+            [partial(_is_at_end, request) for request in requests],
         )
         for request, (tokens, reason) in zip(requests, said, strict=True):
+            if reason == "length" and len(tokens) < request.max_new_tokens:
+                reason = "cancelled" if request.feed.is_cancelled else reason
             request.finish(self.base.decode(torch.tensor(tokens)), reason, len(tokens))
 
     def _route(self, requests: Sequence[Request]) -> None:
@@ -243,8 +302,24 @@ class PeftBackend:
         prepared = join([request.for_router for request in requests])
         routes = self._router.route_prepared(self._reader, prepared, held, self._fallback)
         for request, decision in zip(requests, routes, strict=True):
-            request.decide(decision)
-            self._sessions.decided(request.session, decision)
+            with failing([request]):
+                request.decide(decision)
+                self._sessions.decided(request.session, decision)
+
+
+def _is_at_end(request: Request, said: int) -> bool:
+    return said >= request.max_new_tokens or request.feed.is_cancelled
+
+
+def _one_by_one(work: Callable[[Sequence[Request]], None], requests: Sequence[Request]) -> None:
+    """Does the work for all requests; if that fails, one by one: they show which request fails."""
+    try:
+        if requests:
+            work(requests)
+    except Exception:
+        for request in requests:
+            with failing([request]):
+                work([request])
 
 
 def _whole(tokens: list[int], ends: frozenset[int]) -> tuple[list[int], FinishReason]:

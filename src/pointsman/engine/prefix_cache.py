@@ -45,8 +45,7 @@ class PrefixCache:
         new = CachedPrefix(tuple(ids), digests, adapter)
         outdone = [place for place, kept in self._kept.items() if kept.is_start_of(new)]
         for place in outdone:  # earlier turns of the same conversation
-            del self._kept[place]
-            self._empty.append(place)
+            self.drop(place)
         place = self._empty.pop() if self._empty else self._kept.popitem(last=False)[0]
         self._kept[place] = new
         return place
@@ -69,8 +68,12 @@ class PrefixCache:
                 best = place, known, kept.adapter
         return best
 
+    def drop(self, place: int) -> None:
+        """Empties a place."""
+        del self._kept[place]
+        self._empty.append(place)
+
     def forget(self, adapter: str) -> None:
         """Empties the places of a removed adapter."""
         for place in [place for place, kept in self._kept.items() if kept.adapter == adapter]:
-            del self._kept[place]
-            self._empty.append(place)
+            self.drop(place)

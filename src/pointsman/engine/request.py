@@ -9,6 +9,7 @@ from pointsman.conversation import Prompt
 from pointsman.engine.answer import FinishReason, make_answer
 from pointsman.engine.sampling import Sampler, Sampling
 from pointsman.engine.stream import Feed
+from pointsman.errors import ArtefactError
 from pointsman.models.encoding import Encoded
 from pointsman.routing.route import Route
 
@@ -50,6 +51,11 @@ class Request:
     """Decodes tokens into text, one by one"""
     sampler: Sampler | None = None
 
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt, and those said so far."""
+        return len(self.ids) + len(self.tokens)
+
     def decide(self, route: Route) -> None:
         """Applies the router's decision. Raises ``AbstainedError`` if nothing is to answer."""
         self.route, self.adapter = route, route.adapter
@@ -82,6 +88,16 @@ class Request:
                 completion_tokens=len(self.tokens) if tokens is None else tokens,
             )
         )
+
+
+def not_finite(adapter: str | None) -> ArtefactError:
+    """The error of a request whose logits are NaN or infinite: any token would be arbitrary."""
+    if adapter is None:
+        return ArtefactError("the base's logits are not finite; load it with dtype float32")
+    return ArtefactError(
+        f"adapter {adapter!r}: its logits are not finite; it has diverged, or overflows the dtype: "
+        "remove it, and retrain it with a lower learning rate"
+    )
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -15,7 +16,9 @@ from transformers import (
 
 from pointsman.errors import RequestError
 
-_COLDEST = 1e-5
+_COLDEST, _HOTTEST = 1e-5, 100.0
+_PENALTIES = (0.01, 100.0)
+"""Beyond these, probabilities overflow, or are all the same"""
 
 
 @dataclass(frozen=True)
@@ -27,29 +30,39 @@ class Sampling:
     """
 
     temperature: float = 0.0
-    """0 (or below 1e-5, which would overflow): greedy, always the most likely token"""
+    """0 (or below 1e-5, which would overflow): greedy, always the most likely token; up to 100"""
     top_p: float = 1.0
     """Nucleus sampling: the smallest set of tokens whose probabilities sum to this value"""
     top_k: int = 0
     """Only this many of the most likely tokens; 0: all"""
     repetition_penalty: float = 1.0
-    """Above 1: tokens of the prompt and the answer become less likely (Keskar et al., 2019)"""
+    """From 0.01 to 100. Above 1: tokens of the prompt and the answer become less likely (Keskar
+    et al., 2019)"""
     seed: int | None = None
     """The same seed draws the same tokens; None: different ones each time"""
 
     def __post_init__(self) -> None:
-        penalty = self.repetition_penalty
+        least, most = _PENALTIES
         wanted = {
-            "temperature": (0 <= self.temperature < float("inf"), "0 or more"),
-            "top_p": (0 < self.top_p <= 1, "a share above 0, up to 1"),
-            "top_k": (isinstance(self.top_k, int) and self.top_k >= 0, "a whole number, 0 for all"),
-            "repetition_penalty": (0 < penalty < float("inf"), "more than 0, 1 for none"),
+            "temperature": (_is_within(self.temperature, 0, _HOTTEST), f"0 to {_HOTTEST:g}"),
+            "top_p": (
+                _is_within(self.top_p, 0, 1) and self.top_p > 0,
+                "a share above 0, up to 1",
+            ),
+            "top_k": (
+                isinstance(self.top_k, int) and _is_within(self.top_k, 0, float("inf")),
+                "a whole number, 0 for all",
+            ),
+            "repetition_penalty": (
+                _is_within(self.repetition_penalty, least, most),
+                f"{least:g} to {most:g}, 1 for none",
+            ),
             "seed": (_is_seed(self.seed), "a whole number of 64 bits"),
         }
         for name, (is_right, right) in wanted.items():
             if not is_right:
                 value = getattr(self, name)
-                raise RequestError(f"{name} is {value}, out of range; give {right}")
+                raise RequestError(f"{name} is {value!r}, out of range; give {right}")
 
     @property
     def is_greedy(self) -> bool:
@@ -59,6 +72,12 @@ class Sampling:
     def is_plain(self) -> bool:
         """Whether the most likely token is taken unchanged."""
         return self.is_greedy and self.repetition_penalty == 1
+
+
+def _is_within(value: object, least: float, most: float) -> bool:
+    """Whether it is a number in a range; NaN is in none."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return is_number and least <= value <= most  # type: ignore[operator]
 
 
 def _is_seed(seed: object) -> bool:
@@ -85,7 +104,11 @@ class Sampler:
                 self._processors.append(TopPLogitsWarper(sampling.top_p))
 
     def draw(self, logits: Tensor) -> int:
-        """The next token, from logits (vocabulary,)."""
+        """The next token, from logits (vocabulary,).
+
+        Raises:
+            RequestError: with these options, the probabilities are not finite.
+        """
         ids = torch.tensor([self._tokens], device=logits.device)
         scores: Tensor = self._processors(ids, logits[None].float())  # type: ignore[arg-type]
         if not self._sampling.is_greedy:
@@ -95,7 +118,13 @@ class Sampler:
                     self._chance.manual_seed(self._sampling.seed)
                 else:
                     self._chance.seed()
-            token = int(torch.multinomial(scores.softmax(-1), 1, generator=self._chance))
+            shares = scores.softmax(-1)
+            if not bool(shares.isfinite().all()):  # on CUDA, the draw would end the process's work
+                raise RequestError(
+                    f"{self._sampling} makes probabilities that are not finite; give values nearer "
+                    "to the defaults"
+                )
+            token = int(torch.multinomial(shares, 1, generator=self._chance))
         else:
             token = int(scores.argmax())
         self._tokens.append(token)

@@ -19,18 +19,20 @@ from pointsman.engine.lora_stack import LoraStack
 from pointsman.engine.plan import Plan
 from pointsman.engine.prefill import Known, Prefill
 from pointsman.engine.prefix_cache import PrefixCache
-from pointsman.engine.request import Request, failing
+from pointsman.engine.request import Request, failing, not_finite
 from pointsman.engine.sampling import Sampler
 from pointsman.errors import ConfigError, SampleError
 from pointsman.models.base import Base
 from pointsman.models.cpu_kernels import to_device
-from pointsman.models.encoding import Encoded, join
+from pointsman.models.encoding import join
 from pointsman.models.features import Reader
 from pointsman.routing.route import Route
 from pointsman.routing.router import Router
 from pointsman.routing.sessions import Sessions
 
 _NOTHING = Known()
+_NONE = -1
+"""In place of a token: the logits are not finite"""
 
 
 class Scheduler:
@@ -62,7 +64,7 @@ class Scheduler:
     ) -> None:
         self.base, self._router, self._plan, self.stack = base, router, plan, stack
         self._reader, self._sessions = reader, sessions
-        self.forward = Forward(base, stack, slots + kept, shapes=shapes)
+        self.forward = Forward(base, stack, slots, shapes=shapes, kept=kept)
         self._fallback = fallback
         self._prefill = Prefill(base, router, plan, stack, self.forward, reader, sessions, fallback)
         self._prefixes = PrefixCache(range(slots, slots + kept))
@@ -139,8 +141,9 @@ class Scheduler:
                 if not self._continue(request):
                     fresh.append(request)
         for batch in self._prefill.batches(fresh):
-            with self._failing(batch):
-                self._read(batch)
+            for request in batch:
+                self._take_slot(request)
+            self._read(batch)
         return waiting
 
     def _is_routed_within(self, request: Request) -> bool:
@@ -170,13 +173,18 @@ class Scheduler:
         return request.row is not None
 
     def _read(self, requests: Sequence[Request]) -> None:
-        """Reads complete prompts into slots."""
-        encoded = self.base.on_device(
-            join([request.encoded for request in requests if request.encoded])
-        )
-        for request in requests:
-            self._take_slot(request)
-        self._begin(requests, encoded)
+        """Reads complete prompts into their slots; one by one if they fail together."""
+        with self._failing(requests):
+            try:
+                encoded = join([request.encoded for request in requests if request.encoded])
+                read = self._prefill(requests, self.base.on_device(encoded), _NOTHING)
+            except Exception:
+                if len(requests) == 1:
+                    raise
+                for request in requests:
+                    self._read([request])
+            else:
+                self._begin(requests, *read)
 
     def _continue(self, request: Request) -> bool:
         """Reads only the new part of a conversation whose start is in the prefix cache."""
@@ -197,14 +205,18 @@ class Scheduler:
         self._take_slot(request)
         self.forward.slots.move(place, request.slot, tokens)
         assert request.encoded is not None
-        self._begin([request], self.base.on_device(request.encoded), known)
+        encoded = self.base.on_device(request.encoded)
+        self._begin([request], *self._prefill([request], encoded, known), known)
         return True
 
     def _begin(
-        self, requests: Sequence[Request], encoded: Encoded, known: Known = _NOTHING
+        self,
+        requests: Sequence[Request],
+        logits: Tensor,
+        routes: Sequence[Route | None],
+        known: Known = _NOTHING,
     ) -> None:
-        """Runs one prefill with its decisions, and takes the first token of each request."""
-        logits, routes = self._prefill(requests, encoded, known)
+        """Applies the decisions of a prefill, and takes the first token of each request."""
         is_read = [
             self._is_read(request, decision, known)
             for request, decision in zip(requests, routes, strict=True)
@@ -250,14 +262,18 @@ class Scheduler:
     def _draw(self, requests: Sequence[Request], logits: Tensor) -> list[tuple[Request, int]]:
         """The next token of each request, from logits (B, vocabulary); also set for the step.
 
-        Requests that fail here are left out.
+        Requests that fail here, or whose logits are not finite, are left out.
         """
         slots = to_device(torch.tensor([r.slot for r in requests]), logits.device)
         likeliest = logits.argmax(-1)
         self.forward.tokens[slots] = likeliest
+        highest = logits.gather(1, likeliest[:, None])[:, 0]  # NaN is the largest of all
+        likeliest = likeliest.where(highest.isfinite(), _NONE)
         drawn: list[tuple[Request, int]] = []
         for request, token, scores in zip(requests, likeliest.tolist(), logits, strict=True):
             with self._failing([request]):
+                if token == _NONE:
+                    raise not_finite(request.adapter)
                 if not request.sampling.is_plain:
                     if request.sampler is None:
                         request.sampler = Sampler(request.sampling, request.ids)
@@ -268,18 +284,26 @@ class Scheduler:
 
     def _step(self) -> None:
         """Makes one more token for every running request."""
+        self._grow()
         requests = [self._at_work[slot] for slot in sorted(self._at_work)]
         if not requests:
             return
         with self._failing(requests):
             count = requests[-1].slot + 1
-            longest = max(len(r.ids) + len(r.tokens) for r in requests)
+            longest = max(request.length for request in requests)
             with self.forward.threads(count):
                 logits = self.forward.step(count, longest)
             if len(requests) < count:
                 slots = torch.tensor([request.slot for request in requests])
                 logits = logits[to_device(slots, logits.device)]
             self._say(self._draw(requests, logits))
+
+    def _grow(self) -> None:
+        """Makes room for the next tokens; without memory, the requests that need room fail."""
+        room = self.forward.slots.length
+        if long := [r for r in self._at_work.values() if r.length >= room]:
+            with self._failing(long):
+                self.forward.reserve(1 + max(request.length for request in long))
 
     def _say(self, said: Iterable[tuple[Request, int]]) -> None:
         """Takes the next token of each request; finished requests release their slots."""
@@ -306,7 +330,7 @@ class Scheduler:
             return "stop"
         if request.feed.is_cancelled:
             return "cancelled"
-        room = self._longest - len(request.ids) - len(request.tokens)
+        room = self._longest - request.length
         return "length" if len(request.tokens) >= request.max_new_tokens or room < 1 else None
 
     def _keep(self, request: Request) -> None:
@@ -316,8 +340,13 @@ class Scheduler:
         ids = request.ids + request.tokens[:-1]
         ids = request.ids[: -request.tail] if request.tail else ids
         place = self._prefixes.put(ids, request.digests, request.adapter)
-        if place is not None:
+        if place is None:
+            return
+        try:
             self.forward.slots.move(request.slot, place, len(ids))
+        except Exception:
+            self._prefixes.drop(place)  # its content is partly another's
+            raise
 
     def _take_slot(self, request: Request) -> None:
         request.slot = next(slot for slot in range(self._slots) if slot not in self._at_work)
@@ -326,8 +355,8 @@ class Scheduler:
     def _leave(self, request: Request) -> None:
         """Releases a request's slot and row."""
         if request.slot >= 0:
+            self.forward.release(request.slot)  # first: a slot that still counts is no free one
             del self._at_work[request.slot]
-            self.forward.release(request.slot)
             request.slot = -1
         if request.row is not None:
             self.stack.release(request.row)

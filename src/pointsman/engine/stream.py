@@ -31,6 +31,8 @@ class Feed:
         self.is_routed = self.is_done = self.is_cancelled = False
         self.answer: Answer | None = None
         self.error: BaseException | None = None
+        self.on_cancel: Callable[[], None] | None = None
+        """Called at once by whatever cancels the answer, until the end"""
         self._pid = os.getpid()
         self._waiters: list[Callable[[], None]] = []
         """Called once, at the next change"""
@@ -57,6 +59,13 @@ class Feed:
         if not self.is_done:
             self.error = error
             self._change(is_routed=True, is_done=True)
+
+    def cancel(self) -> None:
+        """Ends the answer: at once if it has not begun, else after the current token."""
+        self.is_cancelled = True
+        on_cancel = self.on_cancel
+        if on_cancel is not None and os.getpid() == self._pid:
+            on_cancel()
 
     def wait(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
         """Blocks until a condition holds; False if it does not within the timeout.
@@ -98,6 +107,7 @@ class Feed:
             waiters, self._waiters = self._waiters, []
             callbacks: list[Callable[[], None]] = []
             if is_done:
+                self.on_cancel = None
                 callbacks, self._callbacks = self._callbacks, []
             self.changed.notify_all()
         for call in (*waiters, *callbacks):
@@ -172,14 +182,18 @@ class Stream:
         return self._feed.is_cancelled
 
     def cancel(self) -> None:
-        """Ends the answer after the current token; the text so far is its result."""
-        self._feed.is_cancelled = True
+        """Ends the answer after the current token; the text so far is its result.
+
+        A request that waits ends at once, with an empty text.
+        """
+        self._feed.cancel()
 
     def add_done_callback(self, callback: Callable[["Stream"], None]) -> None:
         """Calls ``callback(stream)`` when the answer is complete or has failed.
 
-        It runs on the engine's thread, or at once if the stream has ended. It must be short and
-        must not wait for the engine. An exception that it raises is logged.
+        It runs on the engine's thread, on the thread that cancels a waiting request, or at once if
+        the stream has ended. It must be short and must not wait for the engine. An exception that
+        it raises is logged.
         """
         self._feed.call_when_done(lambda: callback(self))
 
@@ -212,5 +226,5 @@ def _call(callback: Callable[[], None]) -> None:
     """Calls what a caller gave: its errors are not the engine's."""
     try:
         callback()
-    except Exception:
+    except BaseException:
         _log.exception("a callback of a stream failed")

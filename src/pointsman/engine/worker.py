@@ -6,6 +6,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -15,6 +17,26 @@ from pointsman.engine.request import Request, failing
 from pointsman.errors import EngineClosedError, QueueFullError
 
 T = TypeVar("T")
+
+
+@dataclass(eq=False)
+class Job:
+    """Work that needs the model and is no request."""
+
+    work: Callable[[], Any]
+    session: str | None
+    """Requests of this session that came before are decided first"""
+    future: Future[Any] = field(default_factory=Future)
+
+    def run(self) -> None:
+        try:
+            self.future.set_result(self.work())
+        except BaseException as error:
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
 
 
 class Worker:
@@ -30,11 +52,15 @@ class Worker:
     ) -> None:
         self._backend, self._max_waiting, self._check = backend, max_waiting, check
         self._lock = threading.Condition()
-        self._jobs: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
-        self._waiting: deque[Request] = deque()
+        self._jobs: list[Job] = []
+        """Jobs to be run before the next step"""
+        self._waiting: deque[Request | Job] = deque()
+        """Requests, and jobs whose turn in their session has not come"""
+        self._turns = 0
+        """Jobs that wait for their turn"""
         self._taken: list[Request] = []
         """Requests taken from the queue and not yet running"""
-        self._begun: list[tuple[Callable[[], Any], Future[Any]]] = []
+        self._begun: list[Job] = []
         """Jobs taken from the queue and not yet finished"""
         self._is_closed = False
         self._pid = os.getpid()
@@ -58,18 +84,31 @@ class Worker:
             if block:
                 self._lock.wait_for(lambda: self._is_closed or self._has_place(len(requests)))
             self.check_open(0 if block else len(requests))
+            for request in requests:
+                request.feed.on_cancel = partial(self._withdraw, request)
             self._waiting.extend(requests)
             self._lock.notify_all()
 
-    def own(self, work: Callable[[], T]) -> T:
-        """Runs ``work`` on the model's thread, between two steps. Raises ``EngineClosedError``."""
+    def own(self, work: Callable[[], T], session: str | None = None) -> T:
+        """Runs ``work`` on the model's thread, between two steps.
+
+        Args:
+            session: work that decides for this session waits for what came before.
+
+        Raises:
+            EngineClosedError: the worker has ended.
+        """
         self.check_open()
-        future: Future[T] = Future()
+        job = Job(work, session)
         with self._lock:
             self.check_open()
-            self._jobs.append((work, future))
+            before = (*self._taken, *self._waiting) if session else ()
+            is_behind = any(other.session == session for other in before)
+            (self._waiting if is_behind else self._jobs).append(job)
+            self._turns += is_behind
             self._lock.notify_all()
-        return future.result()
+        result: T = job.future.result()
+        return result
 
     def close(self) -> None:
         """Lets queued requests finish and ends the thread."""
@@ -100,6 +139,16 @@ class Worker:
                 "try again later"
             )
 
+    def _withdraw(self, request: Request) -> None:
+        """Ends a cancelled request if it still waits."""
+        with self._lock:
+            if request not in self._waiting:
+                return
+            self._waiting.remove(request)
+            self._lock.notify_all()
+        with failing([request]):
+            request.finish("", "cancelled")
+
     # All below runs on the model's thread.
 
     def _work(self) -> None:
@@ -108,13 +157,11 @@ class Worker:
         except BaseException as error:  # even failing the requests failed; none may wait for ever
             with self._lock:
                 self._is_closed = True
-                for _, future in (*self._begun, *self._jobs):
-                    if not future.done():
-                        future.set_exception(error)
-                for request in (*self._backend.at_work, *self._taken, *self._waiting):
-                    request.feed.fail(error)
+                waiting = (*self._begun, *self._jobs, *self._taken, *self._waiting)
                 self._waiting.clear()
                 self._lock.notify_all()
+            for each in (*self._backend.at_work, *waiting):
+                (each if isinstance(each, Job) else each.feed).fail(error)
             raise
 
     @torch.inference_mode()
@@ -127,6 +174,9 @@ class Worker:
                 self._waiting.extendleft(reversed(waiting))
                 self._taken = []
                 self._lock.notify_all()
+            for request in waiting:
+                if request.feed.is_cancelled:  # while it was taken
+                    self._withdraw(request)
 
     def _has_work(self) -> bool:
         """Waits for work; False once the worker is closed and everything is done."""
@@ -139,35 +189,49 @@ class Worker:
 
     def _run_jobs(self) -> None:
         with self._lock:
-            self._begun = list(self._jobs)
-            self._jobs.clear()
+            self._begun, self._jobs = self._jobs, []
         if self._begun:
             self._backend.rest()
-        for work, future in self._begun:
-            try:
-                future.set_result(work())
-            except BaseException as error:
-                future.set_exception(error)
+        for job in self._begun:
+            job.run()
+        self._begun = []
 
     def _take(self) -> None:
-        """Takes as many waiting requests as there is room for."""
-        behind: list[Request] = []
+        """Takes waiting requests while there is room, and jobs whose turn has come."""
         with self._lock:
-            while self._waiting and len(self._taken) < self._backend.room:
-                request = self._waiting[0]
-                if request.session and request.session in {r.session for r in self._taken}:
-                    behind.append(request)  # what its session holds is decided in this round
-                elif self._is_to_begin(request):
-                    self._taken.append(request)
-                self._waiting.popleft()
-            self._waiting.extendleft(reversed(behind))
-            self._lock.notify_all()
+            if (room := self._backend.room) or self._turns:
+                self._sort(room)
+                self._lock.notify_all()
+        self._taken = [request for request in self._taken if self._is_to_begin(request)]
+
+    def _sort(self, room: int) -> None:
+        """Splits the queue into what is taken, what is run next, and what keeps waiting."""
+        taken: list[Request] = []
+        behind = deque[Request | Job]()
+        sessions: set[str] = set()
+        """Sessions for which something is decided first"""
+        queue = iter(self._waiting)
+        for each in queue:
+            is_first = each.session is None or each.session not in sessions
+            if each.session is not None:
+                sessions.add(each.session)
+            if is_first and isinstance(each, Job):
+                self._jobs.append(each)
+                self._turns -= 1
+            elif is_first and isinstance(each, Request) and len(taken) < room:
+                taken.append(each)
+            else:
+                behind.append(each)
+            if len(taken) >= room and not self._turns:
+                break
+        behind.extend(queue)
+        self._taken, self._waiting = taken, behind
 
     def _is_to_begin(self, request: Request) -> bool:
         """Whether a request is to be answered; otherwise it is ended."""
         with failing([request]):
             self._check(request)
             if not request.feed.is_cancelled:
-                return True
+                return not request.feed.is_done
             request.finish("", "cancelled")
         return False
