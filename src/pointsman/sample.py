@@ -44,7 +44,7 @@ class RoutingSample:
     label: int | None = None
     adapter: str | None = None
     bbox: Box | None = None
-    """x0, y0, x1, y1 in pixels of the first image: where a right click lands."""
+    """x0, y0, x1, y1 in pixels of the first image, upright: where a right click lands."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Every other key of the record, kept as it was."""
 

@@ -13,7 +13,7 @@ from test_images import header_only
 IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda path: None, "no such image"),
     "empty": (lambda path: path.touch(), "the image file is empty"),
-    "corrupt": (lambda path: path.write_bytes(b"\x89PNG junk" * 9), "not an image that Pillow"),
+    "corrupt": (lambda path: path.write_bytes(b"\x89PNG junk" * 9), "not an image that is read"),
     "truncated": (
         lambda path: (
             Image.effect_noise((64, 64), 99).save(path),

@@ -1,13 +1,12 @@
 """The identity of an image file: one digest of its bytes, one of its pixels."""
 
 import hashlib
-import io
 from dataclasses import dataclass
 
 from PIL import Image
 
 from pointsman.files import digest_bytes
-from pointsman.images import load_image
+from pointsman.images import load_image, open_image
 
 _SUFFIX = {"jpeg": "jpg", "mpo": "jpg", "tiff": "tif"}
 
@@ -23,7 +22,7 @@ class Picture:
     name: str
     """The file's name in a dataset: the start of its digest and its format."""
     size: tuple[int, int]
-    """Width and height in pixels."""
+    """Width and height in pixels of the upright picture."""
     blank: bool
     """True if every pixel has the same colour."""
 
@@ -31,8 +30,8 @@ class Picture:
 def decode(content: bytes, name: str) -> Picture:
     """Decodes an image file in memory. Raises ``ImageError``, which names the image ``name``."""
     image = load_image(content, name)
-    with Image.open(io.BytesIO(content)) as header:
-        kind = (header.format or "bin").lower()
+    with open_image(content, name) as header:
+        kind = str(header.format).lower()
     digest = digest_bytes(content)
     return Picture(
         digest=digest,
