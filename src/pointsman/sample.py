@@ -1,10 +1,12 @@
 """RoutingSample: one sample of a dataset, its form on disk, and what the router may see of it."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, cast
+
+from PIL import Image
 
 from pointsman.conversation import History, Prompt, Role, Turn, routed_part
 from pointsman.errors import SampleError
@@ -274,14 +276,17 @@ def _with_label(
 
 
 def load_prompt(
-    sample: RoutingSample, history: History = "conversation", *, images: bool = True
+    sample: RoutingSample,
+    history: History = "conversation",
+    load: Callable[[str], Image.Image] | None = load_image,
 ) -> Prompt:
     """What the router reads of a sample, see ``conversation.routed_part``.
 
     Args:
-        images: False reads no image file, for a reader of text alone; the turns show none.
+        load: reads an image file; None reads none, for a reader of text alone, and the turns show
+            none.
     """
     turns, paths = routed_part(sample.turns, sample.images, history)
-    if images:
-        return Prompt(turns, tuple(load_image(path) for path in paths))
+    if load is not None:
+        return Prompt(turns, tuple(map(load, paths)))
     return Prompt(tuple(replace(turn, parts=(turn.text,)) for turn in turns), ())

@@ -1,6 +1,5 @@
 """The health of a dataset: everything that is wrong or odd with it, in one report."""
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from typing import Any
 
 from pointsman.data import leaks
 from pointsman.data.dataset import IMAGES, MANIFEST, SPLITS, check_split, read_manifest
-from pointsman.data.image_digest import Picture, decode
+from pointsman.data.image_digest import Picture, decode, is_changed
 from pointsman.data.readers import image_bytes, read_lines
 from pointsman.errors import PointsmanError, SampleError
 from pointsman.files import digest_json, read_object
@@ -168,8 +167,7 @@ def _picture(run: _Check, where: str, image: str) -> Picture | None:
         return None
     if picture.blank:
         run.warning("image", where, f"{image} shows nothing: every pixel has the same colour")
-    stem = Path(image).stem
-    if re.fullmatch(r"[0-9a-f]{16}", stem) and not picture.digest.startswith(stem):
+    if is_changed(image, picture.digest):
         run.error("fingerprint", where, f"{image} was changed after the dataset was made")
     return picture
 

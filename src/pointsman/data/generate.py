@@ -20,7 +20,7 @@ from pointsman.data.dataset import (
 from pointsman.data.scan import Entry, Faults, Source, scan, store_images
 from pointsman.data.split import assign, group_by_shared
 from pointsman.errors import ArtefactError, ConfigError, LabelError, SampleError
-from pointsman.files import digest_json, read_object, write_bytes
+from pointsman.files import digest_json, read_object, sole_run, write_bytes
 from pointsman.labels import LabelMap
 from pointsman.progress import Progress, no_progress
 from pointsman.sample import RoutingSample
@@ -28,6 +28,7 @@ from pointsman.sample import RoutingSample
 OUT_OF_SCOPE_SOURCE = "out_of_scope"
 """The name that a source of samples for no adapter is given under."""
 _OUR_IMAGE = re.compile(r"\.?[0-9a-f]{16}\.\w+(\.partial)?")
+_RECORDED = ("val", "test", "balance", "cap")
 Balance = Literal["none", "downsample"]
 
 
@@ -101,25 +102,36 @@ def generate_dataset(
         SampleError: what is wrong with the sources, a line for each fault.
         LabelError: a source for an unknown adapter, or an adapter without a source.
         ConfigError: an option that cannot be.
-        ArtefactError: ``out`` holds something else, or cannot be written.
+        ArtefactError: ``out`` holds something else, cannot be written, or another run writes to it.
         MissingDependency: a source needs an optional package.
     """
     out = Path(out)
     options = Options(seed, val, test, balance, cap, skip_bad)
+    with sole_run(out):
+        return _generate(sources, out, labels, out_of_scope, options, progress or no_progress)
+
+
+def _generate(
+    sources: Mapping[str, Sequence[str | Path]],
+    out: Path,
+    labels: LabelMap | None,
+    out_of_scope: Sequence[str | Path],
+    options: Options,
+    progress: Progress,
+) -> Dataset:
     labels = labels or LabelMap(tuple(name for name in sources if name != OUT_OF_SCOPE_SOURCE))
     wanted = _sources(sources, out_of_scope, labels)
     details: dict[str, Any] = {
-        "seed": seed,
-        "options": {"val": val, "test": test, "balance": balance, "cap": cap},
+        "seed": options.seed,
+        "options": {name: getattr(options, name) for name in _RECORDED},
     }
     _refuse_other(out, {"adapters": list(labels), **details})
 
-    report = progress or no_progress
     faults = Faults()
-    entries = scan(wanted, labels, faults, report)
+    entries = scan(wanted, labels, faults, progress)
     unreadable = len(faults.samples)
     unique, duplicates = _unique(entries, faults)
-    faults.raise_if_any(skip_bad)
+    faults.raise_if_any(options.skip_bad)
     kept = _chosen(unique, labels, options)
     splits = _split(kept, options)
 
@@ -131,7 +143,7 @@ def generate_dataset(
     images = {picture.digest for entry in kept for picture in entry.pictures}
     files = seal(labels, splits, images, details)
     _refuse_other(out, files[MANIFEST])
-    _write(out, files, wanted, kept, report)
+    _write(out, files, wanted, kept, progress)
     return read_dataset(out)
 
 
