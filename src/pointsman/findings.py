@@ -17,8 +17,9 @@ class Finding:
     kind: str
     """Of a dataset: ``dataset``, ``fingerprint``, ``sample``, ``label``, ``image``, ``bbox``,
     ``split-leak``, ``duplicate``, ``contradiction``, ``missing-class``, ``imbalance``,
-    ``answer-leak``, ``adapter-name``, ``trivia``, ``unused-image``, ``features`` or
-    ``label-noise``. Of an adapter: one of docs/reference/adapter-codes.md."""
+    ``answer-leak``, ``adapter-name``, ``empty-answer``, ``coordinates``, ``trivia``,
+    ``unused-image``, ``features`` or ``label-noise``. Of an adapter: one of
+    docs/reference/adapter-codes.md."""
     where: str
     """File, file and line, or split."""
     message: str

@@ -50,6 +50,7 @@ def generate(
     as_json: options.Json = False,
 ) -> None:
     """Merge the training sets of the adapters into one labelled dataset."""
+    from pointsman.data.dataset import untrainable
     from pointsman.data.generate import generate_dataset, parse_sources
     from pointsman.files import read_object
 
@@ -68,6 +69,8 @@ def generate(
             skip_bad=skip_bad,
             progress=report,
         )
+    if problem := untrainable(dataset):
+        console.note(problem)
     if as_json:
         console.show_json(read_object(out / "dataset.json"))
         return

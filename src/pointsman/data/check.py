@@ -6,8 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pointsman.data import leaks
-from pointsman.data.dataset import IMAGES, MANIFEST, SPLITS, check_split, read_manifest
+from pointsman.data import coordinates, leaks
+from pointsman.data.dataset import (
+    IMAGES,
+    MANIFEST,
+    SPLITS,
+    TRAINED_ON,
+    check_split,
+    read_manifest,
+    without_sample,
+)
 from pointsman.data.image_digest import Picture, decode, is_changed
 from pointsman.data.readers import image_bytes, read_lines
 from pointsman.errors import PointsmanError, SampleError
@@ -84,6 +92,7 @@ def check_dataset(
     if labels is not None:
         _check_balance(run, items, labels)
         _check_answers(run, items, labels)
+        _check_coordinates(run, items, labels)
         _check_trivia(run, items)
     run.findings.sort(key=lambda finding: finding.level != "error")
     return Report(path, run.findings, _counts(items, labels))
@@ -233,10 +242,13 @@ def _check_balance(run: _Check, items: list[_Item], labels: LabelMap) -> None:
         counts[item.split][item.sample.adapter] += item.sample.in_scope
     filled = {item.split for item in items}
     for split in SPLITS:
-        level = run.error if split == "train" else run.warning
-        missing = [f"sample of {name}" for name in labels if not counts[split][name]]
+        level, needs = run.warning, ""
+        if split in TRAINED_ON:
+            level, needs = run.error, "; `pointsman train` needs one of each adapter"
+        present = {item.sample.label for item in items if item.split == split}
+        missing = [f"sample of {name}" for name in without_sample(labels, present)]
         for what in missing if split in filled else ["samples"]:
-            level("missing-class", str(run.path / f"{split}.jsonl"), f"holds no {what}")
+            level("missing-class", str(run.path / f"{split}.jsonl"), f"holds no {what}{needs}")
     train = {name: counts["train"][name] for name in labels if counts["train"][name]}
     if train and max(train.values()) > MAX_RATIO * min(train.values()):
         most, least = max(train, key=train.__getitem__), min(train, key=train.__getitem__)
@@ -248,11 +260,15 @@ def _check_balance(run: _Check, items: list[_Item], labels: LabelMap) -> None:
 
 
 def _check_answers(run: _Check, items: list[_Item], labels: LabelMap) -> None:
-    """No prompt holds its answer; one that names its adapter is easier than real ones may be."""
+    """No prompt holds its answer; one that names its adapter is easier than real ones may be.
+
+    No answer is empty, and coordinates are written as the base writes them.
+    """
     for kind, test, what in (
         ("answer-leak", leaks.holds_answer, "hold the answer in the prompt"),
         ("answer-leak", leaks.holds_coordinates, "hold the answer's coordinates in the prompt"),
         ("adapter-name", leaks.names_adapter, "name the adapter in the prompt"),
+        ("empty-answer", leaks.answers_nothing, "have an empty answer, which teaches silence"),
     ):
         for name in (*labels, "out_of_scope"):
             mine = [item for item in items if _class(item.sample) == name]
@@ -260,6 +276,19 @@ def _check_answers(run: _Check, items: list[_Item], labels: LabelMap) -> None:
             if guilty:
                 count = f"{len(guilty)} of {len(mine)} samples of {name}"
                 run.warning(kind, guilty[0].where, f"{count} {what}")
+
+
+def _check_coordinates(run: _Check, items: list[_Item], labels: LabelMap) -> None:
+    """Each adapter has a training set of its own, hence maybe a convention of its own."""
+    for name in (*labels, "out_of_scope"):
+        mine = [i for i in items if i.size and _class(i.sample) == name]
+        places = {i.where: coordinates.places_of(i.sample, i.size) for i in mine if i.size}
+        if found := coordinates.fault([place for those in places.values() for place in those]):
+            bad = (
+                w for w, those in places.items() if not all(p.fits(coordinates.OURS) for p in those)
+            )
+            where = next(bad, next(iter(places)))
+            run.warning("coordinates", where, f"answers of {name} {found}")
 
 
 def _check_trivia(run: _Check, items: list[_Item]) -> None:
