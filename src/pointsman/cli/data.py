@@ -46,6 +46,9 @@ def generate(
     skip_bad: Annotated[
         bool, typer.Option(help="Drop and count unusable samples instead of rejecting the source.")
     ] = False,
+    group_similar: Annotated[
+        bool, typer.Option(help="Keep pictures that look the same in one split.")
+    ] = True,
     seed: options.Seed = 0,
     as_json: options.Json = False,
 ) -> None:
@@ -67,6 +70,7 @@ def generate(
             cap=cap,
             seed=seed,
             skip_bad=skip_bad,
+            group_similar=group_similar,
             progress=report,
         )
     if problem := untrainable(dataset):

@@ -17,6 +17,7 @@ from pointsman.data.dataset import (
     seal,
     write_files,
 )
+from pointsman.data.image_digest import near_duplicates
 from pointsman.data.scan import Entry, Faults, Source, scan, store_images
 from pointsman.data.split import assign, group_by_shared
 from pointsman.errors import ArtefactError, ConfigError, LabelError, SampleError
@@ -28,7 +29,7 @@ from pointsman.sample import RoutingSample
 OUT_OF_SCOPE_SOURCE = "out_of_scope"
 """The name that a source of samples for no adapter is given under."""
 _OUR_IMAGE = re.compile(r"\.?[0-9a-f]{16}\.\w+(\.partial)?")
-_RECORDED = ("val", "test", "balance", "cap")
+_RECORDED = ("val", "test", "balance", "cap", "group_similar")
 Balance = Literal["none", "downsample"]
 
 
@@ -46,6 +47,7 @@ class Options:
     balance: Balance = "none"
     cap: int | None = None
     skip_bad: bool = False
+    group_similar: bool = True
 
     def __post_init__(self) -> None:
         if not (self.val >= 0 and self.test >= 0 and self.val + self.test < 1):
@@ -76,6 +78,7 @@ def generate_dataset(
     cap: int | None = None,
     seed: int = 0,
     skip_bad: bool = False,
+    group_similar: bool = True,
     progress: Progress | None = None,
 ) -> Dataset:
     """Merges training sets into a dataset folder, the same to the byte for the same samples.
@@ -96,6 +99,8 @@ def generate_dataset(
         cap: keep at most so many samples of each adapter, and out of scope.
         seed: decides which samples are kept and where they go.
         skip_bad: drop samples that cannot be used, and count them, instead of refusing.
+        group_similar: keep near-duplicate pictures, such as one screen with another cursor, in one
+            split; see ``near_duplicates``.
         progress: called with the samples of a source, then the images, that are done.
 
     Raises:
@@ -106,7 +111,7 @@ def generate_dataset(
         MissingDependency: a source needs an optional package.
     """
     out = Path(out)
-    options = Options(seed, val, test, balance, cap, skip_bad)
+    options = Options(seed, val, test, balance, cap, skip_bad, group_similar)
     with sole_run(out):
         return _generate(sources, out, labels, out_of_scope, options, progress or no_progress)
 
@@ -237,8 +242,14 @@ def _chosen(entries: Sequence[Entry], labels: LabelMap, options: Options) -> lis
 
 
 def _split(entries: Sequence[Entry], options: Options) -> dict[str, list[RoutingSample]]:
+    pictures = [picture for entry in entries for picture in entry.pictures]
+    similar = near_duplicates(pictures) if options.group_similar else {}
     # Without an image, equal text is what must not be in two splits.
-    keys = [[p.pixels for p in entry.pictures] or [entry.question] for entry in entries]
+    keys = [
+        [key for p in entry.pictures for key in (p.pixels, *similar.get(p.pixels, ()))]
+        or [entry.question]
+        for entry in entries
+    ]
     groups = group_by_shared(keys)
     places = assign(
         [Counter(entries[index].sample.adapter for index in group) for group in groups],

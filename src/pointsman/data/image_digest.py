@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from pointsman.data.dataset import IMAGES, Dataset, read_manifest
+from pointsman.data.near_duplicates import alike, look_of
 from pointsman.data.readers import image_bytes
 from pointsman.errors import MismatchError
 from pointsman.files import digest_bytes, digest_json
@@ -32,6 +34,8 @@ class Picture:
     """Width and height in pixels of the upright picture."""
     blank: bool
     """True if every pixel has the same colour."""
+    look: bytes
+    """What ``near_duplicates`` compares."""
 
 
 def decode(content: bytes, name: str) -> Picture:
@@ -46,6 +50,7 @@ def decode(content: bytes, name: str) -> Picture:
         name=f"{digest[:16]}.{_SUFFIX.get(kind, kind)}",
         size=image.size,
         blank=all(low == high for low, high in image.getextrema()),  # type: ignore[misc]
+        look=look_of(image),
     )
 
 
@@ -53,6 +58,11 @@ def pixel_digest(image: Image.Image) -> str:
     """SHA-256 of the size and the RGB bytes of an image."""
     rgb = image.convert("RGB")
     return hashlib.sha256(b"%dx%d:" % rgb.size + rgb.tobytes()).hexdigest()
+
+
+def near_duplicates(pictures: Iterable[Picture]) -> dict[str, list[str]]:
+    """For each picture, by the digest of its pixels, the earlier ones that look the same."""
+    return alike((picture.pixels, picture.look, picture.size) for picture in pictures)
 
 
 def is_changed(path: str, digest: str) -> bool:
