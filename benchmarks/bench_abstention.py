@@ -5,8 +5,8 @@ made with 0, 40 and 400 texts out of scope that anything tells apart: rows of di
 1,000 real test texts out of scope, and the test split in scope.
 
 ``label sets``: classes drawn from Gaussians at six places of which none is better, so that
-selection has something to overfit. A router is trained with ``conformal`` 0.9 on 20, 60 and 500 validation
-samples; coverage is that of 4,000 new ones. The sealed accuracy is compared with theirs.
+selection has something to overfit. A router is trained with ``conformal`` 0.9 on 20, 60 and 500
+validation samples; coverage is that of 4,000 new ones. The sealed accuracy is compared with theirs.
 
     python benchmarks/bench_abstention.py [--runs 200]
 """

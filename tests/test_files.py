@@ -1,8 +1,13 @@
 import errno
+import fcntl
 import json
 import os
 import pickle
 import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +50,89 @@ def test_an_interruption_leaves_the_old_file_and_nothing_else(
         files.write_bytes(path, content)
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_mount_that_cannot_flush_is_written_to(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    files.write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
+def test_a_folder_is_held_by_one_run(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    refusal = f"^{folder}: another run is writing to it; wait until it ends, or choose another"
+    with files.sole_run(folder):
+        with pytest.raises(ArtefactError, match=refusal), files.sole_run(folder):
+            pass
+        with pytest.raises(ArtefactError, match=refusal), files.sole_run(folder):
+            pass
+    assert list(tmp_path.iterdir()) == []  # nothing was written, nothing is left
+    with files.sole_run(folder):
+        files.write_text(folder / "kept", "")
+    assert [path.name for path in folder.iterdir()] == ["kept"]
+
+
+HOLD = """
+import os, sys, time
+from pathlib import Path
+from pointsman.files import sole_run
+with sole_run(Path(sys.argv[1])):
+    if sys.argv[2] == "worker" and not os.fork():
+        Path(sys.argv[1], "worker").touch()
+        time.sleep(60)
+        os._exit(0)
+    Path(sys.argv[1], "held").touch()
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("kind", ["alone", "worker"])
+def test_the_lock_of_a_killed_run_holds_nothing(kind: str, tmp_path: Path) -> None:
+    """Not even while a worker that it forked is still there."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path, kind], process_group=0)
+    try:
+        wanted = {"held"} if kind == "alone" else {"held", "worker"}
+        deadline = time.monotonic() + 60
+        while not wanted <= {path.name for path in tmp_path.iterdir()}:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        with pytest.raises(ArtefactError, match="another run"), files.sole_run(tmp_path):
+            pass
+        process.kill()
+        process.wait()
+        with files.sole_run(tmp_path):
+            assert (tmp_path / files.LOCK).exists()
+        assert not (tmp_path / files.LOCK).exists()
+    finally:
+        os.killpg(process.pid, signal.SIGKILL) if kind == "worker" else None
+
+
+def test_a_mount_without_locks_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with files.sole_run(tmp_path):
+        files.write_text(tmp_path / "a", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_name_that_is_too_long_is_one_of_our_errors(tmp_path: Path) -> None:
+    for act in (
+        lambda path: files.write_text(path, ""),
+        lambda path: files.refuse_other(path, "features"),
+        lambda path: files.sole_run(path).__enter__(),
+    ):
+        with pytest.raises(ArtefactError, match=r"cannot be written \(File name too long\)"):
+            act(tmp_path / ("n" * 300))
 
 
 def test_a_full_disk_says_so_and_leaves_the_old_file(

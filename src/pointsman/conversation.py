@@ -79,7 +79,9 @@ def check_places(turns: Sequence[Turn], images: int) -> None:
 
 
 def check_text(text: str) -> None:
-    """Raises ``SampleError`` on text that cannot be written as UTF-8."""
+    """Raises ``SampleError`` on what is no text or cannot be written as UTF-8."""
+    if not isinstance(text, str):
+        raise SampleError(f"a {type(text).__name__} is given as the text; give a string")
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -106,6 +108,7 @@ class Prompt:
 
 
 def make_prompt(image: Source | None, text: str) -> Prompt:
-    """One user turn with at most one image. Raises ``ImageError``."""
+    """One user turn with at most one image. Raises ``ImageError`` and ``SampleError``."""
+    check_text(text)
     images = () if image is None else (load_image(image),)
     return Prompt((user_turn(text, len(images)),), images)

@@ -5,11 +5,12 @@ command after ``kill -9``) sees the old file or the new one and never half of on
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ from torch import Tensor
 from pointsman.errors import ArtefactError
 
 TEMPORARY = ".partial"
+LOCK = ".lock"
+"""In a folder that a run is writing to."""
+_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Errors of a mount that cannot flush a file, as network and FUSE mounts may not."""
 _MARKS = {
     "dataset.json": "a dataset",
     "metadata.json": "features",
@@ -41,10 +46,82 @@ def write_bytes(path: Path, content: bytes) -> None:
             with temporary.open("wb") as file:
                 file.write(content)
                 file.flush()
-                os.fsync(file.fileno())
+                _sync(file.fileno())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _sync(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+
+
+@contextmanager
+def sole_run(folder: Path) -> Iterator[None]:
+    """Makes a folder and holds it for one run; empty at the end, it is removed.
+
+    The system frees it when the process ends, in whatever way. A mount without locks is not held.
+
+    Raises:
+        ArtefactError: another run holds the folder, or it cannot be made.
+    """
+    missing = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
+    with _explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK
+    locks = _locked(path)
+    _HELD.update(locks)
+    try:
+        yield
+    finally:
+        _HELD.difference_update(locks)
+        for lock in locks:
+            path.unlink(missing_ok=True)
+            os.close(lock)
+        with suppress(OSError):  # what is not empty stays
+            for place in missing:
+                place.rmdir()
+
+
+_HELD: set[int] = set()
+
+
+def _let_go() -> None:
+    """In a forked child: a loader's worker may outlive a run that is killed."""
+    for lock in _HELD:
+        os.close(lock)
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
+def _locked(path: Path) -> list[int]:
+    """An open file with an exclusive lock; none if the mount has no locks or is read-only."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    except OSError:  # the first write gives the reason
+        return []
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ArtefactError(
+            f"{path.parent}: another run is writing to it; wait until it ends, or choose "
+            "another --out"
+        ) from None
+    except OSError:
+        os.close(descriptor)
+        path.unlink(missing_ok=True)
+        return []
+    with suppress(FileNotFoundError):
+        if os.path.samestat(path.stat(), os.fstat(descriptor)):
+            return [descriptor]
+    os.close(descriptor)  # the run before removed the file between the two calls
+    return _locked(path)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -121,7 +198,8 @@ def refuse_other(folder: Path, what: str) -> None:
 
     Several kinds share file names: writing one over another would destroy it.
     """
-    there = next((place for place in (folder, *folder.parents) if place.exists()), None)
+    with _explained(folder):
+        there = next((place for place in (folder, *folder.parents) if place.exists()), None)
     if there is not None and not there.is_dir():
         raise ArtefactError(
             f"{folder}: cannot be written ({there} is a file); choose another --out"

@@ -16,9 +16,10 @@ class Finding:
     level: Level
     kind: str
     """Of a dataset: ``dataset``, ``fingerprint``, ``sample``, ``label``, ``image``, ``bbox``,
-    ``split-leak``, ``duplicate``, ``contradiction``, ``missing-class``, ``imbalance``,
-    ``answer-leak``, ``adapter-name``, ``trivia``, ``unused-image``, ``features`` or
-    ``label-noise``. Of an adapter: one of docs/reference/adapter-codes.md."""
+    ``split-leak``, ``near-duplicate``, ``duplicate``, ``contradiction``, ``missing-class``,
+    ``imbalance``, ``answer-leak``, ``adapter-name``, ``empty-answer``, ``coordinates``, ``trivia``,
+    ``unused-image``, ``features`` or ``label-noise``. Of an adapter: one of
+    docs/reference/adapter-codes.md."""
     where: str
     """File, file and line, or split."""
     message: str

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, cast
 
+from PIL import Image as Pictures
+
 from pointsman.conversation import History, Prompt, Role, Turn, routed_part
 from pointsman.dialects.json_files import read_values
 from pointsman.dialects.placeholders import join
@@ -39,7 +41,7 @@ class RoutingSample:
     label: int | None = None
     adapter: str | None = None
     bbox: Box | None = None
-    """x0, y0, x1, y1 in pixels of the first image: where a right click lands."""
+    """x0, y0, x1, y1 in pixels of the first image, upright: where a right click lands."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Every other key of the record, kept as it was."""
 
@@ -202,14 +204,17 @@ def _with_label(
 
 
 def load_prompt(
-    sample: RoutingSample, history: History = "conversation", *, images: bool = True
+    sample: RoutingSample,
+    history: History = "conversation",
+    load: Callable[[str], Pictures.Image] | None = load_image,
 ) -> Prompt:
     """What the router reads of a sample, see ``conversation.routed_part``.
 
     Args:
-        images: False reads no image file, for a reader of text alone; the turns show none.
+        load: reads an image file; None reads none, for a reader of text alone, and the turns show
+            none.
     """
     turns, paths = routed_part(sample.turns, sample.images, history)
-    if images:
-        return Prompt(turns, tuple(load_image(path) for path in paths))
+    if load is not None:
+        return Prompt(turns, tuple(map(load, paths)))
     return Prompt(tuple(replace(turn, parts=(turn.text,)) for turn in turns), ())

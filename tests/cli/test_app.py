@@ -269,7 +269,12 @@ def test_worth_with_a_multitask_adapter_of_higher_rank(
 ) -> None:
     brief = make_brief(tiny_base_folder, folder / "brief")
     text = (folder / "pointsman.toml").read_text().replace(str(tiny_base_folder), str(brief))
+    text = text.replace('router = "router"', 'router = "brief-router"')
     (folder / "brief.toml").write_text(text)
+    features, router = folder / "brief-features", folder / "brief-router"
+    base = ("--base", brief, "--layers", "2")
+    succeeds("preprocess", folder / "data", *base, "--out", features)
+    succeeds("train", features, "--out", router)
     config = ("--config", folder / "brief.toml")
     whole = make_adapter(tiny_base_folder, folder / "whole", 9, r=8)
     out = folder / "with-multitask"

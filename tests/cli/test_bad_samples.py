@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from pointsman.files import digest_file
+from pointsman.sample import RoutingSample
 from support.commands import refused, succeeds
 from support.inputs import write_samples
 
@@ -75,6 +77,12 @@ def test_sources(sources: list[str], message: str, config: Path, tmp_path: Path)
     assert not (tmp_path / "out").exists()
 
 
+def shown(splits: dict[str, list[RoutingSample]]) -> set[str]:
+    """Digests of the images of a dataset."""
+    paths = {path for samples in splits.values() for s in samples for path in s.images}
+    return {digest_file(Path(path)) for path in paths}
+
+
 def test_an_empty_dataset_and_a_class_without_samples(
     dataset: Path, features: Path, tiny_base_folder: Path, tmp_path: Path
 ) -> None:
@@ -90,7 +98,7 @@ def test_an_empty_dataset_and_a_class_without_samples(
     assert "train has no sample of claim-window" in line
     # Features whose validation lacks a class.
     lacking = data.splits | {"val": rest["train"][:2]}
-    write_files(dataset, seal(data.labels, lacking, [], {}))
+    write_files(dataset, seal(data.labels, lacking, shown(lacking), {}))
     succeeds("preprocess", dataset, *base, *out)
     line = refused("train", tmp_path / "out", "--out", tmp_path / "router")
     assert "the val split has no sample of 'claim-window'" in line
@@ -103,6 +111,7 @@ def test_an_empty_test_split_is_no_fault(
     from pointsman.data.dataset import read_dataset, seal, write_files
 
     data = read_dataset(dataset)
-    write_files(dataset, seal(data.labels, data.splits | {"test": []}, [], {}))
+    kept = data.splits | {"test": []}
+    write_files(dataset, seal(data.labels, kept, shown(kept), {}))
     succeeds("preprocess", dataset, "--base", tiny_base_folder, "--out", tmp_path / "out")
     succeeds("train", tmp_path / "out", "--out", tmp_path / "router", "--layers", "3")

@@ -8,7 +8,13 @@ from PIL import Image
 
 from pointsman.data import leaks
 from pointsman.data.check import check_dataset
-from pointsman.data.dataset import fingerprint_of, read_manifest, seal, write_files
+from pointsman.data.dataset import (
+    fingerprint_of,
+    read_manifest,
+    seal,
+    untrainable,
+    write_files,
+)
 from pointsman.data.generate import generate_dataset
 from pointsman.findings import Report
 from pointsman.sample import RoutingSample, parse_sample
@@ -166,14 +172,19 @@ def test_missing_and_outnumbered_classes_are_reported(tmp_path: Path) -> None:
         "calendar": [make_source(tmp_path, "calendar", range(60))],
         "claim-window": [make_source(tmp_path, "claim", range(100, 102))],
     }
-    generate_dataset(sources, tmp_path / "data", val=0.1, test=0)
+    dataset = generate_dataset(sources, tmp_path / "few", val=0.1, test=0)
+    assert "few: val has no sample of claim-window, so" in str(untrainable(dataset))
+    (few,) = [f for f in check_dataset(tmp_path / "few").errors if f.kind == "missing-class"]
+    assert "val.jsonl: holds no sample of claim-window; `pointsman train` needs one" in str(few)
+    dataset = generate_dataset(sources, tmp_path / "data", val=0, test=0.1)
+    assert "data: val has no sample of calendar, claim-window, so" in str(untrainable(dataset))
     report = check_dataset(tmp_path / "data", images=False)
     assert kinds(report)["warning", "imbalance"] == 1
     assert "calendar has 54 samples, claim-window 2" in the(report, "imbalance")
     missing = sorted(str(f) for f in report.findings if f.kind == "missing-class")
     assert [m.split("data/")[1] for m in missing] == [
-        "test.jsonl: holds no samples",
-        "val.jsonl: holds no sample of claim-window",
+        "val.jsonl: holds no samples; `pointsman train` needs one of each adapter",
+        "test.jsonl: holds no sample of claim-window",
     ]
 
     def relabel(number: int, r: dict[str, Any]) -> None:
@@ -181,7 +192,69 @@ def test_missing_and_outnumbered_classes_are_reported(tmp_path: Path) -> None:
 
     edit(tmp_path / "data", relabel)
     report = check_dataset(tmp_path / "data", images=False)
-    assert kinds(report)["error", "missing-class"] == 1
+    assert kinds(report)["error", "missing-class"] == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ('{{"action": "left_click", "coordinate": [{px}, {py}]}}', "as pixels: 30 of 30"),
+        ('{{"bbox_2d": [{px}, {py}, {px}, {py}]}}', "as pixels: 30 of 30"),
+        ('{{"coordinate": [{fx}, {fy}]}}', "as 0 to 1: 30 of 30"),
+        ("pyautogui.click(x={fx}, y={fy})", "as 0 to 1: 30 of 30"),
+        ("({px}, {py})", "as pixels: 30 of 30"),
+        ('{{"coordinate": [{far}, {y}]}}', "have 6 of 30 coordinates beyond 0 to 1000"),
+        ('{{"coordinate": [{away}, {y}]}}', "have 6 of 30 coordinates beyond 0 to 1000"),
+        ('{{"coordinate": [{x}, {y}]}}', None),
+        ("<|box_start|>({x},{y})<|box_end|>", None),
+        ("between {px} and {py}, say", None),
+    ],
+)
+@pytest.mark.parametrize("boxed", [True, False])
+def test_the_convention_of_coordinates(
+    answer: str, message: str | None, boxed: bool, tmp_path: Path
+) -> None:
+    size = (640, 448)
+    records, other = [], []
+    for n in range(30):
+        (tmp_path / f"{n}.png").write_bytes(png(n, size))
+        x, y = 20 + 32 * n, 980 - 31 * n
+        px, py = x * size[0] // 1000, y * size[1] // 1000
+        names = {"x": x, "y": y, "px": px, "py": py, "fx": x / 1000, "fy": y / 1000}
+        names |= {"far": x + 1000 * (n % 5 == 0), "away": (x + 500 * (n % 5 == 0)) % 1000}
+        box = {"bbox": [px - 4, py - 4, px + 4, py + 4]} if boxed else {}
+        records.append(record(f"go {n}", f"{n}.png") | box)
+        records[-1]["conversations"][1]["value"] = answer.format(**names)
+        other.append(record(f"other {n}", None))
+    sources = {"calendar": [write(tmp_path / "a.jsonl", records)]}
+    sources |= {"claim-window": [write(tmp_path / "b.jsonl", other)]}
+    generate_dataset(sources, tmp_path / "data")
+    found = [str(f) for f in check_dataset(tmp_path / "data").findings if f.kind == "coordinates"]
+    if message is None or ("away" in answer and not boxed):
+        assert found == []
+    else:
+        assert len(found) == 1
+        assert "answers of calendar" in found[0]
+        assert message in found[0]
+
+
+def test_pixels_of_a_large_picture(tmp_path: Path) -> None:
+    """As Qwen2.5-VL writes them: above 1000, and outside the sample's own box."""
+    records = []
+    for n in range(3):
+        (tmp_path / f"{n}.png").write_bytes(png(n, (2000, 1000)))
+        records.append(record(f"go {n}", f"{n}.png", bbox=[1400 + n, 700, 1460, 730]))
+        call = {"name": "computer_use", "arguments": {"coordinate": [1430, 715]}}
+        value = f"<tool_call>\n{json.dumps(call)}\n</tool_call>"
+        records[-1]["conversations"][1]["value"] = value
+    generate_dataset({"a": [write(tmp_path / "a.jsonl", records)]}, tmp_path / "data")
+    found = the(check_dataset(tmp_path / "data"), "coordinates")
+    assert "as pixels: 3 of 3 coordinates fit that, 0 fit 0 to 1000, which Qwen3-VL" in found
+
+
+def test_empty_answers_are_counted(folder: Path) -> None:
+    edit(folder, lambda n, r: r["conversations"][1].update(value=" ") if n < 3 else None)
+    assert "have an empty answer" in str(check_dataset(folder).warnings)
 
 
 def test_answers_and_names_in_the_prompt_are_counted(folder: Path) -> None:

@@ -276,6 +276,47 @@ def test_fingerprint_names_what_differs(
         tiny_base.fingerprint.check_same(fingerprint_of(str(copied)), "a", "b", "fix it")
 
 
+CORRUPTS = {
+    "clean_up_tokenization_spaces": True,
+    "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "part"),
+    [
+        ("tokenizer_config.json", {"eos_token": "<|endoftext|>"}, "tokenizer"),
+        ("tokenizer_config.json", {"pad_token": "<|im_end|>"}, "tokenizer"),
+        ("tokenizer_config.json", {"bos_token": "<|im_start|>"}, "tokenizer"),
+        ("tokenizer_config.json", {"extra_special_tokens": ["appointment"]}, "tokenizer"),
+        ("tokenizer_config.json", {"additional_special_tokens": ["ap"]}, "tokenizer"),
+        ("tokenizer_config.json", CORRUPTS, "tokenizer"),
+        ("generation_config.json", {"eos_token_id": 5}, "ends"),
+        ("generation_config.json", {"eos_token_id": [258, 5]}, "ends"),
+        ("generation_config.json", {"eos_token_id": None}, "ends"),
+    ],
+)
+def test_settings_beside_tokenizer_and_weights_are_fingerprinted(
+    tiny_base: Base, copied: Path, file: str, changes: dict[str, Any], part: str
+) -> None:
+    path = copied / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    assert fingerprint_of(str(copied)) == load_base(str(copied)).fingerprint
+    with pytest.raises(MismatchError, match=f"differ in their {part} "):
+        tiny_base.fingerprint.check_same(fingerprint_of(str(copied)), "a", "b", "fix it")
+
+
+def test_settings_that_change_no_token_are_not_fingerprinted(tiny_base: Base, copied: Path) -> None:
+    path, ends = copied / "tokenizer_config.json", copied / "generation_config.json"
+    more = {"model_max_length": 5, "processor_class": "X", "name_or_path": "y"}
+    more |= {"add_prefix_space": True}  # which this kind of tokenizer ignores
+    path.write_text(json.dumps(json.loads(path.read_text()) | more))
+    written = json.loads(ends.read_text())
+    written |= {"eos_token_id": [written["eos_token_id"]], "temperature": 0.1}
+    ends.write_text(json.dumps(written))
+    assert fingerprint_of(str(copied)) == tiny_base.fingerprint
+
+
 def test_max_pixels_scales_down_and_is_part_of_the_fingerprint(
     tiny_base: Base, tiny_base_folder: Path
 ) -> None:

@@ -1,6 +1,8 @@
 import json
 import random
+import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,13 +10,14 @@ import torch
 from PIL import Image
 
 from pointsman.conversation import Prompt, Turn, user_turn
-from pointsman.data.dataset import Dataset, read_dataset
+from pointsman.data.dataset import Dataset, read_dataset, seal, write_files
 from pointsman.data.generate import generate_dataset
 from pointsman.errors import ArtefactError, ConfigError, ImageError, MismatchError, SampleError
+from pointsman.files import digest_bytes, sole_run
 from pointsman.models.base import Base, load_base
 from pointsman.models.features import FeatureRecipe, Pooling, extract, probe_features
 from pointsman.routing.feature_store import Features, preprocess, read_features
-from pointsman.sample import load_prompt
+from pointsman.sample import load_prompt, read_samples
 from support.processes import ended, start
 from support.tiny import ADAPTERS, make_base, make_image
 
@@ -208,6 +211,79 @@ def test_an_image_that_went_missing_is_named(
     victim.unlink()
     with pytest.raises(ImageError, match=f"{victim.name}: no such image"):
         preprocess(read_dataset(tmp_path / "data"), tiny_base, tmp_path / "out", RECIPE)
+
+
+def test_an_image_replaced_after_generation_is_noticed(
+    tiny_sources: dict[str, list[str]], tiny_base: Base, tmp_path: Path
+) -> None:
+    """By a first run, by one that resumes, and where the features are finished."""
+    dataset = generate_dataset(tiny_sources, tmp_path / "data", val=0.2, test=0.2)
+    preprocess(dataset, tiny_base, tmp_path / "finished", RECIPE)
+    (tmp_path / "resumed").mkdir()
+    for shard in (tmp_path / "finished").glob("train-*"):
+        (tmp_path / "resumed" / shard.name).write_bytes(shard.read_bytes())
+    before = folder_bytes(tmp_path / "resumed")
+    victim = Path(dataset.splits["train"][0].images[0])
+    content = victim.read_bytes()
+    make_image(victim, 12345, (64, 64))
+    for out in ("first", "resumed", "finished"):
+        with pytest.raises(MismatchError, match=f"{victim.name}: was changed after the dataset"):
+            preprocess(read_dataset(tmp_path / "data"), tiny_base, tmp_path / out, RECIPE)
+    assert not (tmp_path / "first").exists()
+    assert folder_bytes(tmp_path / "resumed") == before
+    victim.write_bytes(content)
+    preprocess(read_dataset(tmp_path / "data"), tiny_base, tmp_path / "resumed", RECIPE)
+    assert folder_bytes(tmp_path / "resumed") == folder_bytes(tmp_path / "finished")
+
+
+def test_an_image_replaced_while_features_are_made_is_noticed(
+    many: Path, tiny_base: Base, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(many, tmp_path / "data"))
+    dataset = read_dataset(data)
+    images = [Path(sample.images[0]) for sample in dataset.splits["val"]]
+
+    def swap(done: int, total: int | None = None, step: str = "") -> None:
+        if not step:  # a shard is done
+            for image in images:
+                make_image(image, 12345, (64, 32))
+
+    with pytest.raises(MismatchError, match=r"png: was changed after the dataset"):
+        preprocess(dataset, tiny_base, tmp_path / "out", RECIPE, progress=swap)
+
+
+def test_an_image_of_any_name_is_compared(
+    tiny_data: Dataset, tiny_base: Base, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_data.path, tmp_path / "data")
+    old = min((tmp_path / "data/images").iterdir())
+    digests = {path.read_bytes() for path in (tmp_path / "data/images").iterdir()}
+    new = old.rename(old.with_name("shot.png"))
+    splits = {
+        name: [
+            replace(s, images=tuple(i.replace(old.name, new.name) for i in s.images))
+            for s in read_samples(tiny_data.path / f"{name}.jsonl", tiny_data.labels)
+        ]
+        for name in tiny_data.splits
+    }
+    splits = {
+        name: [replace(s, images=tuple(f"images/{Path(i).name}" for i in s.images)) for s in kept]
+        for name, kept in splits.items()
+    }
+    sealed = seal(tiny_data.labels, splits, map(digest_bytes, digests), {})
+    write_files(tmp_path / "data", sealed)
+    preprocess(read_dataset(tmp_path / "data"), tiny_base, tmp_path / "out", RECIPE)
+    make_image(new, 12345, (64, 64))
+    with pytest.raises(MismatchError, match=r"images: was changed after the dataset was made"):
+        preprocess(read_dataset(tmp_path / "data"), tiny_base, tmp_path / "out", RECIPE)
+
+
+def test_two_runs_into_one_folder(tiny_data: Dataset, tiny_base: Base, tmp_path: Path) -> None:
+    with (
+        sole_run(tmp_path / "out"),
+        pytest.raises(ArtefactError, match="out: another run is writing to it"),
+    ):
+        preprocess(tiny_data, tiny_base, tmp_path / "out", RECIPE)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from pointsman.adapters.trainer import (
     workers_for,
 )
 from pointsman.errors import ArtefactError, ConfigError, MismatchError, SampleError
-from pointsman.files import read_object, refuse_other, write_json
+from pointsman.files import read_object, refuse_other, sole_run, write_json
 from pointsman.images import image_size
 from pointsman.labels import check_name
 from pointsman.models.base import Base
@@ -94,13 +94,28 @@ def train_adapter(
             are worthwhile. Their number does not change a byte of the adapter.
 
     Raises:
-        ArtefactError: ``out`` already holds an adapter, or cannot be written.
+        ArtefactError: ``out`` already holds an adapter, cannot be written, or another run writes
+            to it.
         ConfigError: the base lacks the layer, or an activated LoRA is wanted and the base's chat
             template has no invocation tokens.
         SampleError: no sample has an answer, or a sample cannot be read.
     """
     settings = settings or AdapterSettings()
     _check_request(name, base, out, settings)
+    with sole_run(out):
+        return _train(name, samples, base, out, settings, log_dir, progress, workers)
+
+
+def _train(
+    name: str,
+    samples: Sequence[RoutingSample],
+    base: Base,
+    out: Path,
+    settings: AdapterSettings,
+    log_dir: Path | None,
+    progress: Progress | None,
+    workers: int | None,
+) -> Path:
     samples = _to_train_on(name, samples, settings)
     checkpoints = out / "checkpoints"
     config = _lora_config(settings, base)

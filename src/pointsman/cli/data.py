@@ -46,10 +46,14 @@ def generate(
     skip_bad: Annotated[
         bool, typer.Option(help="Drop and count unusable samples instead of rejecting the source.")
     ] = False,
+    group_similar: Annotated[
+        bool, typer.Option(help="Keep pictures that look the same in one split.")
+    ] = True,
     seed: options.Seed = 0,
     as_json: options.Json = False,
 ) -> None:
     """Merge the training sets of the adapters into one labelled dataset."""
+    from pointsman.data.dataset import untrainable
     from pointsman.data.generate import generate_dataset, parse_sources
     from pointsman.files import read_object
 
@@ -66,10 +70,13 @@ def generate(
             cap=cap,
             seed=seed,
             skip_bad=skip_bad,
+            group_similar=group_similar,
             progress=report,
             remark=console.note,
         )
     manifest = read_object(out / "dataset.json")
+    if problem := untrainable(dataset):
+        console.note(problem)
     if as_json:
         console.show_json(manifest)
         return

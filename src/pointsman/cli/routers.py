@@ -36,11 +36,13 @@ def preprocess(
 ) -> None:
     """Compute the features of every sample. An interrupted run resumes where it stopped."""
     from pointsman.cli.loading import Given, open_reader, recipe_of
-    from pointsman.data.dataset import read_dataset
+    from pointsman.data.dataset import read_dataset, untrainable
     from pointsman.project import load_project
     from pointsman.routing import feature_store
 
     samples = read_dataset(dataset)
+    if problem := untrainable(samples):
+        console.note(problem)
     config = find_config(config)
     if config is not None:
         samples.labels.check_same(

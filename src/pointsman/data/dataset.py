@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from pointsman.sample import RoutingSample, read_samples, to_jsonl
 
 SPLITS = ("train", "val", "test")
 MANIFEST = "dataset.json"
+TRAINED_ON = ("train", "val")
+"""Where a router needs a sample of every adapter: it learns from the one, the other sets limits."""
 IMAGES = "images"
 UNFINISHED = ".unfinished"
 """Present while a dataset is being written, and after an interrupted run."""
@@ -43,8 +45,8 @@ def read_dataset(path: str | Path) -> Dataset:
         LabelError: the adapter names do not form a label map.
     """
     dataset = _read(Path(path))
-    present = {sample.adapter for sample in dataset.splits["train"]}
-    if missing := [name for name in dataset.labels if name not in present]:
+    present = {sample.label for sample in dataset.splits["train"]}
+    if missing := without_sample(dataset.labels, present):
         raise SampleError(
             f"{path}: train has no sample of {', '.join(missing)}, so that label cannot be "
             f"learnt; add samples and {_REGENERATE}"
@@ -77,6 +79,24 @@ def read_samples_of(path: str | Path, labels: LabelMap) -> list[RoutingSample]:
             "or name one JSONL file"
         )
     return held_out
+
+
+def without_sample(labels: LabelMap, present: Collection[int | None]) -> list[str]:
+    """Adapters whose label is not among those of a split."""
+    return [name for label, name in enumerate(labels) if label not in present]
+
+
+def untrainable(dataset: Dataset) -> str | None:
+    """Why ``train`` would refuse the features of a dataset; None if it takes them."""
+    for split in TRAINED_ON:
+        labels = {sample.label for sample in dataset.splits[split]}
+        if missing := without_sample(dataset.labels, labels):
+            return (
+                f"{dataset.path}: {split} has no sample of {', '.join(missing)}, so "
+                "`pointsman train` will refuse it (`train --extend` takes it): add samples with "
+                "other pictures, 3 pictures for train, val and test, or raise --val"
+            )
+    return None
 
 
 def seal(

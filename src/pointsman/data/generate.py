@@ -17,10 +17,11 @@ from pointsman.data.dataset import (
     seal,
     write_files,
 )
+from pointsman.data.image_digest import near_duplicates
 from pointsman.data.scan import Entry, Faults, Source, kept_keys, scan, store_images
 from pointsman.data.split import assign, group_by_shared
 from pointsman.errors import ArtefactError, ConfigError, LabelError, SampleError
-from pointsman.files import digest_json, read_object, write_bytes
+from pointsman.files import digest_json, read_object, sole_run, write_bytes
 from pointsman.labels import LabelMap
 from pointsman.progress import Progress, no_progress
 from pointsman.sample import RoutingSample
@@ -28,6 +29,7 @@ from pointsman.sample import RoutingSample
 OUT_OF_SCOPE_SOURCE = "out_of_scope"
 """The name that a source of samples for no adapter is given under."""
 _OUR_IMAGE = re.compile(r"\.?[0-9a-f]{16}\.\w+(\.partial)?")
+_RECORDED = ("val", "test", "balance", "cap", "group_similar")
 Balance = Literal["none", "downsample"]
 
 
@@ -45,6 +47,7 @@ class Options:
     balance: Balance = "none"
     cap: int | None = None
     skip_bad: bool = False
+    group_similar: bool = True
 
     def __post_init__(self) -> None:
         if not (self.val >= 0 and self.test >= 0 and self.val + self.test < 1):
@@ -75,6 +78,7 @@ def generate_dataset(
     cap: int | None = None,
     seed: int = 0,
     skip_bad: bool = False,
+    group_similar: bool = True,
     progress: Progress | None = None,
     remark: Callable[[str], None] | None = None,
 ) -> Dataset:
@@ -96,6 +100,8 @@ def generate_dataset(
         cap: keep at most so many samples of each adapter, and out of scope.
         seed: decides which samples are kept and where they go.
         skip_bad: drop samples that cannot be used, and count them, instead of refusing.
+        group_similar: keep near-duplicate pictures, such as one screen with another cursor, in one
+            split; see ``near_duplicates``.
         progress: called with the samples of a source, then the images, that are done.
         remark: called with each line on what was dropped and why, and on keys that are not read.
 
@@ -103,25 +109,39 @@ def generate_dataset(
         SampleError: what is wrong with the sources, a line for each reason.
         LabelError: a source for an unknown adapter, or an adapter without a source.
         ConfigError: an option that cannot be.
-        ArtefactError: ``out`` holds something else, or cannot be written.
+        ArtefactError: ``out`` holds something else, cannot be written, or another run writes to it.
         MissingDependency: a source needs an optional package.
     """
     out = Path(out)
-    options = Options(seed, val, test, balance, cap, skip_bad)
+    options = Options(seed, val, test, balance, cap, skip_bad, group_similar)
+    with sole_run(out):
+        return _generate(
+            sources, out, labels, out_of_scope, options, progress or no_progress, remark
+        )
+
+
+def _generate(
+    sources: Mapping[str, Sequence[str | Path]],
+    out: Path,
+    labels: LabelMap | None,
+    out_of_scope: Sequence[str | Path],
+    options: Options,
+    progress: Progress,
+    remark: Callable[[str], None] | None,
+) -> Dataset:
     labels = labels or LabelMap(tuple(name for name in sources if name != OUT_OF_SCOPE_SOURCE))
     wanted = _sources(sources, out_of_scope, labels)
     details: dict[str, Any] = {
-        "seed": seed,
-        "options": {"val": val, "test": test, "balance": balance, "cap": cap},
+        "seed": options.seed,
+        "options": {name: getattr(options, name) for name in _RECORDED},
     }
     _refuse_other(out, {"adapters": list(labels), **details})
 
-    report = progress or no_progress
     faults = Faults()
-    entries = scan(wanted, labels, faults, report)
+    entries = scan(wanted, labels, faults, progress)
     unreadable = len(faults.samples)
     unique, duplicates = _unique(entries, faults)
-    faults.raise_if_any(skip_bad)
+    faults.raise_if_any(options.skip_bad)
     bad = unreadable + len(entries) - duplicates - len(unique)
     for line in _remarks(faults, bad, unreadable + len(entries), unique):
         if remark is not None:
@@ -137,7 +157,7 @@ def generate_dataset(
     images = {picture.digest for entry in kept for picture in entry.pictures}
     files = seal(labels, splits, images, details)
     _refuse_other(out, files[MANIFEST])
-    _write(out, files, wanted, kept, report)
+    _write(out, files, wanted, kept, progress)
     return read_dataset(out)
 
 
@@ -231,8 +251,14 @@ def _chosen(entries: Sequence[Entry], labels: LabelMap, options: Options) -> lis
 
 
 def _split(entries: Sequence[Entry], options: Options) -> dict[str, list[RoutingSample]]:
+    pictures = [picture for entry in entries for picture in entry.pictures]
+    similar = near_duplicates(pictures) if options.group_similar else {}
     # Without an image, equal text is what must not be in two splits.
-    keys = [[p.pixels for p in entry.pictures] or [entry.question] for entry in entries]
+    keys = [
+        [key for p in entry.pictures for key in (p.pixels, *similar.get(p.pixels, ()))]
+        or [entry.question]
+        for entry in entries
+    ]
     groups = group_by_shared(keys)
     places = assign(
         [Counter(entries[index].sample.adapter for index in group) for group in groups],

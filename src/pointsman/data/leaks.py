@@ -65,6 +65,11 @@ def path_pattern(path: str) -> str:
     return str(pure.with_name(stem + pure.suffix))
 
 
+def answers_nothing(sample: RoutingSample) -> bool:
+    """An assistant turn has no text."""
+    return any(turn.role == "assistant" and not turn.text.strip() for turn in sample.turns)
+
+
 def holds_answer(sample: RoutingSample) -> bool:
     """The prompt contains the text of the answer."""
     answer = (sample.answer or "").strip()

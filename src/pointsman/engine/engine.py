@@ -163,7 +163,7 @@ class Engine:
         """The decision for one request.
 
         Args:
-            image: a path, the bytes of an image file, a PIL image, or None.
+            image: a path, the bytes of an image file, a PIL image, an RGB uint8 array, or None.
             text: the instruction.
             session: as for ``submit``.
 
@@ -192,7 +192,7 @@ class Engine:
         """Answers one request.
 
         Args:
-            image: a path, the bytes of an image file, a PIL image, or None.
+            image: a path, the bytes of an image file, a PIL image, an RGB uint8 array, or None.
             text: the instruction.
             adapter, session, max_new_tokens, sampling: as for ``submit``.
 

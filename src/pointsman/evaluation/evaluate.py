@@ -20,7 +20,7 @@ from pointsman.evaluation.report import report_html
 from pointsman.evaluation.result import ROLES, Evaluation, Prediction, Seconds
 from pointsman.evaluation.worth import Role
 from pointsman.files import write_bytes, write_json, write_text
-from pointsman.images import image_size
+from pointsman.images import image_size, load_image
 from pointsman.labels import BASE, LabelMap
 from pointsman.progress import Progress
 from pointsman.routing.request_router import RequestRouter
@@ -141,7 +141,10 @@ class _Run:
             yield order[start : start + self.batch_size]
 
     def prompts(self, batch: Sequence[Job]) -> list[Prompt]:
-        return [load_prompt(self.samples[row], images=self.images) for row, _ in batch]
+        return [
+            load_prompt(self.samples[row], load=load_image if self.images else None)
+            for row, _ in batch
+        ]
 
     def finished(self, number: int) -> None:
         self.done += number

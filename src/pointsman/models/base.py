@@ -373,7 +373,7 @@ def _base(
             longest=int(model.config.text_config.max_position_embeddings),
             positions=model.model.get_rope_index,
         ),
-        fingerprint=fingerprint(folder, config, template, image_processor, weights=weights),
+        fingerprint=fingerprint(folder, config, processor, weights=weights),
     )
 
 

@@ -37,6 +37,10 @@ _TOKENIZER_FILES = (
     "spiece.model",
     "sentencepiece.bpe.model",
 )
+_ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+_FLAGS = ("content", "special", "normalized", "single_word", "lstrip", "rstrip")
+_PROBE = "Pick an appointment , don't  wait .\nÉté 12"
+"""Shows a prefix space, an added start or end, lower case, and spaces that decoding takes out."""
 # Keys of config.json that vary with the library that wrote it, not with the model.
 _VOLATILE = ("transformers_version", "_name_or_path", "dtype", "torch_dtype", "use_cache")
 
@@ -46,7 +50,7 @@ class Fingerprint:
     """SHA-256 digests of everything about a checkpoint that features depend on.
 
     Digests of missing parts are empty: a base has no ``reading``, and a text encoder has neither
-    ``template`` nor ``image_processor``.
+    ``template`` nor ``image_processor`` nor ``ends``.
 
     Raises:
         TypeError: a digest is not a string, as in a broken file.
@@ -59,6 +63,8 @@ class Fingerprint:
     image_processor: str = ""
     reading: str = ""
     """How a text encoder truncates texts and scales pooled features"""
+    ends: str = ""
+    """The tokens that end an answer"""
 
     def __post_init__(self) -> None:
         if not all(isinstance(digest, str) for digest in vars(self).values()):
@@ -198,9 +204,19 @@ def digest_config(config: dict[str, Any]) -> str:
     return digest_json(_stable(config))
 
 
-def digest_tokenizer(folder: Path) -> str:
+def digest_tokenizer(folder: Path, tokenizer: Any) -> str:
+    """SHA-256 over the vocabulary, the special tokens and how a text becomes tokens and back.
+
+    The latter two are those of the loaded tokenizer: several files hold them, in several forms.
+    """
     files = [path for name in _TOKENIZER_FILES if (path := folder / name).is_file()]
-    return digest_json([digest_file(path) for path in files])
+    added = {
+        str(n): [getattr(token, flag) for flag in _FLAGS]
+        for n, token in tokenizer.added_tokens_decoder.items()
+    }
+    roles = [getattr(tokenizer, f"{role}_token") for role in _ROLES]
+    ids = list(tokenizer(_PROBE)["input_ids"])
+    return digest_json([*map(digest_file, files), added, roles, ids, tokenizer.decode(ids)])
 
 
 def pad(rows: Sequence[list[int]], value: int, side: PaddingSide) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import transformers
 
 from pointsman.errors import ConfigError
-from pointsman.files import digest_json
+from pointsman.files import digest_json, read_object
 from pointsman.models.checkpoint import (
     Fingerprint,
     checked_config,
@@ -37,26 +37,37 @@ def qwen_config(folder: Path, base_model_id: str) -> dict[str, Any]:
 def fingerprint_of(base_model_id: str, revision: str | None = None) -> Fingerprint:
     """A checkpoint's fingerprint without loading its weights into a model."""
     folder, _ = fetch(base_model_id, revision)
-    processor, _, template = load_processor(folder)
-    return fingerprint(folder, checked_config(folder), template, processor)
+    return fingerprint(folder, checked_config(folder), load_processor(folder))
 
 
 def fingerprint(
     folder: Path,
     config: dict[str, Any],
-    template: str,
-    image_processor: Any,
+    processor: tuple[Any, Any, str],
     *,
     weights: bool = True,
 ) -> Fingerprint:
-    """A checkpoint's fingerprint; ``weights=False`` reads no weights and leaves theirs empty."""
+    """A checkpoint's fingerprint; ``weights=False`` reads no weights and leaves theirs empty.
+
+    Args:
+        processor: what ``load_processor`` returns.
+    """
+    image_processor, tokenizer, template = processor
     return Fingerprint(
         weights=digest_weights(folder) if weights else "",
         config=digest_config(config),
-        tokenizer=digest_tokenizer(folder),
+        tokenizer=digest_tokenizer(folder, tokenizer),
         template=digest_json(template),
         image_processor=digest_json(processor_settings(image_processor)),
+        ends=digest_json([_ends(folder), tokenizer.eos_token_id]),
     )
+
+
+def _ends(folder: Path) -> list[Any]:
+    """The tokens that end an answer by ``generation_config.json``; [] if it names none."""
+    path = folder / "generation_config.json"
+    ids = read_object(path).get("eos_token_id") if path.is_file() else None
+    return [] if ids is None else sorted(ids) if isinstance(ids, list) else [ids]
 
 
 def check_library(core: Any) -> None:

@@ -232,7 +232,7 @@ def load_encoder(
         fingerprint=Fingerprint(
             weights=digest_weights(inner),
             config=digest_config(config),
-            tokenizer=digest_tokenizer(inner),
+            tokenizer=digest_tokenizer(inner, tokenizer),
             reading=digest_json(reading),
         ),
         longest=longest,

@@ -1,7 +1,7 @@
 """The feature store: one forward per sample, written to shards that survive an interruption."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from pointsman.conversation import Prompt, routed_part
 from pointsman.data.dataset import Dataset
+from pointsman.data.image_digest import load_sealed, sealed_images
 from pointsman.errors import ArtefactError, ImageError, MismatchError, SampleError
 from pointsman.files import (
     digest_json,
@@ -20,13 +22,14 @@ from pointsman.files import (
     read_tensors,
     read_tensors_and_metadata,
     refuse_other,
+    sole_run,
     write_json,
     write_tensors,
 )
 from pointsman.images import image_size
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
 from pointsman.models.features import FeatureRecipe, Origin, Reader, extract, probe_features
-from pointsman.progress import Progress
+from pointsman.progress import Progress, no_progress
 from pointsman.sample import RoutingSample, load_prompt
 
 FORMAT_VERSION = 1
@@ -71,8 +74,9 @@ def preprocess(
         progress: called with (samples done, total samples).
 
     Raises:
-        ArtefactError: ``out`` holds something else or cannot be written.
-        MismatchError: ``out`` holds features of another dataset, reader or recipe.
+        ArtefactError: ``out`` holds something else, cannot be written, or another run writes to it.
+        MismatchError: ``out`` holds features of another dataset, reader or recipe, or an image was
+            changed after the dataset was made.
         ConfigError: the reader lacks a layer or a pooling.
         SampleError: a sample or an image cannot be used.
     """
@@ -81,15 +85,32 @@ def preprocess(
     recipe.check_reader(reader)
     batch_tokens = batch_tokens or (1024 if reader.device.type == "cpu" else 16384)
     identity = _identity(dataset, reader, recipe, batch_tokens)
-    request = digest_json(identity)
     refuse_other(out, "features")
+    with sole_run(out):
+        # Before hours of work, and before a finished folder is given out.
+        sealed = sealed_images(dataset, progress or no_progress) if reader.reads_images else {}
+        return _preprocess(dataset, reader, out, recipe, identity, sealed, progress or no_progress)
+
+
+def _preprocess(
+    dataset: Dataset,
+    reader: Reader,
+    out: Path,
+    recipe: FeatureRecipe,
+    identity: dict[str, Any],
+    sealed: Mapping[str, str],
+    progress: Progress,
+) -> Features:
+    request = digest_json(identity)
     if (out / "metadata.json").is_file():
         found = read_object(out / "metadata.json")
         _check_identity(found, identity, out)
         if _is_whole(out, _shards(identity)):
             return read_features(out)
     plan = {
-        split: _plan([_length(sample, reader, recipe) for sample in samples], batch_tokens)
+        split: _plan(
+            [_length(sample, reader, recipe) for sample in samples], identity["batch_tokens"]
+        )
         for split, samples in dataset.splits.items()
     }
     total, done = sum(map(len, dataset.splits.values())), 0
@@ -99,11 +120,10 @@ def preprocess(
             if path.is_file():
                 _check_request(read_tensors_and_metadata(path)[1].get("request"), request, out)
             else:
-                shard = _shard(dataset.splits[split], batches, reader, recipe)
+                shard = _shard(dataset.splits[split], batches, reader, recipe, sealed)
                 write_tensors(path, shard, {"request": request})
             done += sum(map(len, batches))
-            if progress:
-                progress(done, total)
+            progress(done, total)
     write_tensors(out / "probes.safetensors", {"features": probe_features(reader, recipe)})
     made_by = {"base_model_id": reader.id, "base_revision": reader.revision}
     write_json(out / "metadata.json", identity | made_by)
@@ -234,9 +254,13 @@ def _shard(
     batches: list[list[int]],
     reader: Reader,
     recipe: FeatureRecipe,
+    sealed: Mapping[str, str],
 ) -> dict[str, Tensor]:
+    def read(path: str) -> Image.Image:
+        return load_sealed(path, sealed[path])
+
     def load(index: int) -> Prompt:
-        return load_prompt(samples[index], recipe.history, images=reader.reads_images)
+        return load_prompt(samples[index], recipe.history, read if reader.reads_images else None)
 
     def prepare(batch: list[int]) -> Any:
         try:

@@ -82,8 +82,7 @@ class ReaderRouter:
         """The decision for one request.
 
         Args:
-            image: a path, the bytes of an image file, a PIL image, or None; not read if
-                ``reads_images`` is False.
+            image: what ``load_image`` reads, or None; not read if ``reads_images`` is False.
             text: the instruction.
             session: the session's name. A session keeps the adapter that it was last routed to,
                 even if the router abstains, until the probability of another adapter exceeds that

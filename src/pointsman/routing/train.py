@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pointsman.data.dataset import TRAINED_ON, without_sample
 from pointsman.errors import ConfigError, SampleError
 from pointsman.files import write_bytes
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
@@ -75,7 +76,7 @@ def train_router(
     _check_names(features, adapter_names)
     if out is not None:
         check_place(Path(out), features.labels)
-    for split in ("train", "val"):
+    for split in TRAINED_ON:
         _check_split(features, split)
     recipes = recipes_of(features.recipe, _layers(features, settings))
     assembler = Assembler(features, settings, _log_prior(features, settings))
@@ -194,8 +195,7 @@ def _holdout_candidate(
 
 def _check_split(features: Features, split: str) -> None:
     values, labels = features.splits.get(split, (torch.empty(0), torch.empty(0).long()))
-    present = set(labels.tolist())
-    if missing := [n for label, n in enumerate(features.labels) if label not in present]:
+    if missing := without_sample(features.labels, set(labels.tolist())):
         raise SampleError(
             f"{features.path}: the {split} split has no sample of {missing[0]!r}; "
             "add some and run `pointsman data generate` and `pointsman preprocess` again"
