@@ -223,10 +223,13 @@ def test_an_array_is_read(shape: tuple[int, ...]) -> None:
         (np.zeros(9, np.uint8), "an array of uint8 and shape (9,); give uint8"),
         (np.zeros((0, 0), np.uint8), "0x0 pixels; each side needs at least 8"),
         (np.zeros((2, 9, 3), np.uint8), "9x2 pixels; each side needs at least 8"),
-        (torch.zeros(9, 9, 3, dtype=torch.uint8), "a Tensor is no image; give a path, the bytes"),
-        (io.BytesIO(), "a BytesIO is no image; give a path, the bytes of a file"),
-        ([[1]], "a list is no image; give a path"),
-        (5, "a int is no image; give a path"),
+        (
+            torch.zeros(9, 9, 3, dtype=torch.uint8),
+            "a value of type Tensor is no image; give a path, the bytes",
+        ),
+        (io.BytesIO(), "a value of type BytesIO is no image; give a path, the bytes of a file"),
+        ([[1]], "a value of type list is no image; give a path"),
+        (5, "a value of type int is no image; give a path"),
     ],
 )
 def test_a_value_that_is_no_picture(source: Any, message: str) -> None:
@@ -236,7 +239,9 @@ def test_a_value_that_is_no_picture(source: Any, message: str) -> None:
 
 
 def test_a_value_that_is_no_text() -> None:
-    with pytest.raises(SampleError, match=r"^a int is given as the text; give a string$"):
+    with pytest.raises(
+        SampleError, match=r"^a value of type int is given as the text; give a string$"
+    ):
         make_prompt(None, 5)  # type: ignore[arg-type]
 
 

@@ -81,7 +81,9 @@ def check_places(turns: Sequence[Turn], images: int) -> None:
 def check_text(text: str) -> None:
     """Raises ``SampleError`` on what is no text or cannot be written as UTF-8."""
     if not isinstance(text, str):
-        raise SampleError(f"a {type(text).__name__} is given as the text; give a string")
+        raise SampleError(
+            f"a value of type {type(text).__name__} is given as the text; give a string"
+        )
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -111,8 +111,8 @@ def open_image(source: Path | str | bytes | NDArray[np.uint8], name: str) -> Ima
         return _from_array(source, name)
     if not isinstance(source, Path | str | bytes):
         raise ImageError(
-            f"{name}: a {type(source).__name__} is no image; give a path, the bytes of a file, "
-            "a PIL image or a uint8 array"
+            f"{name}: a value of type {type(source).__name__} is no image; give a path, "
+            "the bytes of a file, a PIL image or a uint8 array"
         )
     file = io.BytesIO(source) if isinstance(source, bytes) else Path(source)
     try:

@@ -125,8 +125,8 @@ def test_progress_in_a_pipe_is_plain_lines(
     arguments = ["--base", str(tiny_base_folder), "--layers", "1", "--out", str(tmp_path / "out")]
     command = [*POINTSMAN, "preprocess", str(dataset), *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
-    first, last = result.stderr.splitlines()
-    assert first.startswith("features ")
+    first, *_, last = result.stderr.splitlines()
+    assert first.startswith("features: images 1/36 ")
     assert first.endswith(" s left")
     assert last.startswith("features 36/36 (100%), ")
     assert last.endswith(" s")
