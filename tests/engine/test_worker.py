@@ -194,31 +194,32 @@ def test_a_request_that_is_cancelled_while_it_waits_for_a_row_ends(make: MakeEng
         end([first])
 
 
-def test_a_route_in_a_session_waits_for_what_came_before(narrow: Engine) -> None:
-    order: list[str] = []
-    decided = narrow._sessions.decided
+def test_a_route_in_a_session_waits_for_what_came_before(make: MakeEngine) -> None:
+    engine, order = make(slots=1), list[str]()
+    decided = engine._sessions.decided
 
     def note(session: str | None, route: Route) -> None:
         if session is not None:
             order.append(f"{route.score:.3f}")
         decided(session, route)
 
-    scores = [f"{narrow.route_batch([MIXED[n]])[0].score:.3f}" for n in (1, 5)]
+    scores = [f"{engine.route_batch([MIXED[n]])[0].score:.3f}" for n in (1, 5)]
     text = MIXED[5].turns[0].text
-    with patch.object(narrow._sessions, "decided", note):
-        busy = narrow.submit(MIXED[0], adapter="calendar", max_new_tokens=1500)
+    with patch.object(engine._sessions, "decided", note):
+        busy = engine.submit(MIXED[0], adapter="calendar", max_new_tokens=1500)
         busy.route(20)
-        first = narrow.submit(MIXED[1], session="ordered", max_new_tokens=1)
-        caller = threading.Thread(target=lambda: narrow.route(None, text, session="ordered"))
+        first = engine.submit(MIXED[1], session="ordered", max_new_tokens=1)
+        caller = threading.Thread(target=lambda: engine.route(None, text, session="ordered"))
         caller.start()
-        while not narrow._worker._turns:
+        while not engine._worker._turns:
             time.sleep(0.002)
-        last = narrow.submit(MIXED[1], session="ordered", max_new_tokens=1)
-        assert narrow.route(None, text, session="another"), "other sessions do not wait"
+        last = engine.submit(MIXED[1], session="ordered", max_new_tokens=1)
+        assert engine.route(None, text, session="another"), "other sessions do not wait"
         assert not first.is_done
         end([busy])
         assert [first.result(20).route is not None, last.result(20).route is not None] == [True] * 2
         caller.join(20)
+    engine.close()
     assert order == [scores[1], scores[0], scores[1], scores[0]]
 
 
