@@ -1,11 +1,13 @@
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from pointsman.adapters.peft import load_base_with_loras
 from pointsman.engine.engine import Engine
-from pointsman.engine.sampling import Sampling
+from pointsman.engine.sampling import Sampler, Sampling
 from pointsman.errors import RequestError
 from pointsman.models.base import Base
 from support.engines import MIXED, make_engine, peft_text
@@ -93,20 +95,57 @@ def test_only_the_likeliest_is_greedy(
         ("temperature", -0.1),
         ("temperature", float("inf")),
         ("temperature", float("nan")),
+        ("temperature", 1e30),
+        ("temperature", "hot"),
+        ("temperature", None),
         ("top_p", 0.0),
         ("top_p", 1.1),
         ("top_p", float("nan")),
+        ("top_p", "0.5"),
         ("top_k", -1),
         ("top_k", 2.5),
         ("repetition_penalty", 0.0),
         ("repetition_penalty", float("nan")),
+        ("repetition_penalty", 1e-300),
+        ("repetition_penalty", 1e300),
+        ("repetition_penalty", True),
         ("seed", 2**64),
         ("seed", 1.5),
     ],
 )
 def test_what_is_out_of_range_is_named(name: str, value: float) -> None:
-    with pytest.raises(RequestError, match=f"^{name} is {value}, out of range"):
+    with pytest.raises(RequestError, match=f"^{name} is {re.escape(repr(value))}, out of range"):
         Sampling(**{name: value})  # type: ignore[arg-type]
+
+
+EXTREMES = [
+    Sampling(**options, top_p=top_p, top_k=top_k, seed=1)
+    for options in (
+        {"temperature": 1e-30},
+        {"temperature": 1e-5},
+        {"temperature": 100.0},
+        {"temperature": 1.0, "repetition_penalty": 0.01},
+        {"temperature": 1e-5, "repetition_penalty": 100.0},
+    )
+    for top_p, top_k in ((1.0, 0), (1e-300, 0), (0.5, 10**9))
+]
+
+
+def test_what_is_in_range_makes_finite_probabilities() -> None:
+    torch.manual_seed(0)
+    for sampling in EXTREMES:
+        for scale in (1e-4, 1.0, 60.0):
+            token = Sampler(sampling, [1, 2, 3]).draw(torch.randn(300) * scale)
+            assert 0 <= token < 300
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_probabilities_are_checked_before_the_draw(bad: float) -> None:
+    """On CUDA, the draw would end the work of the whole process."""
+    logits = torch.zeros(20)
+    logits[3] = bad
+    with pytest.raises(RequestError, match=r"temperature=1.*that are not finite"):
+        Sampler(Sampling(temperature=1), [1]).draw(logits)
 
 
 def test_the_default_is_greedy() -> None:

@@ -191,8 +191,9 @@ def test_a_prompt_that_just_fits_gets_what_room_there_is(
 def test_what_is_asked_wrongly_is_refused_at_once(engine: Engine, by_peft: Engine) -> None:
     with pytest.raises(LabelError, match="nobody"):
         engine.submit(MIXED[0], adapter="nobody")
-    with pytest.raises(RequestError, match="max_new_tokens is 0"):
-        engine.submit(MIXED[0], max_new_tokens=0)
+    for most in (0, -3, 2.5, True, "9", float("nan")):
+        with pytest.raises(RequestError, match=f"max_new_tokens is {most!r}; give a whole number"):
+            engine.submit(MIXED[0], max_new_tokens=most)  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="answers greedily"):
         by_peft.submit(MIXED[0], sampling=Sampling(temperature=1))
 

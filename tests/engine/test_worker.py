@@ -1,10 +1,13 @@
 """The thread that owns the model: its queue, its end, and what may not hold it up."""
 
 import os
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from PIL import Image
@@ -15,7 +18,9 @@ from pointsman.engine.request import Request
 from pointsman.engine.stream import Stream
 from pointsman.errors import EngineClosedError, QueueFullError, SampleError
 from pointsman.models.prompt_encoder import PromptEncoder
+from pointsman.routing.route import Route
 from support.engines import MIXED, ask, batch_of, make_adapters_for, make_engine
+from support.faults import InjectedFault, kill
 
 MakeEngine = Callable[..., Engine]
 
@@ -136,6 +141,86 @@ def test_nothing_waits_for_a_thread_that_dies_between(
         with pytest.raises(EngineClosedError):
             use()
     engine.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nothing_waits_for_a_device_that_is_dead(make: MakeEngine) -> None:
+    """Prefills fail, and so does releasing a slot: requests taken together all end."""
+    engine, gate = make(slots=8, kept=0), threading.Event()
+    holder = threading.Thread(target=lambda: engine._worker.own(gate.wait))
+    holder.start()
+    streams = [engine.submit(ask("Go " * n, n), adapter="calendar") for n in range(1, 13)]
+    kill(engine)
+    gate.set()
+    holder.join()
+    for stream in streams:
+        with pytest.raises((InjectedFault, EngineClosedError)):
+            stream.result(20)
+    engine._worker.thread.join(20)
+    assert not engine._worker.thread.is_alive()
+    engine.close()
+
+
+def test_a_callback_that_leaves_the_process_leaves_the_engine(narrow: Engine) -> None:
+    stream = narrow.submit(MIXED[0], adapter="calendar", max_new_tokens=1)
+    stream.add_done_callback(lambda _: sys.exit(3))
+    stream.result(20)
+    assert narrow.generate_batch([MIXED[1]], max_new_tokens=1)
+
+
+def test_a_waiting_request_that_is_cancelled_ends_at_once(narrow: Engine) -> None:
+    streams = fill(narrow)
+    ended = threading.Event()
+    streams[2].add_done_callback(lambda _: ended.set())
+    streams[2].cancel()
+    assert ended.is_set(), "by the thread that cancels it"
+    answer = streams[2].result(0)
+    assert (answer.text, answer.finish_reason, answer.completion_tokens) == ("", "cancelled", 0)
+    assert not streams[0].is_done
+    streams.append(narrow.submit(MIXED[1], max_new_tokens=1))  # its place is free again
+    streams[2].cancel()  # twice does no harm
+    end(streams)
+
+
+def test_a_request_that_is_cancelled_while_it_waits_for_a_row_ends(make: MakeEngine) -> None:
+    with make(slots=3, resident=1) as engine:
+        first = engine.submit(MIXED[0], adapter="calendar", max_new_tokens=1500)
+        first.route(20)
+        waiting = engine.submit(MIXED[0], adapter="claim-window", max_new_tokens=1500)
+        engine.route_batch([MIXED[1]])  # it has been taken, and put back
+        waiting.cancel()
+        assert waiting.result(5).text == ""
+        assert not first.is_done
+        end([first])
+
+
+def test_a_route_in_a_session_waits_for_what_came_before(make: MakeEngine) -> None:
+    engine, order = make(slots=1), list[str]()
+    decided = engine._sessions.decided
+
+    def note(session: str | None, route: Route) -> None:
+        if session is not None:
+            order.append(f"{route.score:.3f}")
+        decided(session, route)
+
+    scores = [f"{engine.route_batch([MIXED[n]])[0].score:.3f}" for n in (1, 5)]
+    text = MIXED[5].turns[0].text
+    with patch.object(engine._sessions, "decided", note):
+        busy = engine.submit(MIXED[0], adapter="calendar", max_new_tokens=1500)
+        busy.route(20)
+        first = engine.submit(MIXED[1], session="ordered", max_new_tokens=1)
+        caller = threading.Thread(target=lambda: engine.route(None, text, session="ordered"))
+        caller.start()
+        while not engine._worker._turns:
+            time.sleep(0.002)
+        last = engine.submit(MIXED[1], session="ordered", max_new_tokens=1)
+        assert engine.route(None, text, session="another"), "other sessions do not wait"
+        assert not first.is_done
+        end([busy])
+        assert [first.result(20).route is not None, last.result(20).route is not None] == [True] * 2
+        caller.join(20)
+    engine.close()
+    assert order == [scores[1], scores[0], scores[1], scores[0]]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

@@ -94,14 +94,14 @@ class Sampler:
         self._chance: torch.Generator | None = None
         self._processors = LogitsProcessorList()
         if sampling.repetition_penalty != 1:
-            penalty = RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty)
+            penalty = RepetitionPenaltyLogitsProcessor(float(sampling.repetition_penalty))
             self._processors.append(penalty)
         if not sampling.is_greedy:
-            self._processors.append(TemperatureLogitsWarper(sampling.temperature))
+            self._processors.append(TemperatureLogitsWarper(float(sampling.temperature)))
             if sampling.top_k:
                 self._processors.append(TopKLogitsWarper(sampling.top_k))
             if sampling.top_p < 1:
-                self._processors.append(TopPLogitsWarper(sampling.top_p))
+                self._processors.append(TopPLogitsWarper(float(sampling.top_p)))
 
     def draw(self, logits: Tensor) -> int:
         """The next token, from logits (vocabulary,).
