@@ -16,11 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from support.tiny import REPOSITORY
 
 VLLM = REPOSITORY / ".venv-vllm"
+NEEDS_VLLM = pytest.mark.skipif(
+    not VLLM.is_dir(), reason=f"{VLLM.name} is missing: make vllm makes it"
+)
 ENVIRONMENT = REPOSITORY / "tests/vllm/environment"
 START_SECONDS = 300
 BASE = "base"
@@ -98,7 +102,9 @@ def serve(base: Path, log: Path, *options: str) -> Iterator[VllmServer]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    command = [str(VLLM / "bin/vllm"), "serve", str(base), "--port", port, *OPTIONS, *options]
+    # It ends with these tests, even where they are killed.
+    command = ["setpriv", "--pdeathsig", "TERM", str(VLLM / "bin/vllm"), "serve", str(base)]
+    command += ["--port", port, *OPTIONS, *options]
     environment = {**os.environ, **SETTINGS, "PYTHONPATH": str(ENVIRONMENT)}
     with log.open("w") as output:
         process = subprocess.Popen(
