@@ -29,6 +29,7 @@ SILENT = tuple(f"vllm-{fault}" for fault in ("unread", "names", "tower", "wrong"
 
 CODES = REFUSED + SILENT
 
+_VLLM = f"vLLM {VERSION}"
 _OPTIONS = (
     "use_dora",
     "lora_bias",
@@ -88,7 +89,7 @@ def check_vllm(
         return
     for fault in _options(config):
         run.error("vllm-option", f"{fault}, which {_VLLM} refuses", "train without it")
-    for fault in _numbers(config):
+    for fault in _values(config):
         run.error("vllm-option", f"{fault}, with which {_VLLM} refuses it", SAVE_AGAIN)
     rest = {k: v for k, v in config.items() if k not in (*_OPTIONS, "modules_to_save", "bias")}
     if (unread := obstacle(rest)) is not None:
@@ -97,9 +98,6 @@ def check_vllm(
     _check_rank(run, config, server.max_lora_rank)
     if modules := _matrices(run, adapter):
         _check_modules(run, modules, config, layout, server)
-
-
-_VLLM = f"vLLM {VERSION}"
 
 
 def _options(config: Mapping[str, Any]) -> Iterator[str]:
@@ -114,23 +112,25 @@ def _options(config: Mapping[str, Any]) -> Iterator[str]:
         yield f"init_lora_weights is {init!r}"
 
 
-def _numbers(config: Mapping[str, Any]) -> Iterator[str]:
-    """Ranks and alphas that are none."""
-    for name in ("r", "lora_alpha", "target_modules"):
-        if name not in config:
-            yield f"it has no {name}"
-    for name, value in _ranks(config).items():
+def _values(config: Mapping[str, Any]) -> Iterator[str]:
+    """What is missing or wrong."""
+    yield from (f"it has no {k}" for k in ("r", "lora_alpha", "target_modules") if k not in config)
+    for place, value in _ranks(config).items():
         if not isinstance(value, int) or value < 1:
-            yield f"{name} is {value!r}"
-    for name, value in _alphas(config).items():
+            yield f"{place} is {value!r}"
+    for place, value in _alphas(config).items():
         if not isinstance(value, int | float):
-            yield f"{name} is {value!r}"
-    for pattern in ("rank_pattern", "alpha_pattern"):
-        for place in config.get(pattern) or ():
-            try:
-                re.compile(place)
-            except re.error as error:
-                yield f"{pattern} has {place!r}, no regular expression ({error})"
+            yield f"{place} is {value!r}"
+    patterns = [*(config.get("rank_pattern") or ()), *(config.get("alpha_pattern") or ())]
+    yield from (f"its pattern {p!r} is no regular expression" for p in patterns if not _compiles(p))
+
+
+def _compiles(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True
 
 
 def _ranks(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,18 +182,17 @@ def _matrices(run: Findings, adapter: AdapterFile) -> dict[str, dict[str, Tensor
 
 _MEANINGS = {
     "vllm-names": (
-        "{} of its modules have names that {} does not know, such as {}, and it ignores them",
+        "have names that {vllm} does not know, and it ignores them",
         "write a copy with current keys with --fix OUT",
     ),
     "vllm-tower": (
-        "{} of its modules are in the vision tower, such as {2}, and {1} ignores them there",
+        "are in the vision tower, where {vllm} ignores them by default",
         "serve with --enable-tower-connector-lora, or train the decoder only",
     ),
-    "vllm-half": ("{} of its modules have only A or only B, and {} refuses {}", SAVE_AGAIN),
-    "vllm-shape": ("{} of its modules have shapes that {} refuses, such as {}", RETRAIN),
+    "vllm-half": ("have only A or only B, and {vllm} refuses the adapter", SAVE_AGAIN),
+    "vllm-shape": ("have shapes that do not fit, and {vllm} refuses the adapter", RETRAIN),
     "vllm-wrong": (
-        "{} of its modules have other shapes than the base and its configuration require, and {} "
-        "computes with them all the same, such as {}",
+        "are incomplete or have shapes that do not fit, and {vllm} computes with them all the same",
         RETRAIN,
     ),
 }
@@ -212,7 +211,7 @@ def _check_modules(
             rank = pattern_value(config.get("rank_pattern"), name, config.get("r"))
             alpha = pattern_value(config.get("alpha_pattern"), name, config.get("lora_alpha"))
         except re.error:
-            return  # reported with the numbers
+            return  # reported with the values
         path = _path(name)
         code = _unused(path, layout, server)
         if len(sides) < 2:
@@ -223,7 +222,8 @@ def _check_modules(
             found[code].append(name)
     for code, (message, hint) in _MEANINGS.items():
         if places := found[code]:
-            run.error(code, message.format(len(places), _VLLM, places[0]), hint)
+            message = f"{len(places)} of its modules, such as {places[0]}, {message}"
+            run.error(code, message.format(vllm=_VLLM), hint)
 
 
 def _path(name: str) -> str:
