@@ -115,12 +115,9 @@ def _options(config: Mapping[str, Any]) -> Iterator[str]:
 def _values(config: Mapping[str, Any]) -> Iterator[str]:
     """What is missing or wrong."""
     yield from (f"it has no {k}" for k in ("r", "lora_alpha", "target_modules") if k not in config)
-    for place, value in _ranks(config).items():
-        if not isinstance(value, int) or value < 1:
-            yield f"{place} is {value!r}"
-    for place, value in _alphas(config).items():
-        if not isinstance(value, int | float):
-            yield f"{place} is {value!r}"
+    ranks = {k: v for k, v in _ranks(config).items() if not isinstance(v, int) or v < 1}
+    alphas = {k: v for k, v in _alphas(config).items() if not isinstance(v, int | float)}
+    yield from (f"{place} is {value!r}" for place, value in (ranks | alphas).items())
     patterns = [*(config.get("rank_pattern") or ()), *(config.get("alpha_pattern") or ())]
     yield from (f"its pattern {p!r} is no regular expression" for p in patterns if not _compiles(p))
 
