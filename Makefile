@@ -1,9 +1,10 @@
 # `make demo` and `make test` need nothing but Python 3.11, pip and make.
 VENV := .venv
+VLLM := .venv-vllm
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-lab check bench docs clean
+.PHONY: demo test test-lab test-vllm vllm check bench docs clean
 
 demo: $(VENV)/.core
 	$(BIN)/pointsman demo
@@ -12,11 +13,17 @@ demo: $(VENV)/.core
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(PARALLEL) tests --ignore tests/lab
+	$(BIN)/python -m pytest $(PARALLEL) tests --ignore tests/lab --ignore tests/vllm
 
 # The screen renderer and the pocket's pretraining, up to a rebuild of the whole pocket.
 test-lab: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PARALLEL) tests/lab
+
+# Adapters in a real vLLM, which has an environment of its own: 3.5 GB on disk.
+test-vllm: $(VENV)/.dev vllm
+	$(BIN)/python -m pytest tests/vllm
+
+vllm: $(VLLM)/.made
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -32,7 +39,7 @@ docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) build dist site demo-out pipeline-out
+	rm -rf $(VENV) $(VLLM) build dist site demo-out pipeline-out
 
 # torch comes first and pinned: a bare `torch`, asked for by another package, is gigabytes of CUDA.
 $(VENV)/.core: pyproject.toml constraints.txt
@@ -47,4 +54,12 @@ $(VENV)/.dev: $(VENV)/.core
 
 $(VENV)/.docs: $(VENV)/.core
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+# torchaudio and torchcodec do not load beside a CPU build of torch, and nothing here needs them.
+VLLM_SOURCES := $(addprefix tests/vllm/environment/,requirements.txt sitecustomize.py)
+$(VLLM)/.made: $(VLLM_SOURCES)
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install --quiet --requirement $<
+	$(VLLM)/bin/pip uninstall --quiet --yes torchaudio torchcodec
 	touch $@

@@ -13,8 +13,8 @@ from peft import PeftModel
 
 from pointsman.adapters.check.check import check_adapter
 from pointsman.models.base import load_base
-from support.adapter_faults import FAULTS, LAYOUTS, VLLM, make_layout, plant
-from support.tiny import make_adapter, make_base
+from support.adapter_faults import FAULTS, LAYOUTS, make_layout, plant
+from support.tiny import make_base
 
 
 def is_silent(base: Path, folder: Path) -> bool:
@@ -42,10 +42,6 @@ def main() -> None:
                 "caught": found == {code},
                 "silent_in_peft": is_silent(folder, adapter),
             }
-        for fault, (code, options) in VLLM.items():
-            adapter = make_adapter(folder, Path(place) / fault, 1, **options)
-            found = {f.kind for f in check_adapter(adapter, base, target="vllm").errors}
-            caught[f"vLLM: {fault}"] = {"code": code, "caught": code in found}
         for trainer in LAYOUTS:
             adapter = make_layout(folder, Path(place) / trainer, trainer)
             found = [str(finding) for finding in check_adapter(adapter, base).errors]

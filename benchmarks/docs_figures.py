@@ -307,6 +307,15 @@ def robustness_claims() -> Iterator[str]:
         "check_adapter_faults",
         "adapter_faults",
     )
+    vllm = read("vllm_adapters")
+    yield claim(
+        f"Adapters in a running vLLM {vllm['vllm']}: equal verdicts of `adapters check --target "
+        "vllm`; computed / refused / silently not computed",
+        f"{vllm['equal']} of {vllm['of']}; "
+        + " / ".join(str(vllm["verdicts"][name]) for name in ("computes", "refuses", "deviates")),
+        "check_vllm_adapters",
+        "vllm_adapters",
+    )
 
 
 def other_claims() -> Iterator[str]:

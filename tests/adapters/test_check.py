@@ -1,15 +1,17 @@
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from pointsman.adapters.check.check import check_adapter, fix_adapter
-from pointsman.adapters.check.vllm import CODES
+from pointsman.adapters.check.vllm import CODES, RANKS
 from pointsman.adapters.files import CONFIG, NOTE, WEIGHTS
 from pointsman.adapters.peft import attach
 from pointsman.adapters.train import AdapterSettings, train_adapter
@@ -23,11 +25,12 @@ from support.adapter_faults import (
     LAYOUTS,
     OLD,
     UNDER_LLM,
-    VLLM,
     configure,
     copied,
     filled,
+    flat,
     make_layout,
+    narrowed,
     outside,
     plant,
     rename,
@@ -147,21 +150,65 @@ def test_all_faults_at_once(adapter: Path, named_base: Base) -> None:
     }
 
 
-@pytest.mark.parametrize("lint", VLLM)
-def test_vllm(lint: str, tiny_base_folder: Path, skeleton: Base, tmp_path: Path) -> None:
-    code, options = VLLM[lint]
+VLLM: dict[str, tuple[str, dict[str, Any], Callable[[Path], object]]] = {
+    "vllm-kind": ("IA3", {}, lambda f: configure(f, peft_type="IA3")),
+    "vllm-option": ("tokens is [3]", {"alora_invocation_tokens": [3]}, lambda _: None),
+    "vllm-rank": ("--max-lora-rank 32 or more", {"rank_pattern": {"q_proj": 20}}, lambda _: None),
+    "vllm-keys": ("lora_A.mine.weight", {}, lambda f: rename(f, ("_A.weight", "_A.mine.weight"))),
+    "vllm-half": ("2.mlp.up_proj", {}, lambda f: without(f, "layers.2.mlp.up_proj.lora_B")),
+    "vllm-shape": ("28 of its modules", {}, flat),
+    "vllm-unread": ("kasa_config", {}, lambda f: configure(f, kasa_config={"beta": 1})),
+    "vllm-names": ("such as model.layers.", {}, lambda f: rename(f, OLD)),
+    "vllm-tower": (
+        "such as model.visual.blocks.",
+        {"target_modules": ["q_proj", "qkv"]},
+        lambda _: None,
+    ),
+    "vllm-wrong": ("28 of its modules", {}, narrowed),
+}
+"""A fault of each code, and words of its message. tests/vllm has many, for a real vLLM."""
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_vllm(code: str, tiny_base_folder: Path, skeleton: Base, tmp_path: Path) -> None:
+    words, options, change = VLLM[code]
     folder = make_adapter(tiny_base_folder, tmp_path / "a", 1, **options)
-    assert code in CODES
-    assert code in codes(check_adapter(folder, skeleton, target="vllm"))
-    assert code not in codes(check_adapter(folder, skeleton))
+    change(folder)
+    [finding] = [
+        f for f in check_adapter(folder, skeleton, target="vllm").errors if f.kind in CODES
+    ]
+    assert finding.kind == code
+    assert words in str(finding)
+    assert "vLLM 0.32.0" in str(finding) or code == "vllm-rank"
+    assert not codes(check_adapter(folder, skeleton)) & set(CODES)
 
 
 def test_vllm_takes_a_plain_adapter(adapter: Path, skeleton: Base) -> None:
     assert check_adapter(adapter, skeleton, target="vllm").findings == []
-    report = check_adapter(adapter, skeleton, target="vllm", max_lora_rank=2)
-    assert "rank 4 is above --max-lora-rank 2" in report.errors[0].message
+    assert check_adapter(adapter, None, target="vllm").findings == []
+    report = check_adapter(adapter, skeleton, target="vllm", max_lora_rank=1)
+    assert "rank 4 is above --max-lora-rank 1" in report.errors[0].message
+    assert "serve with --max-lora-rank 8 or more" in report.errors[0].hint
     with pytest.raises(ConfigError, match="'tgi' is not known"):
         check_adapter(adapter, skeleton, target="tgi")
+
+
+def test_vllm_has_certain_highest_ranks(adapter: Path, skeleton: Base) -> None:
+    for rank in RANKS:
+        check_adapter(adapter, skeleton, target="vllm", max_lora_rank=rank)
+    with pytest.raises(ConfigError, match=r"--max-lora-rank 20 is not accepted by vLLM .*32, 64"):
+        check_adapter(adapter, skeleton, target="vllm", max_lora_rank=20)
+    configure(adapter, r=600)
+    errors = check_adapter(adapter, None, target="vllm", max_lora_rank=512).errors
+    assert [f.hint for f in errors if f.kind == "vllm-rank"] == ["train with a rank of at most 512"]
+
+
+def test_vllm_with_the_option_for_the_tower(
+    tiny_base_folder: Path, skeleton: Base, tmp_path: Path
+) -> None:
+    folder = make_adapter(tiny_base_folder, tmp_path / "a", 1, target_modules=["q_proj", "qkv"])
+    options: dict[str, Any] = {"target": "vllm", "enable_tower_connector_lora": True}
+    assert not check_adapter(folder, skeleton, **options).errors
 
 
 OLD_LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -384,7 +431,7 @@ def test_command_fixes(adapter: Path, tiny_base_folder: Path, tmp_path: Path) ->
 def test_command_for_vllm(adapter: Path, tiny_base_folder: Path) -> None:
     options = ("--base", tiny_base_folder, "--target", "vllm", "--json")
     succeeds("adapters", "check", adapter, *options)
-    done = run("adapters", "check", adapter, *options, "--max-lora-rank", 2)
+    done = run("adapters", "check", adapter, *options, "--max-lora-rank", 1)
     assert done.code == 1
     result = json.loads(done.out)
     assert [finding["kind"] for finding in result["findings"]] == ["vllm-rank"]

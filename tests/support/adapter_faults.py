@@ -191,19 +191,6 @@ FAULTS: dict[str, tuple[str, dict[str, Any], Callable[[Path], object]]] = {
     ),
 }
 
-VLLM: dict[str, tuple[str, dict[str, Any]]] = {
-    "rank 32": ("vllm-rank", {"r": 32}),
-    "rank 32 in a pattern": ("vllm-rank", {"rank_pattern": {"q_proj": 32}}),
-    "ranks of its own": ("vllm-pattern", {"rank_pattern": {"q_proj": 2}}),
-    "alphas of its own": ("vllm-pattern", {"alpha_pattern": {"q_proj": 2}}),
-    "DoRA": ("vllm-dora", {"use_dora": True}),
-    "biases": ("vllm-bias", {"bias": "all"}),
-    "whole modules": ("vllm-modules", {"modules_to_save": ["norm"]}),
-    "the tower": ("vllm-tower", {"target_modules": ["q_proj", "qkv"]}),
-    "activated": ("vllm-activated", {"alora_invocation_tokens": [3]}),
-}
-"""What vLLM refuses or passes over, though PEFT takes it: code and options."""
-
 
 def plant(fault: str, base: Path, folder: Path) -> Path:
     """Writes an adapter with one of ``FAULTS``."""

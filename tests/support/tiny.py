@@ -4,10 +4,11 @@ import json
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import PeftConfig, get_peft_model
 from PIL import Image
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -122,9 +123,14 @@ def make_brief(base_folder: Path, folder: Path) -> Path:
 
 def make_adapter(base_folder: Path, folder: Path, seed: int, **options: object) -> Path:
     """Writes a LoRA of random weights, both matrices non-zero so that it changes answers."""
-    base = load_base(str(base_folder))
     config = {"r": 4, "lora_alpha": 16, "target_modules": list(PROJECTIONS)} | options
-    model = get_peft_model(base.model, LoraConfig(task_type="CAUSAL_LM", **config))
+    return write_adapter(load_base(str(base_folder)).model, folder, seed, config)
+
+
+def write_adapter(model: Any, folder: Path, seed: int, config: dict[str, Any]) -> Path:
+    """As ``make_adapter``, of any PEFT type; ``model`` is modified."""
+    kind = {"peft_type": "LORA", "task_type": "CAUSAL_LM"} | config
+    model = get_peft_model(model, PeftConfig.from_peft_type(**PeftConfig.check_kwargs(**kind)))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -1,5 +1,6 @@
 """Commands for single adapters: adapters train, adapters check."""
 
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -126,11 +127,22 @@ def check(
         ),
     ] = True,
     target: Annotated[
-        str | None, typer.Option(help="vllm: also report settings that vLLM rejects or ignores.")
+        str | None,
+        typer.Option(
+            help="vllm: also report what vLLM 0.32.0 refuses, and what it loads but does not "
+            "compute."
+        ),
     ] = None,
     max_lora_rank: Annotated[
         int, typer.Option(min=1, help="With --target vllm: the server's --max-lora-rank.")
     ] = 16,
+    enable_tower_connector_lora: Annotated[
+        bool,
+        typer.Option(
+            "--enable-tower-connector-lora",
+            help="With --target vllm: the server has this option too.",
+        ),
+    ] = False,
     fix: Annotated[
         Path | None,
         typer.Option(
@@ -152,10 +164,17 @@ def check(
         fix_adapter(path, skeleton, fix)
         console.note(f"{path}: written to {fix} with current key names")
         path = str(fix)
-    report = check_adapter(path, skeleton, target=target, max_lora_rank=max_lora_rank)
+    checked = partial(
+        check_adapter,
+        path,
+        target=target,
+        max_lora_rank=max_lora_rank,
+        enable_tower_connector_lora=enable_tower_connector_lora,
+    )
+    report = checked(skeleton)
     if probe and base is not None and is_loadable(report.findings):
         loaded = load_base(base, revision=revision, device=device, dtype=dtype)
-        report = check_adapter(path, loaded, target=target, max_lora_rank=max_lora_rank)
+        report = checked(loaded)
     show.report(report, path, as_json)
 
 

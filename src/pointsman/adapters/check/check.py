@@ -16,7 +16,7 @@ from pointsman.adapters.check.origin import check_invocation, check_origin
 from pointsman.adapters.check.peft_fit import fit_any
 from pointsman.adapters.check.probe import probe
 from pointsman.adapters.check.structure import check_structure
-from pointsman.adapters.check.vllm import CODES, MAX_RANK, check_vllm
+from pointsman.adapters.check.vllm import CODES, VllmServer, check_vllm
 from pointsman.adapters.files import remapped, write
 from pointsman.adapters.layout import Layout
 from pointsman.errors import ArtefactError, ConfigError
@@ -31,7 +31,8 @@ def check_adapter(
     base: Base | None,
     *,
     target: str | None = None,
-    max_lora_rank: int = MAX_RANK,
+    max_lora_rank: int = 16,
+    enable_tower_connector_lora: bool = False,
 ) -> Report:
     """Reports everything that is wrong with an adapter; does not stop at the first fault.
 
@@ -39,27 +40,29 @@ def check_adapter(
         path: folder or Hub id.
         base: the base without adapters; it is left as it was. With a base from ``load_skeleton``
             no prompt is answered. None: only the adapter's own files are checked.
-        target: ``vllm`` also reports settings that vLLM rejects or ignores.
+        target: ``vllm`` also reports what vLLM refuses, and what it loads but does not compute.
         max_lora_rank: the ``--max-lora-rank`` that vLLM is started with.
+        enable_tower_connector_lora: whether vLLM is started with the option of this name.
 
     Raises:
-        ConfigError: an unknown ``target``.
+        ConfigError: an unknown ``target``, or a ``max_lora_rank`` that vLLM does not accept.
     """
     if target not in (None, *TARGETS):
         raise ConfigError(f"--target {target!r} is not known; give {' or '.join(TARGETS)}")
+    server = VllmServer(max_lora_rank, enable_tower_connector_lora)
     run = Findings(str(path))
     adapter = read_adapter(run, str(path))
     if adapter is None:
         return run.report()
     check_files(run, adapter)
-    if base is not None:
+    layout = None if base is None else Layout.of(base.model)
+    if base is not None and layout is not None:
         check_origin(run, adapter, base)
-        layout = Layout.of(base.model)
         fitter = partial(fit_any, layout=layout, model=base.model)
         check_structure(run, fitter(adapter), fitter, layout, base.id)
         check_invocation(run, adapter, base)
     if target == "vllm":
-        check_vllm(run, adapter, max_lora_rank)
+        check_vllm(run, adapter, layout, server)
     counts: dict[str, Any] = {"tensors": len(adapter.tensors), "modules": len(adapter.modules)}
     if base is not None and base.device.type != "meta" and is_loadable(run.findings):
         counts["largest_change"] = probe(run, adapter, base)
