@@ -167,7 +167,7 @@ def _said(
     return [said[:end] for said, end in zip(new, ends.ends, strict=True)]
 
 
-class _Limits(StoppingCriteria):  # type: ignore[misc]
+class _Limits(StoppingCriteria):
     """Ends each row of a batch by a limit of its own.
 
     Args:
@@ -187,7 +187,7 @@ class _Limits(StoppingCriteria):  # type: ignore[misc]
         return torch.tensor([end is not None for end in self.ends], device=input_ids.device)
 
 
-class _Finite(LogitsProcessor):  # type: ignore[misc]
+class _Finite(LogitsProcessor):
     """Raises ``ArtefactError`` if logits are not finite: any token would be arbitrary."""
 
     def __init__(self, adapter: str | None) -> None:
