@@ -297,6 +297,14 @@ def robustness_claims() -> Iterator[str]:
         "check_position_zero",
         "position_zero",
     )
+    stress = read("stress")
+    yield claim(
+        f"{stress['requests']:,} random requests with {stress['faults']:,} injected faults: wrong "
+        "/ hung / left over",
+        f"{stress['wrong']} / {stress['hung']} / {stress['leaked']}",
+        "check_stress",
+        "stress",
+    )
     faults = read("adapter_faults")
     good = len(faults["good_adapters"])
     yield claim(
