@@ -1,11 +1,12 @@
 """Adapters on a base through PEFT: for training, for checks, and for any kind of adapter."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from peft import PeftConfig, PeftModel, PeftModelForCausalLM, set_peft_model_state_dict
 
@@ -17,7 +18,7 @@ from pointsman.adapters.files import AdapterFile
 from pointsman.adapters.layout import Layout
 from pointsman.adapters.load import open_adapter, raise_errors
 from pointsman.adapters.with_loras import BaseWithLoras
-from pointsman.errors import ArtefactError
+from pointsman.errors import ArtefactError, LabelError
 from pointsman.findings import Findings
 from pointsman.labels import LabelMap
 from pointsman.models.base import Base, load_base
@@ -69,6 +70,7 @@ def attach(base: Base, name: str, adapter: AdapterFile | str | Path) -> Base:
     Raises:
         MismatchError: the adapter was made for another base.
         ArtefactError: anything else that ``check_adapter`` calls an error.
+        LabelError: the name is that of a module that an adapter replaces.
     """
     file = adapter if isinstance(adapter, AdapterFile) else open_adapter(name, adapter)
     run = Findings(f"adapter {name}: {file.folder}")
@@ -87,6 +89,7 @@ def _placed(base: Base, name: str, file: AdapterFile) -> PeftModel:
     """The base's model with an adapter that fits it."""
     options = copy.deepcopy(file.config) | {"inference_mode": True}
     model = base.model
+    _check_wrapped([*base.adapters, name], [options, *_options_on(model)])
     try:
         config = PeftConfig.from_peft_type(**PeftConfig.check_kwargs(**options))
         if isinstance(model, PeftModel):
@@ -104,6 +107,29 @@ def _placed(base: Base, name: str, file: AdapterFile) -> PeftModel:
             "use the base that it was trained on"
         ) from None
     return model
+
+
+def _options_on(model: Any) -> list[dict[str, Any]]:
+    """The configurations of the adapters that a model has."""
+    return [vars(config) for config in getattr(model, "peft_config", {}).values()]
+
+
+def _check_wrapped(names: Iterable[str], configs: Iterable[Mapping[str, Any]]) -> None:
+    """Raises ``LabelError`` for an adapter's name that PEFT would take for a module.
+
+    PEFT finds the modules that an adapter replaces whole by the end of their paths, and other
+    adapters' matrices end with the adapters' names.
+    """
+    for config in configs:
+        whole = list(config.get("modules_to_save") or ())
+        if config.get("trainable_token_indices"):
+            whole += ["embed_tokens", "lm_head"]
+        for name in names:
+            if any(name == module.rpartition(".")[2] for module in whole):
+                raise LabelError(
+                    f"adapter name {name!r} is the name of a module that an adapter replaces; "
+                    "choose another name"
+                )
 
 
 @contextmanager
