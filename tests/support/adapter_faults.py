@@ -173,6 +173,11 @@ FAULTS: dict[str, tuple[str, dict[str, Any], Callable[[Path], object]]] = {
         {"target_modules": UNDER_LLM},
         lambda f: configure(f, layers_to_transform=[1], layers_pattern="layers"),
     ),
+    "an expression that never ends": (
+        "targets",
+        {},
+        lambda f: configure(f, rank_pattern={r"((\w|\.)+)+!": 4}),
+    ),
     "B is 0": ("zero-effect", {}, lambda f: filled(f, "lora_B", 0)),
     "too small to change a logit": ("zero-effect", {}, lambda f: filled(f, "lora_B", 1e-30)),
     "NaN in one tensor": ("nan", {}, lambda f: filled(f, "layers.1.mlp.up_proj.lora_A", torch.nan)),

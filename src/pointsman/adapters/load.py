@@ -59,10 +59,9 @@ def fit_adapter(name: str, file: AdapterFile, base: Base, layout: Layout) -> Ada
     run = Findings(f"adapter {name}: {file.folder}")
     check_files(run, file)
     check_origin(run, file, base)
-    fit = fit_plain(file, layout)
-    if fit.obstacle is None:
-        check_structure(run, fit, partial(fit_plain, layout=layout), layout, base.id)
+    fit = check_structure(run, file, partial(fit_plain, layout=layout), layout, base.id)
     raise_errors(run)
+    assert fit is not None  # otherwise an error was raised
     lora: Lora | str = fit.obstacle or ""
     if fit.plain is not None:
         lora = fit.plain.lora(name, file)

@@ -16,7 +16,8 @@ from pointsman.adapters.check.peft_fit import fit_any
 from pointsman.adapters.check.structure import check_structure
 from pointsman.adapters.files import AdapterFile
 from pointsman.adapters.layout import Layout
-from pointsman.adapters.load import open_adapter, raise_errors
+from pointsman.adapters.load import Adapter, open_adapter, raise_errors
+from pointsman.adapters.weights import Lora
 from pointsman.adapters.with_loras import BaseWithLoras
 from pointsman.errors import ArtefactError, LabelError
 from pointsman.findings import Findings
@@ -61,28 +62,36 @@ def load_base_with_loras(
     return BaseWithLoras.of(base)
 
 
-def attach(base: Base, name: str, adapter: AdapterFile | str | Path) -> Base:
+def attach(base: Base, name: str, adapter: Adapter | AdapterFile | str | Path) -> Base:
     """The base with one more adapter, fully loaded and frozen.
 
     Args:
-        adapter: its files as ``open_adapter`` reads them, or where they are.
+        adapter: where its files are, or what ``open_adapter`` or ``fit_adapter`` returns for them.
 
     Raises:
         MismatchError: the adapter was made for another base.
         ArtefactError: anything else that ``check_adapter`` calls an error.
         LabelError: the name is that of a module that an adapter replaces.
     """
+    is_checked = isinstance(adapter, Adapter) and isinstance(adapter.lora, Lora)
+    if isinstance(adapter, Adapter):
+        adapter = adapter.file
     file = adapter if isinstance(adapter, AdapterFile) else open_adapter(name, adapter)
+    if not is_checked:
+        _check(name, file, base)
+    adapters = {**base.adapters, name: file.folder}
+    model = _placed(base, name, file).requires_grad_(False).eval()
+    return replace(base, model=model, adapters=adapters)
+
+
+def _check(name: str, file: AdapterFile, base: Base) -> None:
     run = Findings(f"adapter {name}: {file.folder}")
     check_files(run, file)
     check_origin(run, file, base)
     layout = Layout.of(base.model)
     fitter = partial(fit_any, layout=layout, model=base.model)
-    check_structure(run, fitter(file), fitter, layout, base.id)
+    check_structure(run, file, fitter, layout, base.id)
     raise_errors(run)
-    adapters = {**base.adapters, name: file.folder}
-    model = _placed(base, name, file).requires_grad_(False).eval()
-    return replace(base, model=model, adapters=adapters)
 
 
 def _placed(base: Base, name: str, file: AdapterFile) -> PeftModel:

@@ -200,7 +200,7 @@ class PeftBackend:
             request.for_router = self._router.prepare(self._reader, [request.prompt])
 
     def add(self, adapter: Adapter) -> None:
-        self.base = attach(self.base, adapter.name, adapter.file)
+        self.base = attach(self.base, adapter.name, adapter)
 
     def remove(self, name: str) -> None:
         self.base.model.delete_adapter(name)

@@ -56,7 +56,7 @@ def check_adapter(
         check_origin(run, adapter, base)
         layout = Layout.of(base.model)
         fitter = partial(fit_any, layout=layout, model=base.model)
-        check_structure(run, fitter(adapter), fitter, layout, base.id)
+        check_structure(run, adapter, fitter, layout, base.id)
         check_invocation(run, adapter, base)
     if target == "vllm":
         check_vllm(run, adapter, max_lora_rank)

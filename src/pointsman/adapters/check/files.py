@@ -1,6 +1,5 @@
 """Checks of an adapter's own files, without a base."""
 
-import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -174,25 +173,12 @@ def _check_config(run: Findings, adapter: AdapterFile) -> None:
                 f"lora_alpha {alpha} and r {rank} scale it by {scale:.3g}",
                 "compare with the trainer's settings: a wrong value is silent",
             )
-    for pattern, code in (("rank_pattern", "rank"), ("alpha_pattern", "alpha")):
-        for place in adapter.config.get(pattern) or {}:
-            if not _names_one_of(place, adapter.modules):
-                message = f"{pattern} names {place}, which is none of its modules"
-                run.warning(code, message, "compare with the trainer's settings")
 
 
 def _rewriting_init(config: dict[str, Any]) -> str | None:
     """The initialisation that would change the base's own weights when the adapter is loaded."""
     init = str(config.get("init_lora_weights") or "").lower()
     return init if init.startswith(REWRITING_INITS) else None
-
-
-def _names_one_of(pattern: str, modules: set[str]) -> bool:
-    """Matches as PEFT does: a regular expression for the end of a module's path."""
-    try:
-        return any(re.match(rf"(.*\.)?({pattern})$", module) for module in modules)
-    except re.error:
-        return False
 
 
 def _check_values(run: Findings, adapter: AdapterFile) -> None:

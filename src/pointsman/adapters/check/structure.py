@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Size
 
+from pointsman.adapters.expressions import check_expressions
 from pointsman.adapters.files import CONFIG, PREFIX, AdapterFile, module_of, remapped, renaming
-from pointsman.adapters.layout import Layout
+from pointsman.adapters.layout import Layout, pattern_value
 from pointsman.adapters.weights import PlainLora, plain_lora
 from pointsman.errors import ArtefactError
 from pointsman.findings import RETRAIN, SAVE_AGAIN, Findings
@@ -70,15 +71,24 @@ def base_weights_in(
     return found
 
 
-def check_structure(run: Findings, fit: Fit, fitter: Fitter, layout: Layout, base_id: str) -> Fit:
+def check_structure(
+    run: Findings, adapter: AdapterFile, fitter: Fitter, layout: Layout, base_id: str
+) -> Fit | None:
     """Checks keys, shapes and targets against the base; an old layout may explain a mismatch.
 
-    Args:
-        fitter: fits the same adapter with renamed keys.
-
     Returns:
-        The fit that was checked: that of the renamed adapter if only the renamed one fits.
+        The fit that was checked: that of the renamed adapter if only the renamed one fits. None if
+        an expression cannot be matched. With ``fit_plain``, an adapter that has an obstacle is left
+        to PEFT.
     """
+    try:
+        check_expressions(adapter.config, layout.modules)
+    except ValueError as error:
+        run.error("targets", f"{CONFIG}: {error}", "name the modules in its place")
+        return None
+    fit = fitter(adapter)
+    if fit.obstacle and not fit.expected and not fit.refusal:
+        return fit
     if fit.refusal or fit.unexpected:
         fit = _in_todays_layout(run, fit, fitter, base_id)
     if fit.refusal:
@@ -87,6 +97,7 @@ def check_structure(run: Findings, fit: Fit, fitter: Fitter, layout: Layout, bas
     _check_keys(run, fit, base_id)
     _check_shapes(run, fit, base_id)
     _check_targets(run, fit, base_id)
+    _check_patterns(run, fit)
     _check_own(run, fit, layout)
     if fit.obstacle:
         run.warning(
@@ -96,6 +107,15 @@ def check_structure(run: Findings, fit: Fit, fitter: Fitter, layout: Layout, bas
             "projections for speed",
         )
     return fit
+
+
+def _check_patterns(run: Findings, fit: Fit) -> None:
+    places = {module_of(key) for key in fit.expected}
+    for pattern, code in (("rank_pattern", "rank"), ("alpha_pattern", "alpha")):
+        for name in fit.adapter.config.get(pattern) or {}:
+            if all(pattern_value({name: True}, place, None) is None for place in places):
+                message = f"{pattern} names {name}, which is none of its modules"
+                run.warning(code, message, "compare with the trainer's settings")
 
 
 def _check_own(run: Findings, fit: Fit, layout: Layout) -> None:
