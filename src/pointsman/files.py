@@ -20,6 +20,7 @@ from torch import Tensor
 from pointsman.errors import ArtefactError
 
 TEMPORARY = ".partial"
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _MARKS = {
     "dataset.json": "a dataset",
     "metadata.json": "features",
@@ -70,6 +71,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise ArtefactError(f"{path}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:
+        _refuse_pointer(path)
         raise ArtefactError(f"{path}: not a readable JSON file ({error})") from None
 
 
@@ -109,7 +111,19 @@ def read_tensors_and_digest(path: Path) -> tuple[dict[str, Tensor], str]:
         raise _not_tensors(path, error) from None
 
 
+def _refuse_pointer(path: Path) -> None:
+    """Raises ``ArtefactError`` if Git LFS has not fetched a file."""
+    try:
+        with path.open("rb") as file:
+            is_pointer = file.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return
+    if is_pointer:
+        raise ArtefactError(f"{path}: a Git LFS pointer in place of the file; run git lfs pull")
+
+
 def _not_tensors(path: Path, error: Exception) -> ArtefactError:
+    _refuse_pointer(path)
     return ArtefactError(
         f"{path}: not a safetensors file, or a truncated one ({error}); "
         "delete it and rerun the command that wrote it (a pickle under this name is never loaded)"

@@ -10,7 +10,7 @@ from pathlib import Path
 from pointsman.adapters.check.files import check_files, read_adapter
 from pointsman.adapters.check.origin import check_origin
 from pointsman.adapters.check.structure import check_structure, fit_plain
-from pointsman.adapters.files import AdapterFile, fetch_adapter
+from pointsman.adapters.files import AdapterFile
 from pointsman.adapters.layout import Layout
 from pointsman.adapters.weights import Lora
 from pointsman.errors import ArtefactError, MismatchError
@@ -38,9 +38,8 @@ def open_adapter(name: str, path: str | Path) -> AdapterFile:
         ArtefactError: a file is missing, broken, pickled or faulty.
     """
     check_name(name)
-    folder = fetch_adapter(name, path)
-    run = Findings(f"adapter {name}: {folder}")
-    file = read_adapter(run, folder)
+    run = Findings(f"adapter {name}: {Path(path).expanduser()}")
+    file = read_adapter(run, path)
     raise_errors(run)
     assert file is not None  # otherwise an error was raised
     return file

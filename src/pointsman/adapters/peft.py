@@ -12,7 +12,7 @@ from peft import PeftConfig, PeftModel, PeftModelForCausalLM, set_peft_model_sta
 
 from pointsman.adapters.check.files import check_files
 from pointsman.adapters.check.origin import check_origin
-from pointsman.adapters.check.peft_fit import fit_any
+from pointsman.adapters.check.peft_fit import fit_any, is_known
 from pointsman.adapters.check.structure import check_structure
 from pointsman.adapters.files import AdapterFile
 from pointsman.adapters.layout import Layout
@@ -88,9 +88,10 @@ def _check(name: str, file: AdapterFile, base: Base) -> None:
     run = Findings(f"adapter {name}: {file.folder}")
     check_files(run, file)
     check_origin(run, file, base)
-    layout = Layout.of(base.model)
-    fitter = partial(fit_any, layout=layout, model=base.model)
-    check_structure(run, file, fitter, layout, base.id)
+    if is_known(run, file.config):
+        layout = Layout.of(base.model)
+        fitter = partial(fit_any, layout=layout, model=base.model)
+        check_structure(run, file, fitter, layout, base.id)
     raise_errors(run)
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from pointsman.adapters.check.files import check_files, read_adapter
 from pointsman.adapters.check.origin import check_invocation, check_origin
-from pointsman.adapters.check.peft_fit import fit_any
+from pointsman.adapters.check.peft_fit import fit_any, is_known
 from pointsman.adapters.check.probe import probe
 from pointsman.adapters.check.structure import check_structure
 from pointsman.adapters.check.vllm import CODES, MAX_RANK, check_vllm
-from pointsman.adapters.files import remapped, write
+from pointsman.adapters.files import AdapterFile, remapped, write
 from pointsman.adapters.layout import Layout
 from pointsman.errors import ArtefactError, ConfigError
 from pointsman.findings import Finding, Findings, Report
@@ -27,7 +27,7 @@ TARGETS = ("vllm",)
 
 
 def check_adapter(
-    path: str | Path,
+    path: str | Path | AdapterFile,
     base: Base | None,
     *,
     target: str | None = None,
@@ -36,7 +36,7 @@ def check_adapter(
     """Reports everything that is wrong with an adapter; does not stop at the first fault.
 
     Args:
-        path: folder or Hub id.
+        path: folder or Hub id, or the adapter as ``open_adapter`` reads it.
         base: the base without adapters; it is left as it was. With a base from ``load_skeleton``
             no prompt is answered. None: only the adapter's own files are checked.
         target: ``vllm`` also reports settings that vLLM rejects or ignores.
@@ -47,12 +47,12 @@ def check_adapter(
     """
     if target not in (None, *TARGETS):
         raise ConfigError(f"--target {target!r} is not known; give {' or '.join(TARGETS)}")
-    run = Findings(str(path))
-    adapter = read_adapter(run, str(path))
+    run = Findings(str(path.folder if isinstance(path, AdapterFile) else path))
+    adapter = path if isinstance(path, AdapterFile) else read_adapter(run, path)
     if adapter is None:
         return run.report()
     check_files(run, adapter)
-    if base is not None:
+    if is_known(run, adapter.config) and base is not None:
         check_origin(run, adapter, base)
         layout = Layout.of(base.model)
         fitter = partial(fit_any, layout=layout, model=base.model)
