@@ -60,7 +60,6 @@ def fit_adapter(name: str, file: AdapterFile, base: Base, layout: Layout) -> Ada
     check_origin(run, file, base)
     fit = check_structure(run, file, partial(fit_plain, layout=layout), layout, base.id)
     raise_errors(run)
-    assert fit is not None  # otherwise an error was raised
     lora: Lora | str = fit.obstacle or ""
     if fit.plain is not None:
         lora = fit.plain.lora(name, file)

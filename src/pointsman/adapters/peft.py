@@ -11,6 +11,7 @@ from typing import Any
 from peft import PeftConfig, PeftModel, PeftModelForCausalLM, set_peft_model_state_dict
 
 from pointsman.adapters.check.files import check_files
+from pointsman.adapters.check.finite import DIVERGED, EARLIER, probe_logits
 from pointsman.adapters.check.origin import check_origin
 from pointsman.adapters.check.peft_fit import fit_any, is_known
 from pointsman.adapters.check.structure import check_structure
@@ -47,7 +48,7 @@ def load_base_with_loras(
         The base; its ``model`` is a ``PeftModel`` that holds every adapter under its name.
 
     Raises:
-        ArtefactError: an adapter is missing, broken, pickled or only partly loaded.
+        ArtefactError: an adapter is missing, broken, pickled, only partly loaded or diverged.
         MismatchError: an adapter was made for another base.
         LabelError: an adapter's name is not legal.
     """
@@ -59,6 +60,7 @@ def load_base_with_loras(
     )
     for name, file in files.items():
         base = attach(base, name, file)
+        check_answer(base, name)
     return BaseWithLoras.of(base)
 
 
@@ -140,6 +142,18 @@ def _check_wrapped(names: Iterable[str], configs: Iterable[Mapping[str, Any]]) -
                     f"adapter name {name!r} is the name of a module that an adapter replaces; "
                     "choose another name"
                 )
+
+
+def check_answer(base: Base, name: str) -> None:
+    """Answers a synthetic prompt with an attached adapter.
+
+    Raises:
+        ArtefactError: the logits are not all finite.
+    """
+    with adapter_on(base, name):
+        is_fine = bool(probe_logits(base).isfinite().all())
+    if not is_fine:
+        raise ArtefactError(f"adapter {name}: [nan] {DIVERGED}; {EARLIER}")
 
 
 @contextmanager

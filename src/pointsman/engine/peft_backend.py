@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from pointsman.adapters.load import Adapter
-from pointsman.adapters.peft import adapter_on, attach
+from pointsman.adapters.peft import adapter_on, attach, check_answer
 from pointsman.adapters.with_loras import GREEDY, check_loaded
 from pointsman.conversation import Prompt
 from pointsman.engine.answer import Answer, FinishReason, make_answer
 from pointsman.engine.request import Request, failing
-from pointsman.errors import RequestError
+from pointsman.errors import ArtefactError, RequestError
 from pointsman.models.base import Base
 from pointsman.models.encoding import Encoded, join, padded_left
 from pointsman.models.features import Reader
@@ -200,7 +200,14 @@ class PeftBackend:
             request.for_router = self._router.prepare(self._reader, [request.prompt])
 
     def add(self, adapter: Adapter) -> None:
-        self.base = attach(self.base, adapter.name, adapter)
+        base = attach(self.base, adapter.name, adapter)
+        if isinstance(adapter.lora, str):  # any other was probed before it was attached
+            try:
+                check_answer(base, adapter.name)
+            except ArtefactError:
+                base.model.delete_adapter(adapter.name)
+                raise
+        self.base = base
 
     def remove(self, name: str) -> None:
         self.base.model.delete_adapter(name)

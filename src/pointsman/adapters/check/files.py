@@ -210,7 +210,7 @@ def _check_values(run: Findings, adapter: AdapterFile) -> None:
         run.error(
             "dtype",
             f"{len(packed)} of its {len(adapter.tensors)} tensors are {kind} without the scales "
-            f"that PEFT would need, such as {packed[0]}",
+            f"that PEFT would need, such as {min(packed)}",
             "save it in float32, bfloat16 or float16, as before it was quantised",
         )
         return
@@ -219,7 +219,7 @@ def _check_values(run: Findings, adapter: AdapterFile) -> None:
         run.error(
             "nan",
             f"{len(wrong)} of its {len(adapter.tensors)} tensors hold NaN or infinity, such as "
-            f"{wrong[0]}",
+            f"{min(wrong)}",
             "take an earlier checkpoint, or train with a lower learning rate",
         )
     whole = [key for key, t in adapter.tensors.items() if t.numel() and ".lora_" in key]

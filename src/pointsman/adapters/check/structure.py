@@ -26,6 +26,8 @@ class Fit:
     """Keys that name the base's own weights, mapped to those weights' paths"""
     refusal: str | None = None
     """Why it cannot be attached to the base at all"""
+    hint: str = RETRAIN
+    """What to do about a refusal"""
     obstacle: str | None = None
     """Why it cannot be stacked with other adapters"""
     plain: PlainLora | None = None
@@ -46,6 +48,10 @@ Fitter = Callable[[AdapterFile], Fit]
 def fit_plain(adapter: AdapterFile, layout: Layout) -> Fit:
     """The fit of a plain LoRA; for any other only ``obstacle`` is set, and PEFT must fit it."""
     own = base_weights_in(layout, adapter.config, adapter.tensors)
+    try:
+        check_expressions(adapter.config, layout.modules)
+    except ValueError as error:
+        return Fit(adapter, {}, own, refusal=str(error), hint="name the modules in its place")
     try:
         plain = plain_lora(adapter.config, layout)
     except (re.error, ValueError, TypeError) as error:
@@ -73,26 +79,20 @@ def base_weights_in(
 
 def check_structure(
     run: Findings, adapter: AdapterFile, fitter: Fitter, layout: Layout, base_id: str
-) -> Fit | None:
+) -> Fit:
     """Checks keys, shapes and targets against the base; an old layout may explain a mismatch.
 
     Returns:
-        The fit that was checked: that of the renamed adapter if only the renamed one fits. None if
-        an expression cannot be matched. With ``fit_plain``, an adapter that has an obstacle is left
-        to PEFT.
+        The fit that was checked: that of the renamed adapter if only the renamed one fits. With
+        ``fit_plain``, an adapter that has an obstacle is left to PEFT.
     """
-    try:
-        check_expressions(adapter.config, layout.modules)
-    except ValueError as error:
-        run.error("targets", f"{CONFIG}: {error}", "name the modules in its place")
-        return None
     fit = fitter(adapter)
     if fit.obstacle and not fit.expected and not fit.refusal:
         return fit
     if fit.refusal or fit.unexpected:
         fit = _in_todays_layout(run, fit, fitter, base_id)
     if fit.refusal:
-        run.error("targets", f"PEFT cannot place it on {base_id} ({fit.refusal})", RETRAIN)
+        run.error("targets", f"PEFT cannot place it on {base_id} ({fit.refusal})", fit.hint)
         return fit
     _check_keys(run, fit, base_id)
     _check_shapes(run, fit, base_id)
