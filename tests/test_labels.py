@@ -2,6 +2,8 @@ import random
 import string
 
 import pytest
+from peft.tuners._buffer_dict import BufferDict
+from torch import nn
 
 from pointsman.errors import LabelError, MismatchError
 from pointsman.labels import OUT_OF_SCOPE, RESERVED, LabelMap, check_name
@@ -133,3 +135,12 @@ def test_random_text_is_a_legal_map_or_one_clear_line() -> None:
             continue
         assert "\n" not in message
     assert 100 < legal < 1900
+
+
+def test_names_that_peft_cannot_hold() -> None:
+    holders = (nn.ModuleDict(), nn.ParameterDict(), BufferDict({}))
+    names = sorted({name for holder in holders for name in dir(holder) if name[0].isalnum()})
+    assert {"train", "keys", "update"} < set(names)
+    for name in names:
+        with pytest.raises(LabelError, match="choose another name"):
+            check_name(name)

@@ -25,6 +25,7 @@ LOCK = ".lock"
 """In a folder that a run is writing to."""
 _UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 """Errors of a mount that cannot flush a file, as network and FUSE mounts may not."""
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _MARKS = {
     "dataset.json": "a dataset",
     "metadata.json": "features",
@@ -147,6 +148,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise ArtefactError(f"{path}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:
+        _refuse_pointer(path)
         raise ArtefactError(f"{path}: not a readable JSON file ({error})") from None
 
 
@@ -186,7 +188,19 @@ def read_tensors_and_digest(path: Path) -> tuple[dict[str, Tensor], str]:
         raise _not_tensors(path, error) from None
 
 
+def _refuse_pointer(path: Path) -> None:
+    """Raises ``ArtefactError`` if Git LFS has not fetched a file."""
+    try:
+        with path.open("rb") as file:
+            is_pointer = file.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return
+    if is_pointer:
+        raise ArtefactError(f"{path}: a Git LFS pointer in place of the file; run git lfs pull")
+
+
 def _not_tensors(path: Path, error: Exception) -> ArtefactError:
+    _refuse_pointer(path)
     return ArtefactError(
         f"{path}: not a safetensors file, or a truncated one ({error}); "
         "delete it and rerun the command that wrote it (a pickle under this name is never loaded)"

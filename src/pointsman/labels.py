@@ -24,6 +24,20 @@ FALLBACKS = (BASE, "error")
 """Besides an adapter's name: what may happen to a request when the router abstains"""
 # `__base__` is PEFT's word for "no adapter".
 RESERVED = frozenset({"__base__", ROUTED, *FALLBACKS})
+# PEFT keeps an adapter's weights in a torch container, under the adapter's name; transformers
+# adds `smart_apply` to all modules.
+_CONTAINER = frozenset(
+    "T_destination add_module apply bfloat16 buffers call_super_init children clear compile copy "  # noqa: SIM905
+    "cpu cuda double dump_patches eval extra_repr float forward fromkeys get get_buffer "
+    "get_extra_state get_parameter get_submodule half ipu items keys load_state_dict modules mtia "
+    "named_buffers named_children named_modules named_parameters parameters persistent pop popitem "
+    "register_backward_hook register_buffer register_forward_hook register_forward_pre_hook "
+    "register_full_backward_hook register_full_backward_pre_hook "
+    "register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module "
+    "register_parameter register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ "
+    "set_extra_state set_submodule setdefault share_memory smart_apply state_dict to to_empty "
+    "train training type update values xpu zero_grad".split()
+)
 
 
 @dataclass(frozen=True)
@@ -102,6 +116,11 @@ def check_name(name: str) -> None:
     """Raises ``LabelError`` unless ``name`` can be an adapter's name."""
     if name in RESERVED:
         raise LabelError(f"adapter name {name!r} is reserved; choose another name")
+    if name in _CONTAINER:
+        raise LabelError(
+            f"adapter name {name!r} is an attribute of torch's modules, so PEFT cannot hold an "
+            "adapter of this name; choose another name"
+        )
     if not _LEGAL.fullmatch(name):
         raise LabelError(
             f"adapter name {name!r} is not legal; use 1 to 64 letters, digits, '-' or '_', "

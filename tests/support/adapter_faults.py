@@ -129,6 +129,35 @@ def narrowed(folder: Path) -> None:
     )
 
 
+def sharded(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    keys = list(tensors)
+    for number, part in enumerate((keys[:20], keys[20:]), 1):
+        shard = {key: tensors[key] for key in part}
+        save_file(shard, folder / f"adapter_model-0000{number}-of-00002.safetensors")
+    (folder / WEIGHTS).unlink()
+
+
+def pointer(folder: Path, name: str) -> None:
+    """What a clone without Git LFS has in place of a file."""
+    size = (folder / name).stat().st_size
+    lines = ("version https://git-lfs.github.com/spec/v1", f"oid sha256:{'0' * 64}", f"size {size}")
+    (folder / name).write_text("\n".join(lines) + "\n")
+
+
+def quantised(folder: Path, dtype: torch.dtype) -> None:
+    rewrite(folder, lambda tensors: {k: (t * 9).to(dtype) for k, t in tensors.items()})
+
+
+def nested(folder: Path) -> None:
+    """An output folder with checkpoints, given in place of one of them."""
+    for step in (500, 1000, 1500):
+        shutil.copytree(
+            folder, folder / f"checkpoint-{step}", ignore=shutil.ignore_patterns("checkpoint-*")
+        )
+    (folder / CONFIG).unlink()
+
+
 OLD = ("model.language_model.layers", "model.layers")
 HEAD = "base_model.model.model.language_model."
 
@@ -172,6 +201,35 @@ FAULTS: dict[str, tuple[str, dict[str, Any], Callable[[Path], object]]] = {
         "targets",
         {"target_modules": UNDER_LLM},
         lambda f: configure(f, layers_to_transform=[1], layers_pattern="layers"),
+    ),
+    "a folder of checkpoints": ("config", {}, nested),
+    "a pointer of Git LFS for weights": ("weights", {}, lambda f: pointer(f, WEIGHTS)),
+    "a pointer of Git LFS for the config": ("config", {}, lambda f: pointer(f, CONFIG)),
+    "shards": ("weights", {}, sharded),
+    "8-bit whole numbers": ("dtype", {}, lambda f: quantised(f, torch.int8)),
+    "8-bit floats": ("dtype", {}, lambda f: quantised(f, torch.float8_e4m3fn)),
+    "a prefix twice": (
+        "old-layout",
+        {},
+        lambda f: rename(f, ("base_model.model.", "base_model.model.base_model.model.")),
+    ),
+    "an option of a newer PEFT": (
+        "unknown-option",
+        {},
+        lambda f: configure(f, use_quantum_lora=True, peft_version="0.99.0"),
+    ),
+    "a kind of a newer PEFT": ("unknown-option", {}, lambda f: configure(f, peft_type="NEWER")),
+    "another model in the Hub's cache": (
+        "other-base",
+        {},
+        lambda f: configure(
+            f, base_model_name_or_path="/c/models--Qwen--Qwen2.5-VL-7B-Instruct/snapshots/0a1b"
+        ),
+    ),
+    "an expression that never ends": (
+        "targets",
+        {},
+        lambda f: configure(f, rank_pattern={r"((\w|\.)+)+!": 4}),
     ),
     "B is 0": ("zero-effect", {}, lambda f: filled(f, "lora_B", 0)),
     "too small to change a logit": ("zero-effect", {}, lambda f: filled(f, "lora_B", 1e-30)),

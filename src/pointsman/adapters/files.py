@@ -17,24 +17,14 @@ from pointsman.files import refuse_other, write_bytes, write_json, write_tensors
 from pointsman.models.checkpoint import download
 
 CONFIG, WEIGHTS, NOTE = "adapter_config.json", "adapter_model.safetensors", "pointsman.json"
+SHARDS = "adapter_model-*.safetensors"
+"""Weights in several files, which no loader of adapters reads"""
 
 
-def fetch_adapter(name: str, path: str | Path) -> Path:
-    """The folder that holds an adapter's two files. Raises ``ArtefactError``."""
+def fetch_adapter(path: str | Path) -> Path:
+    """The folder of an adapter, from the Hub if it is not here. Raises ``ArtefactError``."""
     folder = Path(path).expanduser()
-    if not folder.is_dir():
-        try:
-            folder = download(str(path), (CONFIG, WEIGHTS, NOTE))
-        except ArtefactError as error:
-            raise ArtefactError(f"adapter {name}: {error}") from None
-    if not (folder / CONFIG).is_file():
-        raise ArtefactError(f"adapter {name}: {folder}: no {CONFIG} in it")
-    if not (folder / WEIGHTS).is_file():
-        raise ArtefactError(
-            f"adapter {name}: {folder}: no {WEIGHTS} in it; pickled weights (*.bin) are never "
-            "loaded: save the adapter again with safetensors"
-        )
-    return folder
+    return folder if folder.is_dir() else download(str(path), (CONFIG, WEIGHTS, SHARDS, NOTE))
 
 
 PREFIX = "base_model.model."
@@ -46,11 +36,11 @@ _WRAPPERS = re.compile(r"(^module|\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_
 _ADAPTER_NAME = re.compile(
     r"(\.lora_(?:embedding_)?[AB])\.(?!(?:weight|bias)$)[^.]+((?:\.(?:weight|bias))?)$"
 )
-_DECODER = re.compile(
-    r"^(?:model\.)?(?:language_model\.)?(?:model\.)?(?=(layers|embed_tokens|norm)\b)"
-)
-_TOWER = re.compile(r"^(?:model\.)?(?=visual\.)")
-_HEAD = re.compile(r"^(?:model\.)?(?:language_model\.)?(?=lm_head\b)")
+# A model that was wrapped or saved more than once has its prefixes more than once.
+_PREFIXES = re.compile(r"^(?:base_model\.(?:model\.)?)+")
+_DECODER = re.compile(r"^(?:(?:model|language_model)\.)*(?=(layers|embed_tokens|norm)\b)")
+_TOWER = re.compile(r"^(?:model\.)*(?=visual\.)")
+_HEAD = re.compile(r"^(?:(?:model|language_model)\.)*(?=lm_head\b)")
 
 
 @dataclass(frozen=True)
@@ -135,10 +125,11 @@ def _lora_keys(keys: Iterable[str]) -> list[str]:
 
 def _today(key: str) -> str:
     key = _ADAPTER_NAME.sub(r"\1\2", _WRAPPERS.sub("", key))
-    return PREFIX + _path_today(key.removeprefix(PREFIX))
+    return PREFIX + _path_today(key)
 
 
 def _path_today(path: str) -> str:
+    path = _PREFIXES.sub("", path)
     for pattern, prefix in ((_DECODER, DECODER), (_TOWER, "model."), (_HEAD, "")):
         if pattern.match(path):
             return pattern.sub(prefix, path, count=1)

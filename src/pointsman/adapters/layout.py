@@ -5,7 +5,7 @@ shapes alone, so that neither PEFT nor a second model is needed. A test compares
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -24,8 +24,8 @@ also hits the vision tower."""
 Key = tuple[int, str]
 """Decoder layer and projection"""
 _DECODER = re.compile(r"model\.language_model\.layers\.(\d+)\.(self_attn|mlp)\.(\w+)")
-_WRAPPED = ".base_layer"
-"""What PEFT appends to the path of a module that it wraps"""
+_WRAPPED = ("base_layer", "original_module", "token_adapter")
+"""Names under which PEFT's wrappers keep the module that they wrap"""
 
 
 @dataclass(frozen=True)
@@ -43,20 +43,25 @@ class Layout:
     def of(cls, model: Any) -> Self:
         """The layout of a Qwen3VLForConditionalGeneration, perhaps inside a PeftModel."""
         model = model.get_base_model() if hasattr(model, "get_base_model") else model
-        modules = [(path, m) for path, m in model.named_modules() if ".lora_" not in path]
-        linear = {
-            path.removesuffix(_WRAPPED): (module.out_features, module.in_features)
-            for path, module in modules
-            if isinstance(module, nn.Linear)
+        named = list(model.named_modules(remove_duplicate=False))
+        wrappers = {
+            parent
+            for parent, _, name in (path.rpartition(".") for path, _ in named)
+            if name in _WRAPPED
         }
+        modules = [(own, m) for path, m in named if (own := _own_path(path, wrappers)) is not None]
         weights = {
-            path.replace(_WRAPPED + ".", "."): tensor
+            own: tensor
             for path, tensor in model.state_dict().items()
-            if ".lora_" not in path
+            if (own := _own_path(path, wrappers)) is not None
         }
         return cls(
-            modules=tuple(dict.fromkeys(path.removesuffix(_WRAPPED) for path, _ in modules)),
-            shapes=linear,
+            modules=tuple(dict.fromkeys(path for path, _ in modules)),
+            shapes={
+                path: (module.out_features, module.in_features)
+                for path, module in modules
+                if isinstance(module, nn.Linear)
+            },
             weights={p: t for p, t in weights.items() if key_of(p.rpartition(".")[0]) is None},
         )
 
@@ -78,6 +83,19 @@ def key_of(path: str) -> Key | None:
     if match is None or match[3] not in PROJECTIONS:
         return None
     return int(match[1]), match[3]
+
+
+def _own_path(path: str, wrappers: Set[str]) -> str | None:
+    """A path without PEFT's wrappers; None if PEFT added what it leads to."""
+    kept: list[str] = []
+    above = ""
+    for part in path.split("."):
+        if above not in wrappers:
+            kept.append(part)
+        elif part not in _WRAPPED:
+            return None
+        above = f"{above}.{part}" if above else part
+    return ".".join(kept)
 
 
 def pattern_value(patterns: Mapping[str, Any] | None, path: str, default: Any) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pointsman.adapters.check.files import check_files, read_adapter
 from pointsman.adapters.check.origin import check_origin
 from pointsman.adapters.check.structure import check_structure, fit_plain
-from pointsman.adapters.files import AdapterFile, fetch_adapter
+from pointsman.adapters.files import AdapterFile
 from pointsman.adapters.layout import Layout
 from pointsman.adapters.weights import Lora
 from pointsman.errors import ArtefactError, MismatchError
@@ -38,9 +38,8 @@ def open_adapter(name: str, path: str | Path) -> AdapterFile:
         ArtefactError: a file is missing, broken, pickled or faulty.
     """
     check_name(name)
-    folder = fetch_adapter(name, path)
-    run = Findings(f"adapter {name}: {folder}")
-    file = read_adapter(run, folder)
+    run = Findings(f"adapter {name}: {Path(path).expanduser()}")
+    file = read_adapter(run, path)
     raise_errors(run)
     assert file is not None  # otherwise an error was raised
     return file
@@ -59,9 +58,7 @@ def fit_adapter(name: str, file: AdapterFile, base: Base, layout: Layout) -> Ada
     run = Findings(f"adapter {name}: {file.folder}")
     check_files(run, file)
     check_origin(run, file, base)
-    fit = fit_plain(file, layout)
-    if fit.obstacle is None:
-        check_structure(run, fit, partial(fit_plain, layout=layout), layout, base.id)
+    fit = check_structure(run, file, partial(fit_plain, layout=layout), layout, base.id)
     raise_errors(run)
     lora: Lora | str = fit.obstacle or ""
     if fit.plain is not None:

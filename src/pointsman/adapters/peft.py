@@ -1,23 +1,26 @@
 """Adapters on a base through PEFT: for training, for checks, and for any kind of adapter."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from peft import PeftConfig, PeftModel, PeftModelForCausalLM, set_peft_model_state_dict
 
 from pointsman.adapters.check.files import check_files
+from pointsman.adapters.check.finite import DIVERGED, EARLIER, probe_logits
 from pointsman.adapters.check.origin import check_origin
-from pointsman.adapters.check.peft_fit import fit_any
+from pointsman.adapters.check.peft_fit import fit_any, is_known
 from pointsman.adapters.check.structure import check_structure
 from pointsman.adapters.files import AdapterFile
 from pointsman.adapters.layout import Layout
-from pointsman.adapters.load import open_adapter, raise_errors
+from pointsman.adapters.load import Adapter, open_adapter, raise_errors
+from pointsman.adapters.weights import Lora
 from pointsman.adapters.with_loras import BaseWithLoras
-from pointsman.errors import ArtefactError
+from pointsman.errors import ArtefactError, LabelError
 from pointsman.findings import Findings
 from pointsman.labels import LabelMap
 from pointsman.models.base import Base, load_base
@@ -45,7 +48,7 @@ def load_base_with_loras(
         The base; its ``model`` is a ``PeftModel`` that holds every adapter under its name.
 
     Raises:
-        ArtefactError: an adapter is missing, broken, pickled or only partly loaded.
+        ArtefactError: an adapter is missing, broken, pickled, only partly loaded or diverged.
         MismatchError: an adapter was made for another base.
         LabelError: an adapter's name is not legal.
     """
@@ -57,36 +60,48 @@ def load_base_with_loras(
     )
     for name, file in files.items():
         base = attach(base, name, file)
+        check_answer(base, name)
     return BaseWithLoras.of(base)
 
 
-def attach(base: Base, name: str, adapter: AdapterFile | str | Path) -> Base:
+def attach(base: Base, name: str, adapter: Adapter | AdapterFile | str | Path) -> Base:
     """The base with one more adapter, fully loaded and frozen.
 
     Args:
-        adapter: its files as ``open_adapter`` reads them, or where they are.
+        adapter: where its files are, or what ``open_adapter`` or ``fit_adapter`` returns for them.
 
     Raises:
         MismatchError: the adapter was made for another base.
         ArtefactError: anything else that ``check_adapter`` calls an error.
+        LabelError: the name is that of a module that an adapter replaces.
     """
+    is_checked = isinstance(adapter, Adapter) and isinstance(adapter.lora, Lora)
+    if isinstance(adapter, Adapter):
+        adapter = adapter.file
     file = adapter if isinstance(adapter, AdapterFile) else open_adapter(name, adapter)
-    run = Findings(f"adapter {name}: {file.folder}")
-    check_files(run, file)
-    check_origin(run, file, base)
-    layout = Layout.of(base.model)
-    fitter = partial(fit_any, layout=layout, model=base.model)
-    check_structure(run, fitter(file), fitter, layout, base.id)
-    raise_errors(run)
+    if not is_checked:
+        _check(name, file, base)
     adapters = {**base.adapters, name: file.folder}
     model = _placed(base, name, file).requires_grad_(False).eval()
     return replace(base, model=model, adapters=adapters)
+
+
+def _check(name: str, file: AdapterFile, base: Base) -> None:
+    run = Findings(f"adapter {name}: {file.folder}")
+    check_files(run, file)
+    check_origin(run, file, base)
+    if is_known(run, file.config):
+        layout = Layout.of(base.model)
+        fitter = partial(fit_any, layout=layout, model=base.model)
+        check_structure(run, file, fitter, layout, base.id)
+    raise_errors(run)
 
 
 def _placed(base: Base, name: str, file: AdapterFile) -> PeftModel:
     """The base's model with an adapter that fits it."""
     options = copy.deepcopy(file.config) | {"inference_mode": True}
     model = base.model
+    _check_wrapped([*base.adapters, name], [options, *_options_on(model)])
     try:
         config = PeftConfig.from_peft_type(**PeftConfig.check_kwargs(**options))
         if isinstance(model, PeftModel):
@@ -104,6 +119,41 @@ def _placed(base: Base, name: str, file: AdapterFile) -> PeftModel:
             "use the base that it was trained on"
         ) from None
     return model
+
+
+def _options_on(model: Any) -> list[dict[str, Any]]:
+    """The configurations of the adapters that a model has."""
+    return [vars(config) for config in getattr(model, "peft_config", {}).values()]
+
+
+def _check_wrapped(names: Iterable[str], configs: Iterable[Mapping[str, Any]]) -> None:
+    """Raises ``LabelError`` for an adapter's name that PEFT would take for a module.
+
+    PEFT finds the modules that an adapter replaces whole by the end of their paths, and other
+    adapters' matrices end with the adapters' names.
+    """
+    for config in configs:
+        whole = list(config.get("modules_to_save") or ())
+        if config.get("trainable_token_indices"):
+            whole += ["embed_tokens", "lm_head"]
+        for name in names:
+            if any(name == module.rpartition(".")[2] for module in whole):
+                raise LabelError(
+                    f"adapter name {name!r} is the name of a module that an adapter replaces; "
+                    "choose another name"
+                )
+
+
+def check_answer(base: Base, name: str) -> None:
+    """Answers a synthetic prompt with an attached adapter.
+
+    Raises:
+        ArtefactError: the logits are not all finite.
+    """
+    with adapter_on(base, name):
+        is_fine = bool(probe_logits(base).isfinite().all())
+    if not is_fine:
+        raise ArtefactError(f"adapter {name}: [nan] {DIVERGED}; {EARLIER}")
 
 
 @contextmanager

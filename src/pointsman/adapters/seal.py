@@ -9,9 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pointsman.adapters.check.check import check_adapter
-from pointsman.adapters.files import CONFIG, WEIGHTS, fetch_adapter
+from pointsman.adapters.load import open_adapter
 from pointsman.errors import ArtefactError
-from pointsman.files import digest_file
 from pointsman.models.base import load_skeleton
 from pointsman.project import Project
 from pointsman.routing.router import Router
@@ -37,23 +36,19 @@ def seal_adapters(path: Path, project: Project, again: Collection[str] = ()) -> 
     project.labels.check_same(router.labels, "the project", str(path), "use the router's project")
     for name in again:
         router.labels.label(name)  # raises on an unknown name
-    folders = {name: fetch_adapter(name, place) for name, place in project.adapters.items()}
-    found = {name: _digests(folder) for name, folder in folders.items()}
-    for name in folders:
+    files = {name: open_adapter(name, place) for name, place in project.adapters.items()}
+    for name, file in files.items():
         if name not in again:
-            router.check_adapter(name, folders[name], found[name])
+            router.check_adapter(name, file.folder, file.digests)
     # A text router may run in front of a server: then there may be no base to check them against.
     skeleton = load_skeleton(project.base, revision=project.revision) if project.base else None
-    for name, folder in folders.items():
-        if errors := check_adapter(folder, skeleton).errors:
+    for name, file in files.items():
+        if errors := check_adapter(file, skeleton).errors:
             raise ArtefactError(f"adapter {name}: not sealed; {errors[0]}")
-    done = {name: _outcome(router.adapter_digests.get(name), found[name]) for name in folders}
+    found = {name: dict(file.digests) for name, file in files.items()}
+    done = {name: _outcome(router.adapter_digests.get(name), found[name]) for name in files}
     replace(router, adapter_digests=found).save(path)
     return done
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    return {file: digest_file(folder / file) for file in (CONFIG, WEIGHTS)}
 
 
 def _outcome(before: dict[str, str] | None, now: dict[str, str]) -> str:

@@ -87,7 +87,7 @@ def _adapters(run: _Check, project: Project, base: Base | None) -> dict[str, Pat
         found = check_adapter(place, base).findings
         run.findings += [replace(f, where=f"adapter {name}: {f.where}") for f in found]
         try:
-            folders[name] = fetch_adapter(name, place)
+            folders[name] = fetch_adapter(place)
         except PointsmanError:
             continue  # check_adapter reported it
     return folders

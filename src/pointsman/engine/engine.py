@@ -380,7 +380,8 @@ class Engine:
     def _add(self, name: str, file: AdapterFile) -> None:
         if name in self.adapters:
             raise ConfigError(f"adapter {name!r} is already loaded; remove it or use another name")
-        self._backend.add(fitted(name, file, self.base, self._layout))
+        [adapter] = fitted({name: file}, self.base, self._layout)
+        self._backend.add(adapter)
         self.adapters = (*self.adapters, name)
 
     def _remove(self, name: str) -> None:

@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from pointsman.adapters.check.finite import check_finite
 from pointsman.adapters.files import AdapterFile
 from pointsman.adapters.layout import Layout
 from pointsman.adapters.load import Adapter, fit_adapter, open_adapter
@@ -67,20 +68,21 @@ def load_adapters(
             f"adapter {missing[0]!r} of the router's label map {router.labels} is not loaded; "
             "add its path to [adapters]"
         )
-    adapters = [
-        fitted(name, _opened(router, name, sources[name]), base, layout) for name in router.labels
-    ]
+    files = {name: _opened(router, name, sources[name]) for name in router.labels}
+    adapters = fitted(files, base, layout)
     if router.unsealed:
         _log.warning(unsealed_note(router.unsealed))
     return adapters
 
 
-def fitted(name: str, file: AdapterFile, base: Base, layout: Layout) -> Adapter:
-    """An adapter that fits the base; its warnings are logged."""
-    adapter = fit_adapter(name, file, base, layout)
-    for finding in adapter.warnings:
-        _log.warning(str(finding).removeprefix("warning: "))
-    return adapter
+def fitted(files: Mapping[str, AdapterFile], base: Base, layout: Layout) -> list[Adapter]:
+    """Adapters that fit the base and give finite answers; their warnings are logged."""
+    adapters = [fit_adapter(name, file, base, layout) for name, file in files.items()]
+    for adapter in adapters:
+        for finding in adapter.warnings:
+            _log.warning(str(finding).removeprefix("warning: "))
+    check_finite(base, [a.lora for a in adapters if isinstance(a.lora, Lora)])
+    return adapters
 
 
 def make_backend(

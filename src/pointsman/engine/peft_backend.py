@@ -16,12 +16,12 @@ from torch import Tensor
 from transformers import LogitsProcessor, StoppingCriteria
 
 from pointsman.adapters.load import Adapter
-from pointsman.adapters.peft import adapter_on, attach
+from pointsman.adapters.peft import adapter_on, attach, check_answer
 from pointsman.adapters.with_loras import GREEDY, check_loaded
 from pointsman.conversation import Prompt
 from pointsman.engine.answer import Answer, FinishReason, make_answer
 from pointsman.engine.request import Request, failing, not_finite
-from pointsman.errors import ConfigError, RequestError
+from pointsman.errors import ArtefactError, ConfigError, RequestError
 from pointsman.models.base import Base
 from pointsman.models.encoding import Encoded, join, padded_left
 from pointsman.models.features import Reader
@@ -256,7 +256,14 @@ class PeftBackend:
             request.for_router = self._router.prepare(self._reader, [request.prompt])
 
     def add(self, adapter: Adapter) -> None:
-        self.base = attach(self.base, adapter.name, adapter.file)
+        base = attach(self.base, adapter.name, adapter)
+        if isinstance(adapter.lora, str):  # any other was probed before it was attached
+            try:
+                check_answer(base, adapter.name)
+            except ArtefactError:
+                base.model.delete_adapter(adapter.name)
+                raise
+        self.base = base
 
     def remove(self, name: str) -> None:
         if any(request.adapter == name for request in self.at_work):

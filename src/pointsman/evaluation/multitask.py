@@ -34,7 +34,7 @@ def engine_beside(
         ArtefactError, MismatchError: it is missing, broken or made for another base.
         ConfigError: it does not suit the plan of the others.
     """
-    config = read_object(fetch_adapter(NAME, path) / CONFIG)
+    config = read_object(fetch_adapter(path) / CONFIG)
     rank = config.get("r")  # loading it reports any other fault
     options = EngineOptions(
         plan=plan,

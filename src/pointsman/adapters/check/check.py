@@ -13,12 +13,11 @@ from typing import Any
 
 from pointsman.adapters.check.files import check_files, read_adapter
 from pointsman.adapters.check.origin import check_invocation, check_origin
-from pointsman.adapters.check.peft_fit import fit_any
+from pointsman.adapters.check.peft_fit import fit_any, is_known
 from pointsman.adapters.check.probe import probe
 from pointsman.adapters.check.structure import check_structure
 from pointsman.adapters.check.vllm import CODES, VllmServer, check_vllm
-from pointsman.adapters.files import remapped, write
-from pointsman.adapters.layout import Layout
+from pointsman.adapters.files import AdapterFile, remapped, write
 from pointsman.errors import ArtefactError, ConfigError
 from pointsman.findings import Finding, Findings, Report
 from pointsman.models.base import Base
@@ -27,7 +26,7 @@ TARGETS = ("vllm",)
 
 
 def check_adapter(
-    path: str | Path,
+    path: str | Path | AdapterFile,
     base: Base | None,
     *,
     target: str | None = None,
@@ -37,7 +36,7 @@ def check_adapter(
     """Reports everything that is wrong with an adapter; does not stop at the first fault.
 
     Args:
-        path: folder or Hub id.
+        path: folder or Hub id, or the adapter as ``open_adapter`` reads it.
         base: the base without adapters; it is left as it was. With a base from ``load_skeleton``
             no prompt is answered. None: only the adapter's own files are checked.
         target: ``vllm`` also reports what vLLM refuses, and what it loads but does not compute.
@@ -50,16 +49,16 @@ def check_adapter(
     if target not in (None, *TARGETS):
         raise ConfigError(f"--target {target!r} is not known; give {' or '.join(TARGETS)}")
     server = VllmServer(max_lora_rank, enable_tower_connector_lora)
-    run = Findings(str(path))
-    adapter = read_adapter(run, str(path))
+    run = Findings(str(path.folder if isinstance(path, AdapterFile) else path))
+    adapter = path if isinstance(path, AdapterFile) else read_adapter(run, path)
     if adapter is None:
         return run.report()
     check_files(run, adapter)
     layout = None if base is None else Layout.of(base.model)
-    if base is not None and layout is not None:
+    if is_known(run, adapter.config) and base is not None and layout is not None:
         check_origin(run, adapter, base)
         fitter = partial(fit_any, layout=layout, model=base.model)
-        check_structure(run, fitter(adapter), fitter, layout, base.id)
+        check_structure(run, adapter, fitter, layout, base.id)
         check_invocation(run, adapter, base)
     if target == "vllm":
         check_vllm(run, adapter, layout, server)

@@ -8,7 +8,14 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pointsman.adapters.files import CONFIG, WEIGHTS, AdapterFile, fetch_adapter, module_of
+from pointsman.adapters.files import (
+    CONFIG,
+    SHARDS,
+    WEIGHTS,
+    AdapterFile,
+    fetch_adapter,
+    module_of,
+)
 from pointsman.errors import ArtefactError
 from pointsman.files import digest_file, read_object, read_tensors_and_digest
 from pointsman.findings import SAVE_AGAIN, Findings
@@ -35,7 +42,6 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
 _PICKLES = ("adapter_model.bin", "adapter_model.pt")
 REWRITING_INITS = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """LoRA initialisations that start from the base's own weights and change them."""
-_UNNAMED = "checked"
 
 
 # Files
@@ -43,14 +49,12 @@ _UNNAMED = "checked"
 
 def read_adapter(run: Findings, path: str | Path) -> AdapterFile | None:
     """The adapter, or None if one of its files cannot be read."""
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
-        try:
-            folder = fetch_adapter(_UNNAMED, path)
-        except ArtefactError as error:
-            reason = str(error).removeprefix(f"adapter {_UNNAMED}: ").removeprefix(f"{path}: ")
-            run.error("folder", reason, f"give the folder that holds {CONFIG}")
-            return None
+    try:
+        folder = fetch_adapter(path)
+    except ArtefactError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        run.error("folder", reason, f"give the folder that holds {CONFIG}")
+        return None
     config = _read_config(run, folder)
     weights = _read_weights(run, folder)
     _check_around(run, folder)
@@ -63,14 +67,18 @@ def read_adapter(run: Findings, path: str | Path) -> AdapterFile | None:
 
 def _read_config(run: Findings, folder: Path) -> dict[str, Any] | None:
     if not (folder / CONFIG).is_file():
-        inside = sorted(place.parent.name for place in folder.glob(f"*/{CONFIG}"))
-        hint = f"give {folder / inside[-1]}" if inside else "give the folder that holds it"
+        inside = [
+            place.parent for depth in ("*", "*/*") for place in folder.glob(f"{depth}/{CONFIG}")
+        ]
+        newest = max(inside, key=_numbers, default=None)
+        hint = f"give {newest}" if newest else "give the folder that holds it"
         run.error("config", f"no {CONFIG} in it", hint)
         return None
     try:
         config = read_object(folder / CONFIG)
     except ArtefactError as error:
-        run.error("config", without_folder(error, folder), SAVE_AGAIN)
+        message, _, hint = without_folder(error, folder).partition("; ")
+        run.error("config", message, hint or SAVE_AGAIN)
         return None
     wrong = [
         f"{name} is {config[name]!r}, not {meaning}"
@@ -84,6 +92,11 @@ def _read_config(run: Findings, folder: Path) -> dict[str, Any] | None:
     return None if wrong else config
 
 
+def _numbers(folder: Path) -> list[str | int]:
+    """A folder's path with its numbers as numbers: checkpoint-1500 is after checkpoint-500."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(folder))]
+
+
 def _read_weights(run: Findings, folder: Path) -> tuple[dict[str, Tensor], str] | None:
     pickles = [name for name in _PICKLES if (folder / name).is_file()]
     convert = (
@@ -91,8 +104,16 @@ def _read_weights(run: Findings, folder: Path) -> tuple[dict[str, Tensor], str] 
         "safetensors"
     )
     if not (folder / WEIGHTS).is_file():
+        shards = sorted(place.name for place in folder.glob(SHARDS))
         if pickles:
             run.error("pickle", f"{pickles[0]} is a pickle, which is never loaded", convert)
+        elif shards:
+            run.error(
+                "weights",
+                f"its weights are in {len(shards)} shards, {shards[0]} and others, which no loader "
+                "of adapters reads",
+                f"join the shards: read all with safetensors and save them as one {WEIGHTS}",
+            )
         else:
             run.error("weights", f"no {WEIGHTS} in it", SAVE_AGAIN)
         return None
@@ -101,8 +122,9 @@ def _read_weights(run: Findings, folder: Path) -> tuple[dict[str, Tensor], str] 
     try:
         tensors, digest = read_tensors_and_digest(folder / WEIGHTS)
     except ArtefactError as error:
-        message = str(error).rpartition("; ")[0]  # its own hint is of any file
-        hint = "copy or save the adapter again (a pickle under this name is never loaded)"
+        message, _, hint = str(error).rpartition("; ")
+        if "Git LFS" not in message:  # else the hint is of any file
+            hint = "copy or save the adapter again (a pickle under this name is never loaded)"
         run.error("weights", message, hint)
         return None
     if not tensors:
@@ -174,11 +196,6 @@ def _check_config(run: Findings, adapter: AdapterFile) -> None:
                 f"lora_alpha {alpha} and r {rank} scale it by {scale:.3g}",
                 "compare with the trainer's settings: a wrong value is silent",
             )
-    for pattern, code in (("rank_pattern", "rank"), ("alpha_pattern", "alpha")):
-        for place in adapter.config.get(pattern) or {}:
-            if not _names_one_of(place, adapter.modules):
-                message = f"{pattern} names {place}, which is none of its modules"
-                run.warning(code, message, "compare with the trainer's settings")
 
 
 def _rewriting_init(config: dict[str, Any]) -> str | None:
@@ -187,21 +204,22 @@ def _rewriting_init(config: dict[str, Any]) -> str | None:
     return init if init.startswith(REWRITING_INITS) else None
 
 
-def _names_one_of(pattern: str, modules: set[str]) -> bool:
-    """Matches as PEFT does: a regular expression for the end of a module's path."""
-    try:
-        return any(re.match(rf"(.*\.)?({pattern})$", module) for module in modules)
-    except re.error:
-        return False
-
-
 def _check_values(run: Findings, adapter: AdapterFile) -> None:
+    if packed := [key for key, t in adapter.tensors.items() if _is_packed(key, t)]:
+        kind = str(adapter.tensors[packed[0]].dtype).removeprefix("torch.")
+        run.error(
+            "dtype",
+            f"{len(packed)} of its {len(adapter.tensors)} tensors are {kind} without the scales "
+            f"that PEFT would need, such as {min(packed)}",
+            "save it in float32, bfloat16 or float16, as before it was quantised",
+        )
+        return
     wrong = [key for key, t in adapter.tensors.items() if not bool(t.float().isfinite().all())]
     if wrong:
         run.error(
             "nan",
             f"{len(wrong)} of its {len(adapter.tensors)} tensors hold NaN or infinity, such as "
-            f"{wrong[0]}",
+            f"{min(wrong)}",
             "take an earlier checkpoint, or train with a lower learning rate",
         )
     whole = [key for key, t in adapter.tensors.items() if t.numel() and ".lora_" in key]
@@ -215,6 +233,12 @@ def _check_values(run: Findings, adapter: AdapterFile) -> None:
         run.error("zero-effect", f"{message}: it changes nothing", hint)
     else:
         run.warning("zero-effect", f"{message}, such as {min(zero)}", hint)
+
+
+def _is_packed(key: str, tensor: Tensor) -> bool:
+    """Whether a tensor has whole numbers or 8 bits: a quantised one's values without its scales."""
+    is_matrix = ".lora_" in key or tensor.element_size() == 1
+    return is_matrix and (not tensor.is_floating_point() or tensor.element_size() == 1)
 
 
 def without_folder(error: Exception, folder: Path) -> str:

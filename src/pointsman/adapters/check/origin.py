@@ -12,6 +12,8 @@ from pointsman.findings import RETRAIN, Findings
 from pointsman.models.base import Base
 from pointsman.models.checkpoint import Fingerprint
 
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+_CACHED = re.compile(r"(?:^|/)models--([^/]+?)(?:--([^/]+))?(?:/snapshots/.*)?$")
 # Suffixes that publishers of quantised copies append to a model's name.
 _QUANTISED = re.compile(r"(-unsloth)?(-bnb)?-(4bit|8bit|fp8|awq|int4|int8|gptq(-int[48])?)$")
 
@@ -25,11 +27,12 @@ def check_origin(run: Findings, adapter: AdapterFile, base: Base) -> None:
     if note.is_file():  # written by train_adapter: digests of the exact base
         _check_note(run, note, base)
         return
-    named = str(adapter.config.get("base_model_name_or_path") or "")
-    if all(_is_hub_id(value) for value in (named, base.id)) and not is_same_model(named, base.id):
+    named = _model_in(str(adapter.config.get("base_model_name_or_path") or ""))
+    given = _model_in(base.id)
+    if all(map(_is_hub_id, (named, given))) and not is_same_model(named, given):
         run.error("other-base", f"was made for {named}, not for {base.id}", RETRAIN)
         return
-    mine, theirs = (value.rstrip("/").rpartition("/")[2] for value in (named, base.id))
+    mine, theirs = (value.rpartition("/")[2] for value in (named, given))
     if "qwen" not in mine.lower() or "qwen" not in theirs.lower():
         return  # a folder's name proves nothing
     if not is_same_model(mine, theirs):
@@ -64,8 +67,16 @@ def is_same_model(named: str, other: str) -> bool:
     return len({_QUANTISED.sub("", model) for model in models}) == 1
 
 
+def _model_in(name: str) -> str:
+    """The Hub id that a path of the Hub's cache stands for; any other name with single slashes."""
+    path = re.sub(r"[\\/]+", "/", name).rstrip("/")
+    if cached := _CACHED.search(path):
+        return "/".join(part for part in cached.groups() if part)
+    return path
+
+
 def _is_hub_id(value: str) -> bool:
-    return value.count("/") == 1 and not value.startswith((".", "~")) and not Path(value).exists()
+    return _HUB_ID.fullmatch(value) is not None and not Path(value).exists()
 
 
 def check_invocation(run: Findings, adapter: AdapterFile, base: Base) -> None:

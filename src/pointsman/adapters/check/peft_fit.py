@@ -3,14 +3,22 @@
 import copy
 import warnings
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
+import peft
 import torch
-from peft import PeftConfig, PeftModelForCausalLM, get_peft_model_state_dict
+from peft import (
+    PEFT_TYPE_TO_CONFIG_MAPPING,
+    PeftConfig,
+    PeftModelForCausalLM,
+    get_peft_model_state_dict,
+)
 
 from pointsman.adapters.check.structure import Fit, base_weights_in, fit_plain
 from pointsman.adapters.files import AdapterFile
 from pointsman.adapters.layout import Layout
+from pointsman.findings import Findings
 
 _NAME = "checked"
 
@@ -23,6 +31,26 @@ def fit_any(adapter: AdapterFile, layout: Layout, model: Any) -> Fit:
     """
     fit = fit_plain(adapter, layout)
     return fit if fit.obstacle is None else _fit_by_peft(adapter, layout, model, fit.obstacle)
+
+
+def is_known(run: Findings, config: Mapping[str, Any]) -> bool:
+    """Whether the installed PEFT knows the kind; reports options that it would drop silently."""
+    kind, newer = config["peft_type"], f"install PEFT {config.get('peft_version') or 'as it was'}"
+    if kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
+        message = f"its PEFT type is {kind!r}, which PEFT {peft.__version__} does not know"
+        run.error("unknown-option", message, f"{newer}, which wrote it, or a newer one")
+        return False
+    known = {field.name for field in fields(PEFT_TYPE_TO_CONFIG_MAPPING[kind])}
+    for name, value in config.items():
+        # The default of an option that is not known counts as off.
+        if name in known or not value:
+            continue
+        message = f"PEFT {peft.__version__} does not know its option {name} and would ignore it"
+        hint = f"{newer}, which wrote it; or set it to null if it was only for training"
+        # A number or a name may be a default; a switch that is on, or a part of its own, is none.
+        report = run.error if isinstance(value, bool | list | dict) else run.warning
+        report("unknown-option", f"{message}: {str(value)[:60]}", hint)
+    return True
 
 
 def _fit_by_peft(adapter: AdapterFile, layout: Layout, model: Any, obstacle: str) -> Fit:

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pointsman.adapters.check.finite import DIVERGED, EARLIER, probe_logits
 from pointsman.adapters.files import AdapterFile
 from pointsman.adapters.peft import attach
 from pointsman.errors import ArtefactError, MismatchError
 from pointsman.findings import Findings
 from pointsman.models.base import Base
-from pointsman.models.features import probe_prompts
 
 _NAME = "checked"
 
@@ -25,14 +25,11 @@ def probe(run: Findings, adapter: AdapterFile, base: Base) -> float | None:
     It runs on a twin of the base: PEFT modifies a model's modules, and the base's must not change.
     """
     twin = replace(base, model=_twin(base.model))
-    # With pixels: cached image features would hide a change of the tower.
-    inputs = twin.stock_inputs(twin.encode([next(probe_prompts())]))
     try:
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            before = twin.model(**inputs, logits_to_keep=1).logits.float()
-            attached = attach(twin, _NAME, adapter)
-            after = attached.model(**inputs, logits_to_keep=1).logits.float()
+            before = probe_logits(twin)
+            after = probe_logits(attach(twin, _NAME, adapter))
     except (ArtefactError, MismatchError) as error:
         message, _, hint = str(error).rpartition("; ")
         code = "other-base" if isinstance(error, MismatchError) else "attach"
@@ -42,8 +39,7 @@ def probe(run: Findings, adapter: AdapterFile, base: Base) -> float | None:
         run.error("nan", f"{base.id} itself gives NaN or infinity", "use another dtype or device")
         return None
     if not bool(after.isfinite().all()):
-        hint = "take an earlier checkpoint; check lora_alpha"
-        run.error("nan", "with it the base gives NaN or infinity for a synthetic prompt", hint)
+        run.error("nan", DIVERGED, EARLIER)
         return None
     change = float((after - before).abs().max())
     if change == 0:

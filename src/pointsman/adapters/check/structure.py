@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Size
 
+from pointsman.adapters.expressions import check_expressions
 from pointsman.adapters.files import CONFIG, PREFIX, AdapterFile, module_of, remapped, renaming
-from pointsman.adapters.layout import Layout
+from pointsman.adapters.layout import Layout, pattern_value
 from pointsman.adapters.weights import PlainLora, plain_lora
 from pointsman.errors import ArtefactError
 from pointsman.findings import RETRAIN, SAVE_AGAIN, Findings
@@ -25,6 +26,8 @@ class Fit:
     """Keys that name the base's own weights, mapped to those weights' paths"""
     refusal: str | None = None
     """Why it cannot be attached to the base at all"""
+    hint: str = RETRAIN
+    """What to do about a refusal"""
     obstacle: str | None = None
     """Why it cannot be stacked with other adapters"""
     plain: PlainLora | None = None
@@ -45,6 +48,10 @@ Fitter = Callable[[AdapterFile], Fit]
 def fit_plain(adapter: AdapterFile, layout: Layout) -> Fit:
     """The fit of a plain LoRA; for any other only ``obstacle`` is set, and PEFT must fit it."""
     own = base_weights_in(layout, adapter.config, adapter.tensors)
+    try:
+        check_expressions(adapter.config, layout.modules)
+    except ValueError as error:
+        return Fit(adapter, {}, own, refusal=str(error), hint="name the modules in its place")
     try:
         plain = plain_lora(adapter.config, layout)
     except (re.error, ValueError, TypeError) as error:
@@ -70,23 +77,27 @@ def base_weights_in(
     return found
 
 
-def check_structure(run: Findings, fit: Fit, fitter: Fitter, layout: Layout, base_id: str) -> Fit:
+def check_structure(
+    run: Findings, adapter: AdapterFile, fitter: Fitter, layout: Layout, base_id: str
+) -> Fit:
     """Checks keys, shapes and targets against the base; an old layout may explain a mismatch.
 
-    Args:
-        fitter: fits the same adapter with renamed keys.
-
     Returns:
-        The fit that was checked: that of the renamed adapter if only the renamed one fits.
+        The fit that was checked: that of the renamed adapter if only the renamed one fits. With
+        ``fit_plain``, an adapter that has an obstacle is left to PEFT.
     """
+    fit = fitter(adapter)
+    if fit.obstacle and not fit.expected and not fit.refusal:
+        return fit
     if fit.refusal or fit.unexpected:
         fit = _in_todays_layout(run, fit, fitter, base_id)
     if fit.refusal:
-        run.error("targets", f"PEFT cannot place it on {base_id} ({fit.refusal})", RETRAIN)
+        run.error("targets", f"PEFT cannot place it on {base_id} ({fit.refusal})", fit.hint)
         return fit
     _check_keys(run, fit, base_id)
     _check_shapes(run, fit, base_id)
     _check_targets(run, fit, base_id)
+    _check_patterns(run, fit)
     _check_own(run, fit, layout)
     if fit.obstacle:
         run.warning(
@@ -96,6 +107,15 @@ def check_structure(run: Findings, fit: Fit, fitter: Fitter, layout: Layout, bas
             "projections for speed",
         )
     return fit
+
+
+def _check_patterns(run: Findings, fit: Fit) -> None:
+    places = {module_of(key) for key in fit.expected}
+    for pattern, code in (("rank_pattern", "rank"), ("alpha_pattern", "alpha")):
+        for name in fit.adapter.config.get(pattern) or {}:
+            if all(pattern_value({name: True}, place, None) is None for place in places):
+                message = f"{pattern} names {name}, which is none of its modules"
+                run.warning(code, message, "compare with the trainer's settings")
 
 
 def _check_own(run: Findings, fit: Fit, layout: Layout) -> None:
