@@ -18,6 +18,7 @@ from pointsman.adapters.check.probe import probe
 from pointsman.adapters.check.structure import check_structure
 from pointsman.adapters.check.vllm import CODES, VllmServer, check_vllm
 from pointsman.adapters.files import AdapterFile, remapped, write
+from pointsman.adapters.layout import Layout
 from pointsman.errors import ArtefactError, ConfigError
 from pointsman.findings import Finding, Findings, Report
 from pointsman.models.base import Base
