@@ -115,11 +115,15 @@ def _options(config: Mapping[str, Any]) -> Iterator[str]:
 def _values(config: Mapping[str, Any]) -> Iterator[str]:
     """What is missing or wrong."""
     yield from (f"it has no {k}" for k in ("r", "lora_alpha", "target_modules") if k not in config)
-    ranks = {k: v for k, v in _ranks(config).items() if not isinstance(v, int) or v < 1}
-    alphas = {k: v for k, v in _alphas(config).items() if not isinstance(v, int | float)}
-    yield from (f"{place} is {value!r}" for place, value in (ranks | alphas).items())
+    yield from (f"{place} is {value!r}" for place, value in _no_numbers(config).items())
     for option in ("rank_pattern", "alpha_pattern"):
         yield from _uncompiled(option, config.get(option) or {})
+
+
+def _no_numbers(config: Mapping[str, Any]) -> dict[str, Any]:
+    ranks = {k: v for k, v in _ranks(config).items() if not isinstance(v, int) or v < 1}
+    alphas = {k: v for k, v in _alphas(config).items() if not isinstance(v, int | float)}
+    return ranks | alphas
 
 
 def _uncompiled(option: str, patterns: Iterable[str]) -> Iterator[str]:
