@@ -37,8 +37,8 @@ OPTIONS = (
 )
 SETTINGS = {
     "HF_HUB_OFFLINE": "1",
-    "KMP_BLOCKTIME": "0",  # threads that wait would take the two cores of a small machine
-    "OMP_NUM_THREADS": "2",
+    "KMP_BLOCKTIME": "0",
+    "OMP_NUM_THREADS": "1",
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",

@@ -6,7 +6,7 @@ Source: vLLM's ``lora/peft_helper.py``, ``lora/lora_model.py``, ``lora/model_man
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,19 +115,23 @@ def _options(config: Mapping[str, Any]) -> Iterator[str]:
 def _values(config: Mapping[str, Any]) -> Iterator[str]:
     """What is missing or wrong."""
     yield from (f"it has no {k}" for k in ("r", "lora_alpha", "target_modules") if k not in config)
+    yield from (f"{place} is {value!r}" for place, value in _no_numbers(config).items())
+    for option in ("rank_pattern", "alpha_pattern"):
+        yield from _uncompiled(option, config.get(option) or {})
+
+
+def _no_numbers(config: Mapping[str, Any]) -> dict[str, Any]:
     ranks = {k: v for k, v in _ranks(config).items() if not isinstance(v, int) or v < 1}
     alphas = {k: v for k, v in _alphas(config).items() if not isinstance(v, int | float)}
-    yield from (f"{place} is {value!r}" for place, value in (ranks | alphas).items())
-    patterns = [*(config.get("rank_pattern") or ()), *(config.get("alpha_pattern") or ())]
-    yield from (f"its pattern {p!r} is no regular expression" for p in patterns if not _compiles(p))
+    return ranks | alphas
 
 
-def _compiles(pattern: str) -> bool:
-    try:
-        re.compile(pattern)
-    except re.error:
-        return False
-    return True
+def _uncompiled(option: str, patterns: Iterable[str]) -> Iterator[str]:
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            yield f"{option} has {pattern!r}, which is no regular expression ({error})"
 
 
 def _ranks(config: Mapping[str, Any]) -> dict[str, Any]:
