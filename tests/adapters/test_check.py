@@ -38,6 +38,7 @@ from support.adapter_faults import (
 )
 from support.canary import Canary
 from support.commands import refused, run, succeeds
+from support.real_adapters import REAL, write_real
 from support.tiny import make_adapter, make_base
 
 # PEFT's own remarks while the fixtures are made.
@@ -87,6 +88,19 @@ def test_a_trainers_layout_has_no_errors(
     assert report.counts["largest_change"] > 0.1
     expected = {"unsloth": {"peft-only"}, "outside": {"outside-weights"}}
     assert {finding.kind for finding in report.warnings} == expected.get(trainer, set())
+
+
+@pytest.mark.parametrize("trainer", REAL)
+def test_what_real_trainers_wrote(trainer: str, named_base: Base, tmp_path: Path) -> None:
+    real = REAL[trainer]
+    folder = write_real(trainer, named_base, tmp_path / "a")
+    report = check_adapter(folder, named_base)
+    assert codes(report) == real.errors, report.findings
+    assert {finding.kind for finding in report.warnings} == real.warnings, report.findings
+    if "old-layout" in real.errors:
+        assert not fix_adapter(folder, named_base, tmp_path / "fixed").errors
+    elif not real.errors:
+        attach(replace(load_base(str(named_base.folder)), id=named_base.id), "a", folder)
 
 
 def test_trained_here(
