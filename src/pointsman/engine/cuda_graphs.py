@@ -37,7 +37,8 @@ class Graph(Generic[Output]):
                     counter.copy_(value)  # each time: a slot may have room for only one more token
         torch.cuda.current_stream().wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # Other threads of the process may use the device meanwhile.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._output = function(*self._inputs)
 
     def __call__(self, *inputs: Tensor) -> Output:
