@@ -57,8 +57,7 @@ $(VENV)/.docs: $(VENV)/.core
 	touch $@
 
 # torchaudio and torchcodec do not load beside a CPU build of torch, and nothing here needs them.
-VLLM_SOURCES := $(addprefix tests/vllm/environment/,requirements.txt sitecustomize.py)
-$(VLLM)/.made: $(VLLM_SOURCES)
+$(VLLM)/.made: tests/vllm/environment/requirements.txt
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/pip install --quiet --requirement $<
 	$(VLLM)/bin/pip uninstall --quiet --yes torchaudio torchcodec

@@ -62,9 +62,9 @@ class Serial:
     def __init__(
         self, base: Path, adapters: Mapping[str, str], guests: Mapping[str, str], router: Path
     ) -> None:
-        self.base = load_base_with_loras(str(base), {**adapters, **guests})
+        self.base = load_base_with_loras(str(base), {**adapters, **guests}, dtype="float32")
         self.guests, self._router = dict(guests), Router.load(router)
-        self._bare, self._lock = load_base(str(base)), threading.Lock()
+        self._bare, self._lock = load_base(str(base), dtype="float32"), threading.Lock()
         names: list[str | None] = [*ADAPTERS, None]
         self.firsts: list[Key] = [(number, None) for number in range(len(PROMPTS))]
         self.nexts: list[Key] = [

@@ -16,7 +16,7 @@ from pointsman.adapters.check.origin import check_invocation, check_origin
 from pointsman.adapters.check.peft_fit import fit_any, is_known
 from pointsman.adapters.check.probe import probe
 from pointsman.adapters.check.structure import check_structure
-from pointsman.adapters.check.vllm import CODES, VllmServer, check_vllm
+from pointsman.adapters.check.vllm import CODES, VllmOptions, check_vllm
 from pointsman.adapters.files import AdapterFile, remapped, write
 from pointsman.adapters.layout import Layout
 from pointsman.errors import ArtefactError, ConfigError
@@ -49,7 +49,7 @@ def check_adapter(
     """
     if target not in (None, *TARGETS):
         raise ConfigError(f"--target {target!r} is not known; give {' or '.join(TARGETS)}")
-    server = VllmServer(max_lora_rank, enable_tower_connector_lora)
+    vllm = VllmOptions(max_lora_rank, enable_tower_connector_lora)
     run = Findings(str(path.folder if isinstance(path, AdapterFile) else path))
     adapter = path if isinstance(path, AdapterFile) else read_adapter(run, path)
     if adapter is None:
@@ -62,7 +62,7 @@ def check_adapter(
         check_structure(run, adapter, fitter, layout, base.id)
         check_invocation(run, adapter, base)
     if target == "vllm":
-        check_vllm(run, adapter, layout, server)
+        check_vllm(run, adapter, layout, vllm)
     counts: dict[str, Any] = {"tensors": len(adapter.tensors), "modules": len(adapter.modules)}
     if base is not None and base.device.type != "meta" and is_loadable(run.findings):
         counts["largest_change"] = probe(run, adapter, base)

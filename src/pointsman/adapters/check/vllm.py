@@ -56,7 +56,7 @@ _FUSED = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
 
 
 @dataclass(frozen=True)
-class VllmServer:
+class VllmOptions:
     """How vLLM is started: its options of the same names.
 
     Raises:
@@ -75,7 +75,7 @@ class VllmServer:
 
 
 def check_vllm(
-    run: Findings, adapter: AdapterFile, layout: Layout | None, server: VllmServer
+    run: Findings, adapter: AdapterFile, layout: Layout | None, options: VllmOptions
 ) -> None:
     """Reports what vLLM would refuse, and what it would load and not compute.
 
@@ -95,9 +95,9 @@ def check_vllm(
     if (unread := obstacle(rest)) is not None:
         message = f"{unread}: {_VLLM} does not read it, and computes without it"
         run.error("vllm-unread", message, "train without it")
-    _check_rank(run, config, server.max_lora_rank)
+    _check_rank(run, config, options.max_lora_rank)
     if modules := _matrices(run, adapter):
-        _check_modules(run, modules, config, layout, server)
+        _check_modules(run, modules, config, layout, options)
 
 
 def _options(config: Mapping[str, Any]) -> Iterator[str]:
@@ -204,7 +204,7 @@ def _check_modules(
     modules: Mapping[str, Mapping[str, Tensor]],
     config: Mapping[str, Any],
     layout: Layout | None,
-    server: VllmServer,
+    options: VllmOptions,
 ) -> None:
     found: dict[str, list[str]] = defaultdict(list)
     for name, sides in modules.items():
@@ -214,11 +214,11 @@ def _check_modules(
         except re.error:
             return  # reported with the values
         path = _path(name)
-        code = _unused(path, layout, server)
+        code = _unused(path, layout, options)
         if len(sides) < 2:
             code = _half(path, "B" in sides, _is_one(alpha, rank, config), code is None)
         elif code is None and layout is not None and isinstance(rank, int):
-            code = _misshapen(path, sides, rank, layout, server.max_lora_rank)
+            code = _misshapen(path, sides, rank, layout, options.max_lora_rank)
         if code is not None:
             found[code].append(name)
     for code, (message, hint) in _MEANINGS.items():
@@ -235,7 +235,7 @@ def _path(name: str) -> str:
     return name
 
 
-def _unused(path: str, layout: Layout | None, server: VllmServer) -> str | None:
+def _unused(path: str, layout: Layout | None, options: VllmOptions) -> str | None:
     """The code of a module whose matrices vLLM does not use."""
     if layout is None:
         is_known = path.startswith((_TOWER, DECODER)) or path == "lm_head"
@@ -243,7 +243,7 @@ def _unused(path: str, layout: Layout | None, server: VllmServer) -> str | None:
         is_known = path in layout.shapes or path == _EMBEDDING
     if not is_known:
         return "vllm-names"
-    if path.startswith(_TOWER) and not server.enable_tower_connector_lora:
+    if path.startswith(_TOWER) and not options.enable_tower_connector_lora:
         return "vllm-tower"
     return None
 
