@@ -13,7 +13,7 @@ from peft import PeftModel
 
 from pointsman.adapters.check.check import check_adapter
 from pointsman.models.base import load_base
-from support.adapter_faults import FAULTS, LAYOUTS, make_layout, plant
+from support.adapter_faults import FAULTS, HANGS, LAYOUTS, make_layout, plant
 from support.tiny import make_base
 
 
@@ -40,7 +40,7 @@ def main() -> None:
             caught[fault] = {
                 "code": code,
                 "caught": found == {code},
-                "silent_in_peft": is_silent(folder, adapter),
+                "silent_in_peft": fault != HANGS and is_silent(folder, adapter),
             }
         for trainer in LAYOUTS:
             adapter = make_layout(folder, Path(place) / trainer, trainer)

@@ -1,11 +1,13 @@
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -22,6 +24,7 @@ from pointsman.models.base import Base, load_base, load_skeleton
 from support.adapter_faults import (
     FAULTS,
     FULL_PATHS,
+    HANGS,
     LAYOUTS,
     OLD,
     UNDER_LLM,
@@ -324,12 +327,81 @@ def test_names_of_bases(adapter: Path, named_base: Base, skeleton: Base) -> None
         "/models/Qwen3-VL-8B-Instruct": None,
         "/models/Qwen3-VL-8B-Thinking": "warning",
         "/models/tuned": None,
+        r"C:\models\Qwen3-VL-8B-Instruct": None,
+        "C:/Qwen3-VL-8B-Instruct": None,
+        r"D:\models\Qwen3-VL-4B-Instruct\\": "warning",
+        "/c/models--Qwen--Qwen3-VL-8B-Instruct/snapshots/0a1b2c": None,
+        r"C:\hub\models--Qwen--Qwen3-VL-8B-Instruct\snapshots\0a1b2c": None,
+        "/c/models--unsloth--Qwen3-VL-8B-Instruct-bnb-4bit/snapshots/0a1b2c/": "warning",
+        "/c/models--Qwen--Qwen2.5-VL-7B-Instruct/snapshots/0a1b2c": "error",
         "someone/Qwen3-VL-8B-Instruct": "error",
         "Qwen/Qwen3-VL-4B-Instruct": "error",
     }.items():
         configure(adapter, base_model_name_or_path=name)
         found = [f.level for f in check_adapter(adapter, named_skeleton).findings]
         assert found == ([level] if level else []), name
+
+
+def test_a_name_against_the_note(adapter: Path, skeleton: Base) -> None:
+    """Digests say which base it was; the name is what other tools load."""
+    (adapter / NOTE).write_text(json.dumps({"fingerprint": vars(skeleton.fingerprint)}))
+    base = replace(skeleton, id="/models/Qwen3-VL-8B-Instruct")
+    for name, level in {
+        r"C:\models\Qwen3-VL-8B-Instruct": [],
+        "/models/qwen-copy": [],
+        "/c/models--Qwen--Qwen2.5-VL-7B-Instruct/snapshots/0a1b2c": ["warning"],
+    }.items():
+        configure(adapter, base_model_name_or_path=name)
+        assert [f.level for f in check_adapter(adapter, base).findings] == level, name
+
+
+def test_a_base_in_the_hubs_cache_is_compared_by_its_model(adapter: Path, skeleton: Base) -> None:
+    cached = replace(skeleton, id="/c/models--Qwen--Qwen3-VL-8B-Instruct/snapshots/0a1b2c")
+    for name, level in {
+        "Qwen/Qwen3-VL-8B-Instruct": [],
+        r"C:\models\Qwen3-VL-8B-Instruct": [],
+        "Qwen/Qwen3-VL-4B-Instruct": ["error"],
+    }.items():
+        configure(adapter, base_model_name_or_path=name)
+        assert [f.level for f in check_adapter(adapter, cached).findings] == level, name
+
+
+@pytest.mark.parametrize(
+    ("fault", "line"),
+    [
+        ("a folder of checkpoints", "give {folder}/checkpoint-1500"),
+        ("a pointer of Git LFS for weights", f"{WEIGHTS}: a Git LFS pointer .*run git lfs pull"),
+        ("a pointer of Git LFS for the config", f"{CONFIG}: a Git LFS pointer .*run git lfs pull"),
+        ("shards", f"2 shards, adapter_model-00001-of-.*; join the shards: .* {WEIGHTS}"),
+        ("8-bit whole numbers", "56 of its 56 tensors are int8 without .*; save it in float32"),
+        ("8-bit floats", "tensors are float8_e4m3fn without .*; save it in float32"),
+        ("a prefix twice", r"base_model\.model\.base_model\. -> base_model\. .*--fix OUT"),
+        ("an option of a newer PEFT", r"option use_quantum_lora .*install PEFT 0\.99\.0"),
+        ("a kind of a newer PEFT", "type is 'NEWER', which PEFT .* does not know; install PEFT"),
+        (HANGS, r"rank_pattern .*within 1 s.*; name the modules"),
+    ],
+)
+def test_the_fix_of_a_fault(
+    fault: str, line: str, tiny_base_folder: Path, tiny_base: Base, tmp_path: Path
+) -> None:
+    folder = plant(fault, tiny_base_folder, tmp_path / "a")
+    [error] = check_adapter(folder, tiny_base).errors
+    assert re.search(line.replace("{folder}", str(folder)), str(error)), error
+    with pytest.raises(ArtefactError, match=line.replace("{folder}", str(folder))) as refusal:
+        attach(load_base(str(tiny_base_folder)), "a", folder)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_config_edited_by_hand(adapter: Path, tiny_base: Base) -> None:
+    """With a byte order mark, and with options of a newer PEFT that are off or numbers."""
+    configure(adapter, new_switch=False, new_part=None, new_list=[], new_name="", new_size=16)
+    (adapter / CONFIG).write_bytes(b"\xef\xbb\xbf" + (adapter / CONFIG).read_bytes())
+    report = check_adapter(adapter, tiny_base)
+    assert not report.errors
+    assert [f.message for f in report.warnings if f.kind == "unknown-option"] == [
+        f"PEFT {peft.__version__} does not know its option new_size and would ignore it: 16"
+    ]
+    attach(load_base(str(tiny_base.folder)), "calendar", adapter)
 
 
 def test_the_engine_refuses_what_changes_the_base(

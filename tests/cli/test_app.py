@@ -83,7 +83,7 @@ def test_train_shows_its_candidates(flow: dict[str, Any], folder: Path) -> None:
     result = flow["train"]
     router = {"router", "labels", "layer", "reads", "best_loss", "best_acc"}
     abstains = {"score", "threshold"}
-    assert set(result) == router | abstains | {"candidates", "chosen", "why"}
+    assert set(result) == router | abstains | {"candidates", "chosen", "why", "validated"}
     assert result["labels"] == list(ADAPTERS)
     assert result["layer"] in (1, 3)
     both = ["layer 1 (last)", "layer 3 (last)"]

@@ -91,7 +91,9 @@ def test_adapters_that_do_not_fit(tiny_project: Project, tmp_path: Path) -> None
         return refused("route", image, "x", "--config", config)
 
     copy = Path(shutil.copytree(tiny_project.adapters["calendar"], tmp_path / "calendar"))
-    assert line(calendar=tmp_path / "none").endswith("none: no such folder")
+    assert line(calendar=tmp_path / "none").endswith(
+        "no such folder; give the folder that holds adapter_config.json"
+    )
     assert "no adapter_config.json in it" in line(calendar=tiny_project.router)
     note = {"fingerprint": dict.fromkeys(("weights", "config", "tokenizer"), "0" * 64)}
     note["fingerprint"] |= dict.fromkeys(("template", "image_processor"), "0" * 64)
@@ -104,5 +106,5 @@ def test_adapters_that_do_not_fit(tiny_project: Project, tmp_path: Path) -> None
     save_file({name: tensor.repeat(1, 2) for name, tensor in tensors.items()}, weights)
     assert f"{copy}: [other-base] 28 of " in line(calendar=copy)
     assert "lora_A.weight is [4, 64], not [4, 32]; use the base that" in line(calendar=copy)
-    weights.unlink()
-    assert "pickled weights (*.bin) are never loaded" in line(calendar=copy)
+    weights.rename(copy / "adapter_model.bin")
+    assert "adapter_model.bin is a pickle, which is never loaded" in line(calendar=copy)

@@ -94,7 +94,7 @@ def test_bad_lines_are_told_by_number_and_the_others_answered(config: Path, tmp_
         assert last == "error: 8 of 10 requests failed"
         for number, message in (
             (2, "not a line of JSON"),
-            (3, "not an image that Pillow"),
+            (3, "not an image that is read"),
             (4, "gone.png: no such image"),
             (5, "an image is given as 3; give its path"),
             (6, "text is ['Pick']; give a string"),

@@ -161,6 +161,9 @@ def nested(folder: Path) -> None:
 OLD = ("model.language_model.layers", "model.layers")
 HEAD = "base_model.model.model.language_model."
 
+HANGS = "an expression that never ends"
+"""PEFT itself would never return from loading it"""
+
 FAULTS: dict[str, tuple[str, dict[str, Any], Callable[[Path], object]]] = {
     # name: code, options of the LoRA, what is done to its folder
     "no config": ("config", {}, lambda f: (f / CONFIG).unlink()),
@@ -226,7 +229,7 @@ FAULTS: dict[str, tuple[str, dict[str, Any], Callable[[Path], object]]] = {
             f, base_model_name_or_path="/c/models--Qwen--Qwen2.5-VL-7B-Instruct/snapshots/0a1b"
         ),
     ),
-    "an expression that never ends": (
+    HANGS: (
         "targets",
         {},
         lambda f: configure(f, rank_pattern={r"((\w|\.)+)+!": 4}),

@@ -28,7 +28,13 @@ from pointsman.engine.options import EngineOptions
 from pointsman.engine.sampling import Sampling
 from pointsman.engine.scheduler import Scheduler
 from pointsman.engine.stream import Stream
-from pointsman.errors import ConfigError, EngineClosedError, LabelError, QueueFullError
+from pointsman.errors import (
+    ArtefactError,
+    ConfigError,
+    EngineClosedError,
+    LabelError,
+    QueueFullError,
+)
 from pointsman.labels import BASE, ROUTED
 from pointsman.models.base import load_base
 from pointsman.models.features import FeatureRecipe
@@ -270,6 +276,10 @@ class Caller:
             if "answering requests" not in str(error):
                 self._tally.wrong.append(str(error))
         except InjectedFault:
+            self._tally.counts["failed: a fault"] += 1
+        except ArtefactError as error:  # PEFT's own errors are put into words
+            if "injected" not in str(error):
+                self._tally.wrong.append(str(error))
             self._tally.counts["failed: a fault"] += 1
         if (self._guest in self._engine.adapters) is not bool(self._version):
             self._tally.wrong.append(f"{self._guest} is half there")

@@ -169,7 +169,7 @@ class PeftBackend:
             try:
                 check_answer(base, adapter.name)
             except ArtefactError:
-                base.model.delete_adapter(adapter.name)
+                self._delete(adapter.name)
                 raise
         self.base = base
 
@@ -177,10 +177,14 @@ class PeftBackend:
         if any(request.adapter == name for request in self.at_work):
             raise ConfigError(f"adapter {name!r} is answering requests; remove it afterwards")
         adapters = {other: path for other, path in self.base.adapters.items() if other != name}
-        # PEFT warns when the adapter that was last on is deleted.
-        self.base.model.set_adapter(next(iter(adapters)), inference_mode=True)
-        self.base.model.delete_adapter(name)
+        self._delete(name)
         self.base = replace(self.base, adapters=adapters)
+
+    def _delete(self, name: str) -> None:
+        # PEFT warns when the adapter that was last on is deleted.
+        other = next(each for each in self.base.adapters if each != name)
+        self.base.model.set_adapter(other, inference_mode=True)
+        self.base.model.delete_adapter(name)
 
     def run(self, requests: Sequence[Request]) -> list[Request]:
         """Routes requests and admits those of one adapter; the next run answers them."""

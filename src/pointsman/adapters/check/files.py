@@ -55,6 +55,9 @@ def read_adapter(run: Findings, path: str | Path) -> AdapterFile | None:
         reason = str(error).removeprefix(f"{path}: ")
         run.error("folder", reason, f"give the folder that holds {CONFIG}")
         return None
+    if not (folder / CONFIG).is_file():
+        _report_place(run, folder)
+        return None
     config = _read_config(run, folder)
     weights = _read_weights(run, folder)
     _check_around(run, folder)
@@ -65,15 +68,15 @@ def read_adapter(run: Findings, path: str | Path) -> AdapterFile | None:
     return AdapterFile(folder, config, tensors, digests)
 
 
+def _report_place(run: Findings, folder: Path) -> None:
+    """Reports that a folder is not an adapter's, and which of its checkpoints is the newest."""
+    inside = [*folder.glob(f"*/{CONFIG}"), *folder.glob(f"*/*/{CONFIG}")]
+    newest = max((place.parent for place in inside), key=_numbers, default=None)
+    hint = f"give {newest}" if newest else "give the folder that holds it"
+    run.error("config", f"no {CONFIG} in it", hint)
+
+
 def _read_config(run: Findings, folder: Path) -> dict[str, Any] | None:
-    if not (folder / CONFIG).is_file():
-        inside = [
-            place.parent for depth in ("*", "*/*") for place in folder.glob(f"{depth}/{CONFIG}")
-        ]
-        newest = max(inside, key=_numbers, default=None)
-        hint = f"give {newest}" if newest else "give the folder that holds it"
-        run.error("config", f"no {CONFIG} in it", hint)
-        return None
     try:
         config = read_object(folder / CONFIG)
     except ArtefactError as error:
@@ -122,7 +125,7 @@ def _read_weights(run: Findings, folder: Path) -> tuple[dict[str, Tensor], str] 
     try:
         tensors, digest = read_tensors_and_digest(folder / WEIGHTS)
     except ArtefactError as error:
-        message, _, hint = str(error).rpartition("; ")
+        message, _, hint = without_folder(error, folder).rpartition("; ")
         if "Git LFS" not in message:  # else the hint is of any file
             hint = "copy or save the adapter again (a pickle under this name is never loaded)"
         run.error("weights", message, hint)

@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from pointsman.adapters.files import NOTE, AdapterFile
+from pointsman.adapters.files import CONFIG, NOTE, AdapterFile
 from pointsman.conversation import user_turn
 from pointsman.errors import ArtefactError, MismatchError
 from pointsman.files import read_object
@@ -23,16 +23,19 @@ def check_origin(run: Findings, adapter: AdapterFile, base: Base) -> None:
 
     A skeleton has no weights, so weights are not compared with it.
     """
+    named = _model_in(str(adapter.config.get("base_model_name_or_path") or ""))
+    given = _model_in(base.id)
+    mine, theirs = (value.rpartition("/")[2] for value in (named, given))
     note = adapter.folder / NOTE
     if note.is_file():  # written by train_adapter: digests of the exact base
         _check_note(run, note, base)
+        if _is_hub_id(named) and "qwen" in theirs.lower() and not is_same_model(mine, theirs):
+            hint = "correct base_model_name_or_path, which other tools load"
+            run.warning("other-base", f"{CONFIG} names {named}, the base is {base.id}", hint)
         return
-    named = _model_in(str(adapter.config.get("base_model_name_or_path") or ""))
-    given = _model_in(base.id)
     if all(map(_is_hub_id, (named, given))) and not is_same_model(named, given):
         run.error("other-base", f"was made for {named}, not for {base.id}", RETRAIN)
         return
-    mine, theirs = (value.rpartition("/")[2] for value in (named, given))
     if "qwen" not in mine.lower() or "qwen" not in theirs.lower():
         return  # a folder's name proves nothing
     if not is_same_model(mine, theirs):
