@@ -106,5 +106,5 @@ def test_adapters_that_do_not_fit(tiny_project: Project, tmp_path: Path) -> None
     save_file({name: tensor.repeat(1, 2) for name, tensor in tensors.items()}, weights)
     assert f"{copy}: [other-base] 28 of " in line(calendar=copy)
     assert "lora_A.weight is [4, 64], not [4, 32]; use the base that" in line(calendar=copy)
-    weights.rename(copy / "adapter_model.bin")
-    assert "adapter_model.bin is a pickle, which is never loaded" in line(calendar=copy)
+    weights.unlink()
+    assert "no adapter_model.safetensors in it; save the adapter again" in line(calendar=copy)

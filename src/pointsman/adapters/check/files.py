@@ -125,7 +125,7 @@ def _read_weights(run: Findings, folder: Path) -> tuple[dict[str, Tensor], str] 
     try:
         tensors, digest = read_tensors_and_digest(folder / WEIGHTS)
     except ArtefactError as error:
-        message, _, hint = without_folder(error, folder).rpartition("; ")
+        message, _, hint = str(error).rpartition("; ")
         if "Git LFS" not in message:  # else the hint is of any file
             hint = "copy or save the adapter again (a pickle under this name is never loaded)"
         run.error("weights", message, hint)
