@@ -113,6 +113,8 @@ def _placed(base: Base, name: str, file: AdapterFile) -> PeftModel:
         # Not from the folder: these are the tensors that were checked.
         set_peft_model_state_dict(model, dict(file.tensors), adapter_name=name)
     except Exception as error:  # PEFT raises almost anything on a wrong adapter
+        if name in getattr(base.model, "peft_config", {}):  # half added
+            base.model.delete_adapter(name)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ArtefactError(
             f"adapter {name}: {file.folder} does not fit the base {base.id} ({reason}); "

@@ -169,7 +169,10 @@ class PeftBackend:
             try:
                 check_answer(base, adapter.name)
             except ArtefactError:
-                self._delete(adapter.name)
+                if self.base.adapters:
+                    self._delete(adapter.name)
+                else:
+                    base.model.unload()
                 raise
         self.base = base
 
