@@ -1,6 +1,7 @@
 """Several adapters on one base through PEFT: any legal names, in any order."""
 
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from pointsman.adapters.layout import Layout
 from pointsman.adapters.load import open_adapter
 from pointsman.adapters.peft import adapter_on, attach, load_base_with_loras
-from pointsman.errors import LabelError
+from pointsman.errors import ArtefactError, LabelError
 from pointsman.models.base import Base, load_base
 from support.tiny import make_adapter
 
@@ -94,3 +95,29 @@ def test_the_layout_is_the_bases_whatever_is_attached(
 def test_an_unusable_name_is_refused_before_anything_is_read(name: str) -> None:
     with pytest.raises(LabelError, match="adapter name"):
         open_adapter(name, "there/is/no/such/folder")
+
+
+def test_an_adapter_that_fails_while_it_is_added_leaves_nothing(
+    tiny_base_folder: Path, tmp_path: Path
+) -> None:
+    paths = [make_adapter(tiny_base_folder, tmp_path / str(seed), seed) for seed in (1, 2)]
+    base = load_base(str(tiny_base_folder))
+    ids = torch.tensor([[1, 2, 3]])
+    with torch.inference_mode():
+        alone = base.model(input_ids=ids).logits
+    failing = patch(
+        "pointsman.adapters.peft.set_peft_model_state_dict", side_effect=MemoryError("no memory")
+    )
+    with failing, pytest.raises(ArtefactError, match="no memory"):
+        attach(base, "one", paths[0])
+    with torch.inference_mode():
+        assert torch.equal(base.model(input_ids=ids).logits, alone)
+    base = attach(base, "one", paths[0])
+    with failing, pytest.raises(ArtefactError, match="no memory"):
+        attach(base, "two", paths[1])
+    base = attach(base, "two", paths[1])
+    right = load_base_with_loras(
+        str(tiny_base_folder), {"one": str(paths[0]), "two": str(paths[1])}
+    )
+    for name in ("one", "two"):
+        assert torch.equal(logits(base, name), logits(right, name))

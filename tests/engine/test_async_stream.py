@@ -2,8 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -12,18 +11,10 @@ from pointsman.engine.answer import Answer
 from pointsman.engine.engine import Engine
 from pointsman.engine.stream import Feed, Stream
 from pointsman.errors import SampleError
-from support.engines import MIXED, make_engine
+from support.engines import MIXED
 
 LONG = Prompt((user_turn("long " * 500, 0),), ())
 DONE = Answer("done", None, (), None, None, None, "stop", 3, 1)
-
-
-@pytest.fixture(scope="module")
-def engine(
-    tiny_base_folder: Path, tiny_adapters: dict[str, str], tiny_router: Path
-) -> Iterator[Engine]:
-    with make_engine(tiny_base_folder, tiny_adapters, tiny_router, slots=3) as engine:
-        yield engine
 
 
 def test_a_coroutine_reads_what_a_thread_reads(engine: Engine) -> None:

@@ -31,18 +31,6 @@ LONG = ask("word " * 90, 7)
 """More tokens than the slots' first room"""
 
 
-@pytest.fixture(scope="module")
-def make(
-    tiny_base_folder: Path, tiny_adapters: dict[str, str], tiny_router: Path
-) -> Callable[..., Engine]:
-    return lambda **options: make_engine(tiny_base_folder, tiny_adapters, tiny_router, **options)
-
-
-@pytest.fixture(scope="module")
-def reference(tiny_base_folder: Path, tiny_adapters: dict[str, str]) -> Base:
-    return load_base_with_loras(str(tiny_base_folder), tiny_adapters)
-
-
 def said(engine: Engine, prompt: Any = MIXED[0], adapter: str = "calendar", new: int = 8) -> str:
     return engine.submit(prompt, adapter=adapter, max_new_tokens=new).result(30).text
 

@@ -19,7 +19,7 @@ from pointsman.models.encoding import ON_HOST, Encoded
 from pointsman.models.features import pool
 from pointsman.models.vision import ImageCache
 from pointsman.project import Project
-from pointsman.routing.fit_scores import fit_scorer
+from pointsman.routing.fit_scores import fit_scorer, rescaled
 from pointsman.routing.router import Router
 from support.engines import lora_of
 from support.tiny import make_image
@@ -147,7 +147,8 @@ def every_part(router: Router) -> Router:
     """A router with whatever may have to run on the device."""
     x, labels = torch.randn(30, router.head.hidden_size), torch.arange(30) % 3
     outside = (torch.randn(1, router.head[-1].in_features), torch.zeros(1))  # type: ignore[arg-type]
-    scorer = fit_scorer(router.head, 1.0, (x, labels), (x, labels)).with_veto(outside, 0.0, 1.0)
+    scorer = rescaled(fit_scorer(1.0, (x, labels)), router.head, (x, labels))
+    scorer = scorer.with_veto(outside, 0.0, 1.0)
     calibration = replace(router.calibration, log_prior=(0.1, 0.2, -0.3))
     return replace(router, scorer=scorer, calibration=calibration)
 

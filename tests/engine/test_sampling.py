@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from pointsman.adapters.peft import load_base_with_loras
 from pointsman.engine.engine import Engine
 from pointsman.engine.sampling import Sampler, Sampling
 from pointsman.errors import RequestError
@@ -21,11 +20,6 @@ def engine(
 ) -> Iterator[Engine]:
     with make_engine(tiny_base_folder, tiny_adapters, tiny_router, resident=2) as engine:
         yield engine
-
-
-@pytest.fixture(scope="module")
-def reference(tiny_base_folder: Path, tiny_adapters: dict[str, str]) -> Base:
-    return load_base_with_loras(str(tiny_base_folder), tiny_adapters)
 
 
 @pytest.mark.parametrize("penalty", [1.3, 0.7, 5.0])

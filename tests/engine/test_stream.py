@@ -25,14 +25,6 @@ ODD = Prompt((user_turn("Two places", 2),), ask("", 1).images)
 
 
 @pytest.fixture(scope="module")
-def engine(
-    tiny_base_folder: Path, tiny_adapters: dict[str, str], tiny_router: Path
-) -> Iterator[Engine]:
-    with make_engine(tiny_base_folder, tiny_adapters, tiny_router, slots=3) as engine:
-        yield engine
-
-
-@pytest.fixture(scope="module")
 def by_peft(
     tiny_base_folder: Path, tiny_router: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Engine]:

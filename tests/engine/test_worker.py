@@ -26,13 +26,6 @@ MakeEngine = Callable[..., Engine]
 
 
 @pytest.fixture(scope="module")
-def make(
-    tiny_base_folder: Path, tiny_adapters: dict[str, str], tiny_router: Path
-) -> Callable[..., Engine]:
-    return lambda **options: make_engine(tiny_base_folder, tiny_adapters, tiny_router, **options)
-
-
-@pytest.fixture(scope="module")
 def narrow(make: MakeEngine) -> Iterator[Engine]:
     """One slot, and a queue for two."""
     with make(slots=1, max_waiting=2) as engine:

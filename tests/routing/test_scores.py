@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from pointsman.errors import ArtefactError
-from pointsman.routing.fit_scores import fit_scorer
+from pointsman.routing.fit_scores import fit_scorer, rescaled
 from pointsman.routing.head import RouterHead, build_router_head
 from pointsman.routing.scores import Scorer, scorer_from_state
 
@@ -28,7 +28,7 @@ def head() -> RouterHead:
 
 @pytest.fixture(scope="module")
 def scorer(head: RouterHead) -> Scorer:
-    return fit_scorer(head, 0.7, drawn(), drawn(90, 1))
+    return rescaled(fit_scorer(0.7, drawn()), head, drawn(90, 1))
 
 
 def values(scorer: Scorer, head: RouterHead, x: Tensor) -> dict[str, Tensor]:
@@ -107,7 +107,7 @@ def test_many_features_from_few_samples() -> None:
     torch.manual_seed(0)
     head, labels = build_router_head(5000, 2).eval(), torch.arange(20) % 2
     x = torch.randn(20, 5000)
-    scorer = fit_scorer(head, 1.0, (x, labels), (x, labels))
+    scorer = rescaled(fit_scorer(1.0, (x, labels)), head, (x, labels))
     assert all(bool(tensor.isfinite().all()) for tensor in scorer.state_dict().values())
     assert sum(tensor.numel() for tensor in scorer.state_dict().values()) < 70 * 5000
 

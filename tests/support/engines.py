@@ -23,7 +23,7 @@ from pointsman.engine.options import EngineOptions
 from pointsman.engine.scheduler import Scheduler
 from pointsman.models.base import Base, load_base
 from pointsman.models.features import FeatureRecipe, extract, probe_features
-from pointsman.routing.fit_scores import fit_scorer
+from pointsman.routing.fit_scores import fit_scorer, rescaled
 from pointsman.routing.head import build_router_head
 from pointsman.routing.route import Route
 from pointsman.routing.router import Probes, Router
@@ -69,7 +69,7 @@ def make_router(base: Base, like: Router, recipe: FeatureRecipe) -> Router:
     size = base.hidden_size * len(recipe.places)
     head = build_router_head(size, len(like.labels)).eval()
     x, labels = torch.randn(60, size), torch.arange(60) % len(like.labels)
-    scorer = fit_scorer(head, 1.0, (x, labels), (x, labels))
+    scorer = rescaled(fit_scorer(1.0, (x, labels)), head, (x, labels))
     probes = probe_features(base, recipe).flatten(1)
     with torch.inference_mode():
         seen = torch.cat([extract(base, base.encode([prompt]), recipe) for prompt in MIXED])

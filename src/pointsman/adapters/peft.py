@@ -11,7 +11,7 @@ from typing import Any
 from peft import PeftConfig, PeftModel, PeftModelForCausalLM, set_peft_model_state_dict
 
 from pointsman.adapters.check.files import check_files
-from pointsman.adapters.check.finite import DIVERGED, EARLIER, probe_logits
+from pointsman.adapters.check.finite import diverged, probe_logits
 from pointsman.adapters.check.origin import check_origin
 from pointsman.adapters.check.peft_fit import fit_any, is_known
 from pointsman.adapters.check.structure import check_structure
@@ -113,8 +113,8 @@ def _placed(base: Base, name: str, file: AdapterFile) -> PeftModel:
         # Not from the folder: these are the tensors that were checked.
         set_peft_model_state_dict(model, dict(file.tensors), adapter_name=name)
     except Exception as error:  # PEFT raises almost anything on a wrong adapter
-        if name in getattr(base.model, "peft_config", {}):  # half added
-            base.model.delete_adapter(name)
+        if isinstance(model, PeftModel) and name in model.peft_config:  # half added
+            detach(model, name)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ArtefactError(
             f"adapter {name}: {file.folder} does not fit the base {base.id} ({reason}); "
@@ -146,6 +146,17 @@ def _check_wrapped(names: Iterable[str], configs: Iterable[Mapping[str, Any]]) -
                 )
 
 
+def detach(model: PeftModel, name: str) -> None:
+    """Removes an adapter, or what is there of it; without others, PEFT's modules too."""
+    others = [other for other in model.peft_config if other != name]
+    if not others:
+        model.unload()
+        return
+    # PEFT warns when the adapter that was last on is deleted.
+    model.set_adapter(others[0], inference_mode=True)
+    model.delete_adapter(name)
+
+
 def check_answer(base: Base, name: str) -> None:
     """Answers a synthetic prompt with an attached adapter.
 
@@ -155,7 +166,7 @@ def check_answer(base: Base, name: str) -> None:
     with adapter_on(base, name):
         is_fine = bool(probe_logits(base).isfinite().all())
     if not is_fine:
-        raise ArtefactError(f"adapter {name}: [nan] {DIVERGED}; {EARLIER}")
+        raise diverged(name)
 
 
 @contextmanager

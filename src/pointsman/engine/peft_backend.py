@@ -14,7 +14,7 @@ from typing import Any, overload
 import torch
 
 from pointsman.adapters.load import Adapter
-from pointsman.adapters.peft import attach, check_answer
+from pointsman.adapters.peft import attach, check_answer, detach
 from pointsman.adapters.with_loras import check_loaded
 from pointsman.conversation import Prompt
 from pointsman.engine.answer import Answer, make_answer
@@ -169,10 +169,7 @@ class PeftBackend:
             try:
                 check_answer(base, adapter.name)
             except ArtefactError:
-                if self.base.adapters:
-                    self._delete(adapter.name)
-                else:
-                    base.model.unload()
+                detach(base.model, adapter.name)
                 raise
         self.base = base
 
@@ -180,14 +177,8 @@ class PeftBackend:
         if any(request.adapter == name for request in self.at_work):
             raise ConfigError(f"adapter {name!r} is answering requests; remove it afterwards")
         adapters = {other: path for other, path in self.base.adapters.items() if other != name}
-        self._delete(name)
+        detach(self.base.model, name)
         self.base = replace(self.base, adapters=adapters)
-
-    def _delete(self, name: str) -> None:
-        # PEFT warns when the adapter that was last on is deleted.
-        other = next(each for each in self.base.adapters if each != name)
-        self.base.model.set_adapter(other, inference_mode=True)
-        self.base.model.delete_adapter(name)
 
     def run(self, requests: Sequence[Request]) -> list[Request]:
         """Routes requests and admits those of one adapter; the next run answers them."""

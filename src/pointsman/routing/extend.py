@@ -93,9 +93,11 @@ def extend_router(
     if out is not None:
         check_place(Path(out), labels)
     new, train, val = _gathered(router, labels, features, replay)
-    grown = _grown(router, labels, train, new, val)
+    grown = _grown(router, labels, train, new)
     judged = val.joined(new)
     evidence = _evidence(router, grown, train, new, val, progress or no_progress)
+    with torch.inference_mode():
+        before = router.read(judged.features)
     inside = judged.labels != OUT_OF_SCOPE
     calibration = calibrate(
         evidence,
@@ -104,7 +106,7 @@ def extend_router(
         log_prior=_extended_prior(router.calibration.log_prior, len(labels)),
     )
     if coverage is None:
-        threshold = _held_threshold(router, val, evidence.scores[: len(val.labels)])
+        threshold = _held_threshold(router, before, evidence, val.labels)
         kept = float((evidence.scores[inside] >= threshold).float().mean())
         calibration = replace(calibration, threshold=threshold, coverage=max(kept, 1e-6))
     logits, truth = evidence.logits[inside], judged.labels[inside]
@@ -120,8 +122,10 @@ def extend_router(
     record = {
         "adapters": list(labels)[len(router.labels) :],
         "n_replayed": len(train.labels),
-        "changes": [asdict(change) for change in _changes(router, grown, evidence, judged)],
-        "rejected": _rejected(router, grown, evidence, judged),
+        "changes": [
+            asdict(change) for change in _changes(router, grown, before, evidence, judged.labels)
+        ],
+        "rejected": _rejected(router, grown, before, evidence, judged.labels),
     }
     earlier = router.training.get("extended", [])
     grown = replace(grown, training=router.training | {"extended": [*earlier, record]})
@@ -225,14 +229,14 @@ def _first_of_each(labels: Tensor, most: int) -> Tensor:
     return torch.cat(rows).sort().values
 
 
-def _grown(router: Router, labels: LabelMap, train: Samples, new: Samples, val: Samples) -> Router:
+def _grown(router: Router, labels: LabelMap, train: Samples, new: Samples) -> Router:
     """The router with rows and a score for all labels, not yet calibrated.
 
     The score's parts, their scale and the veto stay, so that its values mean what they did.
     """
     head, outside = extended_head(router, train.joined(new), len(labels))
     temperature, old = router.calibration.temperature, router.scorer
-    scorer = fit_scorer(head, temperature, train.joined(new), val.joined(new))
+    scorer = fit_scorer(temperature, train.joined(new))
     scorer = scorer.only(tuple(part for part in old.parts if part != OUTSIDE))
     shift, scale = old.get_buffer("shift"), old.get_buffer("scale")
     scorer.register_buffer("shift", shift[: len(scorer.parts)])
@@ -244,17 +248,19 @@ def _grown(router: Router, labels: LabelMap, train: Samples, new: Samples, val: 
     return replace(router, labels=labels, head=head, scorer=scorer, probes=probes)
 
 
-def _held_threshold(router: Router, val: Samples, scores: Tensor) -> float:
-    """The threshold for the new scores (n,) of old validation samples.
+def _held_threshold(router: Router, before: Evidence, after: Evidence, old: Tensor) -> float:
+    """The threshold that rejects as many old validation samples as the router does.
 
-    It rejects no fewer of those out of scope than the router does or, without any, as many of those
-    in scope.
+    Those out of scope count or, without any, those in scope.
+
+    Args:
+        before, after: what the router and the extended one make of samples, the old ones first.
+        old: labels (n,) of the old ones.
     """
-    outside = val.labels == OUT_OF_SCOPE
+    outside = old == OUT_OF_SCOPE
     judged = outside if bool(outside.any()) else ~outside
-    with torch.inference_mode():
-        before = router.read(val.features).scores[judged]
-    rejected = int((before < router.calibration.threshold).sum())
+    known, scores = (evidence.scores[: len(old)] for evidence in (before, after))
+    rejected = int((known[judged] < router.calibration.threshold).sum())
     highest = float(scores[judged].sort().values[max(0, rejected - 1)])
     if rejected:
         return -just_below(-highest, -scores)
@@ -286,31 +292,34 @@ def _evidence(
     numbers = sorted(set(folds.tolist()))
     for done, fold in enumerate(numbers, 1):
         held = folds == fold
-        without = _grown(router, grown.labels, train, new.where(~held), val)
+        without = _grown(router, grown.labels, train, new.where(~held))
         with torch.inference_mode():
             logits[held], scores[held] = without.read(new.features[held])
         progress(done, len(numbers))
     return Evidence(torch.cat([known.logits, logits]), torch.cat([known.scores, scores]))
 
 
-def _changes(before: Router, after: Router, evidence: Evidence, judged: Samples) -> list[Change]:
-    """The change of every adapter; ``evidence`` is that of the extended router."""
-    truth = judged.labels
-    with torch.inference_mode():
-        old = before.read(judged.features)
+def _changes(
+    router: Router, grown: Router, before: Evidence, after: Evidence, truth: Tensor
+) -> list[Change]:
+    """The change of every adapter.
+
+    Args:
+        before, after: what the router and the extended one make of samples with labels ``truth``.
+    """
     hits = (
-        old.logits.argmax(-1) == truth,
-        evidence.logits.argmax(-1) == truth,
-        before.labels_of(old) == truth,
-        after.labels_of(evidence) == truth,
+        before.logits.argmax(-1) == truth,
+        after.logits.argmax(-1) == truth,
+        router.labels_of(before) == truth,
+        grown.labels_of(after) == truth,
     )
     changes = []
-    for label, name in enumerate(after.labels):
+    for label, name in enumerate(grown.labels):
         rows = truth == label
         right_before, right, routed_before, routed = (
             float(hit[rows].float().mean()) for hit in hits
         )
-        is_new = label >= len(before.labels)
+        is_new = label >= len(router.labels)
         changes.append(
             Change(
                 adapter=name,
@@ -325,14 +334,14 @@ def _changes(before: Router, after: Router, evidence: Evidence, judged: Samples)
 
 
 def _rejected(
-    before: Router, after: Router, evidence: Evidence, judged: Samples
+    router: Router, grown: Router, before: Evidence, after: Evidence, truth: Tensor
 ) -> dict[str, float | int] | None:
     """The share of samples out of scope that are abstained on; None without any."""
-    outside = judged.labels == OUT_OF_SCOPE
+    outside = truth == OUT_OF_SCOPE
     if not bool(outside.any()):
         return None
-    with torch.inference_mode():
-        old = before.labels_of(before.read(judged.features[outside]))
-    new = after.labels_of(evidence)[outside]
-    shares = [float((labels == OUT_OF_SCOPE).float().mean()) for labels in (old, new)]
-    return {"samples": int(outside.sum()), "before": shares[0], "after": shares[1]}
+    old, new = (
+        float((labels[outside] == OUT_OF_SCOPE).float().mean())
+        for labels in (router.labels_of(before), grown.labels_of(after))
+    )
+    return {"samples": int(outside.sum()), "before": old, "after": new}

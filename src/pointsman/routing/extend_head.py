@@ -11,7 +11,7 @@ from pointsman.labels import OUT_OF_SCOPE
 from pointsman.routing.fit_head import class_weights
 from pointsman.routing.head import RouterHead, build_router_head
 from pointsman.routing.router import Router
-from pointsman.routing.scores import Scorer
+from pointsman.routing.scores import OUTSIDE, Outside, Scorer
 
 RIDGE = 0.1
 """Weight of the squared norm of a new row over standardised features, see bench_extend.py"""
@@ -33,7 +33,7 @@ class Samples(NamedTuple):
 
 def extended_head(
     router: Router, samples: Samples, labels: int
-) -> tuple[RouterHead, tuple[Tensor, Tensor] | None]:
+) -> tuple[RouterHead, Outside | None]:
     """The head with rows for new labels, and its output for samples out of scope if it has one.
 
     The old rows stay fixed.
@@ -91,9 +91,9 @@ def _loss(logits: Tensor, outside: Tensor | None, labels: Tensor) -> Tensor:
     return functional.cross_entropy(logits, targets, class_weights(targets, count + 1))
 
 
-def _outside_of(scorer: Scorer) -> tuple[Tensor, Tensor] | None:
+def _outside_of(scorer: Scorer) -> Outside | None:
     """Weight (1, width) and bias (1,) of a head's output for samples out of scope."""
-    if "outside" not in scorer.parts:
+    if OUTSIDE not in scorer.parts:
         return None
     return scorer.get_buffer("outside"), scorer.get_buffer("outside_bias")
 

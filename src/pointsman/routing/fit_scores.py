@@ -11,24 +11,18 @@ from pointsman.routing.head import RouterHead
 from pointsman.routing.scores import AXES, OUTSIDE, TENSORS, Outside, Scorer, mean_and_scale
 
 
-def fit_scorer(
-    head: RouterHead,
-    temperature: float,
-    train: tuple[Tensor, Tensor],
-    val: tuple[Tensor, Tensor],
-    seed: int = 0,
-) -> Scorer:
-    """Fits all parts of a score; ``only`` selects from them.
+def fit_scorer(temperature: float, train: tuple[Tensor, Tensor], seed: int = 0) -> Scorer:
+    """Fits all parts of a score, each on its own scale; ``only`` selects from them.
 
     Args:
         train: features (n, features) and labels (n,) for the class means and the covariance.
-        val: the samples in scope give each part its scale.
     """
     inside = train[1] != OUT_OF_SCOPE
     tensors = _statistics(train[0][inside], train[1][inside], seed)
     tensors["temperature"] = torch.tensor(temperature)
-    scorer = Scorer(tuple(name for name in TENSORS if name != OUTSIDE), tensors)
-    return rescaled(scorer, head, val)
+    parts = tuple(name for name in TENSORS if name != OUTSIDE)
+    tensors |= {"shift": torch.zeros(len(parts)), "scale": torch.ones(len(parts))}
+    return Scorer(parts, tensors)
 
 
 def rescaled(scorer: Scorer, head: RouterHead, val: tuple[Tensor, Tensor]) -> Scorer:

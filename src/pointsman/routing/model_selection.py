@@ -8,7 +8,7 @@ cross-entropy. Samples out of scope have no say: as few or easy as they often ar
 a score that only detects them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import sqrt
 from typing import Any, NamedTuple
@@ -145,12 +145,14 @@ def auroc_error(auroc: float, inside: int, outside: int) -> float:
     return sqrt(max(0.0, varies) / (inside * outside))
 
 
-def accurate(candidates: Sequence[Candidate], rows: Tensor | None = None) -> list[Candidate]:
+def accurate(
+    candidates: Sequence[Candidate], rows: Tensor | None = None
+) -> list[tuple[Candidate, Measures]]:
     """The candidates whose accuracy cannot be distinguished from the best, on samples ``rows``."""
-    measured = [candidate.measure(rows) for candidate in candidates]
-    best = max(measured, key=lambda m: m.accuracy)
+    measured = [(candidate, candidate.measure(rows)) for candidate in candidates]
+    best = max((m for _, m in measured), key=lambda m: m.accuracy)
     least = best.accuracy - best.accuracy_error
-    return [c for c, m in zip(candidates, measured, strict=True) if m.accuracy >= least]
+    return [(candidate, m) for candidate, m in measured if m.accuracy >= least]
 
 
 def choose(candidates: Sequence[Candidate], rows: Tensor | None = None) -> tuple[Candidate, str]:
@@ -160,26 +162,23 @@ def choose(candidates: Sequence[Candidate], rows: Tensor | None = None) -> tuple
         rows: the in-scope validation samples (m,) that choose; by default all.
     """
     left = accurate(candidates, rows)
-    best = max((c.measure(rows) for c in left), key=lambda m: m.accuracy)
+    best = max((m for _, m in left), key=lambda m: m.accuracy)
     why = (
         f"{len(left)} of {len(candidates)} within one standard error "
         f"({best.accuracy_error:.2%}) of the best accuracy ({best.accuracy:.2%})"
     )
-    losses = {id(c): c.measure(rows) for c in left}
-    measure: Callable[[Candidate], float]
-    if all(c.left_out for c in left):
-        measure = lambda c: c.auroc or 0.0  # noqa: E731
-        top = max(left, key=measure)
-        error, name = top.auroc_error, "AUROC against classes left out"
+    if all(c.left_out for c, _ in left):
+        name = "AUROC against classes left out"
+        finer = [(c.auroc or 0.0, c.auroc_error, c) for c, _ in left]
     else:
-        measure = lambda c: -losses[id(c)].loss  # noqa: E731
-        top = max(left, key=measure)
-        error, name = losses[id(top)].loss_error, "cross-entropy"
-    left = [c for c in left if measure(c) >= measure(top) - error]
+        name = "cross-entropy"
+        finer = [(-m.loss, m.loss_error, c) for c, m in left]
+    top, error, _ = max(finer, key=lambda row: row[0])
+    finer = [row for row in finer if row[0] >= top - error]
     why += (
-        f", {len(left)} of these within one ({error:.4f}) of their best {name} "
-        f"({abs(measure(top)):.4f}); of these the cheapest"
+        f", {len(finer)} of these within one ({error:.4f}) of their best {name} "
+        f"({abs(top):.4f}); of these the cheapest"
     )
-    cheapest = min(c.cost for c in left)
+    cheapest = min(c.cost for *_, c in finer)
     # At the same cost, take the best.
-    return max((c for c in left if c.cost == cheapest), key=measure), why
+    return max((row for row in finer if row[2].cost == cheapest), key=lambda row: row[0])[2], why

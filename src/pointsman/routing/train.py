@@ -18,7 +18,7 @@ from pointsman.routing.depth_plot import depth_png
 from pointsman.routing.feature_store import Features, check_finite, read_features
 from pointsman.routing.fit_calibration import fit_temperature, with_label_sets
 from pointsman.routing.fit_head import TrainSettings, fit_head
-from pointsman.routing.fit_scores import fit_scorer
+from pointsman.routing.fit_scores import fit_scorer, rescaled
 from pointsman.routing.head import RouterHead
 from pointsman.routing.model_selection import (
     LEFT_OUT,
@@ -125,10 +125,9 @@ def _candidates(
             progress(number, len(shapes))
     if len(features.labels) < LEFT_OUT:
         return found
-    left = {id(candidate) for candidate in accurate(found)}
-    inside = features.splits["val"][1] != OUT_OF_SCOPE
-    for rest, _ in folds_of(features.splits["val"][1][inside]):  # each may be chosen in a fold
-        left |= {id(candidate) for candidate in accurate(found, rest)}
+    # Each of these may be chosen, with all of validation or without a fold of it.
+    choosers = [None, *(fold.chooses for fold in folds_of(features.splits["val"][1]))]
+    left = {id(candidate) for rows in choosers for candidate, _ in accurate(found, rows)}
     return [_holdout_candidate(c, features, settings) if id(c) in left else c for c in found]
 
 
@@ -187,7 +186,7 @@ def _holdout_candidate(
         )
         x, labels = x[labels >= 0], labels[labels >= 0]
         head = fit_head(x, labels, int(kept.sum()), candidate.mlp_size, settings)
-        scorer = fit_scorer(head, temperature, (x, labels), val, settings.seed)
+        scorer = rescaled(fit_scorer(temperature, (x, labels), settings.seed), head, val)
         for parts, auroc in aurocs_of(scorer, head, val).items():
             sums[parts] = sums.get(parts, 0.0) + auroc / LEFT_OUT
     return replace(candidate, left_out=sums)

@@ -7,7 +7,7 @@ without one fold of validation, and judged on that fold. No head is trained agai
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from sklearn.metrics import roc_auc_score
@@ -86,43 +86,51 @@ class Assembler:
 
     def _fit(self, candidate: Candidate) -> tuple[RouterHead, Scorer, Outside | None]:
         if id(candidate) not in self._fitted:
-            train, val = (self.values(candidate, split) for split in ("train", "val"))
+            train = self.values(candidate, "train")
             head, outside = candidate.head, None
             temperature = fit_temperature(candidate.logits, candidate.truth)
-            scorer = fit_scorer(head, temperature, train, val, self.settings.seed)
+            scorer = fit_scorer(temperature, train, self.settings.seed)
             if bool((train[1] == OUT_OF_SCOPE).any()):
                 head, outside = fit_outside(head, *train, self.settings)
             self._fitted[id(candidate)] = head, scorer, outside
         return self._fitted[id(candidate)]
 
 
-def folds_of(labels: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Rows (m,) that choose and rows (n - m,) that are judged, classes spread over the folds."""
+class Fold(NamedTuple):
+    """A part of validation, and the rest, without which it is judged."""
+
+    held: Tensor
+    """Rows (m,) of the part"""
+    rest: Tensor
+    """Rows of the rest"""
+    chooses: Tensor
+    """The rest in scope, as rows among the samples in scope"""
+
+
+def folds_of(labels: Tensor) -> list[Fold]:
+    """Folds of samples with labels (n,), -1 out of scope; each class is spread over them."""
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     order = order[labels[order].argsort(stable=True)]
-    folds = torch.empty_like(labels)
-    folds[order] = torch.arange(len(labels)) % FOLDS
-    pairs = [
-        ((folds != fold).nonzero()[:, 0], (folds == fold).nonzero()[:, 0]) for fold in range(FOLDS)
-    ]
-    everything = torch.arange(len(labels))
-    # A single sample in scope has to choose as well.
-    return [
-        (rest if bool((labels[rest] != OUT_OF_SCOPE).any()) else everything, held)
-        for rest, held in pairs
-        if len(held)
-    ]
+    number = torch.empty_like(labels)
+    number[order] = torch.arange(len(labels)) % FOLDS
+    inside = labels != OUT_OF_SCOPE
+    place = inside.cumsum(0) - 1
+    folds = []
+    for held in (number == fold for fold in range(min(FOLDS, len(labels)))):
+        # A single sample in scope has to choose as well.
+        rest = ~held if bool((inside & ~held).any()) else torch.ones_like(held)
+        folds.append(Fold(held.nonzero()[:, 0], rest.nonzero()[:, 0], place[rest & inside]))
+    return folds
 
 
 def validate(candidates: Sequence[Candidate], assembler: Assembler) -> Validated:
     """Chooses without each fold, and judges that fold."""
     labels = assembler.features.splits["val"][1]
     inside = labels != OUT_OF_SCOPE
-    number = inside.cumsum(0) - 1  # of a sample among those in scope
     logits = torch.empty(len(labels), len(assembler.features.labels))
     margin, probability = torch.empty(len(labels)), torch.zeros(len(labels))
-    for rest, held in folds_of(labels):
-        chosen, _ = choose(candidates, number[rest[inside[rest]]])
+    for held, rest, chooses in folds_of(labels):
+        chosen, _ = choose(candidates, chooses)
         head, scorer, calibration = assembler.assemble(chosen, rest)
         with torch.inference_mode():
             evidence = scorer(head, assembler.values(chosen, "val")[0][held])

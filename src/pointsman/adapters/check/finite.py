@@ -23,6 +23,11 @@ DIVERGED = "with it the base gives NaN or infinity for a synthetic prompt"
 EARLIER = "take an earlier checkpoint; check lora_alpha"
 
 
+def diverged(name: str) -> ArtefactError:
+    """The error of an adapter whose answers are not finite."""
+    return ArtefactError(f"adapter {name}: [nan] {DIVERGED}; {EARLIER}")
+
+
 def probe_logits(base: Base, prompts: Sequence[Prompt] | None = None) -> Tensor:
     """The next token's logits (B, vocabulary) for prompts, by default for one with an image."""
     encoded = base.encode(prompts or [next(probe_prompts())])
@@ -50,7 +55,7 @@ def check_finite(base: Base, loras: Sequence[Lora]) -> None:
             )
         for lora, is_fine in zip(batch, fine[:-1], strict=True):
             if not is_fine:
-                raise ArtefactError(f"adapter {lora.name}: [nan] {DIVERGED}; {EARLIER}")
+                raise diverged(lora.name)
 
 
 @contextmanager
