@@ -344,6 +344,22 @@ def other_claims() -> Iterator[str]:
         "bench_extend",
         "extend",
     )
+    abstention = read("abstention")
+    easy, sets = abstention["easy"].values(), abstention["label sets"].values()
+    yield claim(
+        "20 intents, made with 0 / 40 / 400 easy texts out of scope: 1,000 real ones rejected; "
+        "abstained in scope",
+        f"{' / '.join(percent(found['rejected_of_1000']) for found in easy)}; "
+        f"{' / '.join(percent(found['abstained_in_scope']) for found in easy)}",
+        "bench_abstention",
+        "abstention",
+    )
+    yield claim(
+        "Label sets from 20 / 60 / 500 validation samples, 90% promised: coverage of new samples",
+        " / ".join(percent(found["coverage"]) for found in sets),
+        "bench_abstention",
+        "abstention",
+    )
     text = read("text_router")
     yield claim(
         "Text router (MiniLM), one core, one text: half of the layers / all layers",
