@@ -1,0 +1,115 @@
+"""Front: decisions in the API server, where they do not come with the request's own prefill."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+
+from pointsman.errors import MismatchError, PointsmanError, RequestError
+from pointsman.labels import ROUTED
+from pointsman.models.features import probe_prompts
+from pointsman.routing.router import PROBE_TOLERANCE
+from pointsman.routing.text_router import TextRouter
+from pointsman.vllm.conversations import image_part, seen_messages, text_prompt
+from pointsman.vllm.selection import PROBE
+from pointsman.vllm.settings import Settings
+from pointsman.vllm.transport import collected
+
+
+class Decided(NamedTuple):
+    """A decision, and the tokens that were read for it."""
+
+    decision: dict[str, Any]
+    tokens: int
+
+
+class VllmError(Exception):
+    """An error answer of vLLM's."""
+
+    def __init__(self, status: int, body: Any) -> None:
+        super().__init__(str(body))
+        self.status, self.body = status, body
+
+
+class Front:
+    """Routes messages: by a request of its own to vLLM's engine, or by the text router.
+
+    Args:
+        state: vLLM's application state.
+    """
+
+    def __init__(self, settings: Settings, state: Any) -> None:
+        self.settings, self._state = settings, state
+        self._text: TextRouter | None = None
+        if not settings.reads_with_base:
+            self._text = TextRouter.from_project(settings.project, settings.where)
+
+    @property
+    def reads_with_base(self) -> bool:
+        return self._text is None
+
+    @property
+    def base_name(self) -> str:
+        """The first name under which vLLM serves the base."""
+        return str(self._state.openai_serving_models.base_model_paths[0].name)
+
+    @property
+    def digest(self) -> str:
+        """Of the sealed router."""
+        return self.settings.router_digest
+
+    def described(self, decision: Mapping[str, Any]) -> dict[str, Any]:
+        """A decision as responses show it, with the digests of the files behind it."""
+        shown = {name: value for name, value in decision.items() if name != "moved"}
+        sealed = self.settings.router.adapter_digests.get(str(decision["adapter"]))
+        return {**shown, "router_digest": self.digest, "adapter_digests": sealed}
+
+    async def decide(self, messages: Sequence[Mapping[str, Any]]) -> Decided:
+        """The decision on messages in the form of chat completions; nothing is generated.
+
+        Raises:
+            RequestError: the router cannot read them.
+            VllmError: vLLM refuses them.
+        """
+        if self._text is not None:
+            return await self._decide_by_text(messages)
+        return await self._ask(seen_messages(messages, self.settings.router.recipe.history))
+
+    async def _decide_by_text(self, messages: Sequence[Mapping[str, Any]]) -> Decided:
+        assert self._text is not None
+        try:
+            [route] = await asyncio.to_thread(self._text.route_batch, [text_prompt(messages)])
+        except PointsmanError as error:
+            raise RequestError(str(error)) from None
+        return Decided(asdict(route), 0)
+
+    async def _ask(self, messages: Sequence[Mapping[str, Any]], **extra: Any) -> Decided:
+        """One token of ``auto``: its prefill routes."""
+        request = ChatCompletionRequest(
+            model=ROUTED, messages=list(messages), max_tokens=1, temperature=0, vllm_xargs=extra
+        )
+        with collected() as decisions:
+            response = await self._state.openai_serving_chat.create_chat_completion(request, None)
+        if (error := getattr(response, "error", None)) is not None:
+            raise VllmError(error.code, response.model_dump())
+        if decisions.first is None:
+            raise RuntimeError("pointsman: vLLM answered without a decision")
+        return Decided(decisions.first, response.usage.prompt_tokens)
+
+    async def check_base(self) -> None:
+        """Replays the router's probes in vLLM. Raises ``MismatchError`` if features differ."""
+        if self._text is not None:
+            return  # it replayed them when it was loaded
+        for number, prompt in enumerate(probe_prompts()):
+            [turn] = prompt.turns
+            content = [image_part(prompt.images[0]), {"type": "text", "text": turn.text}]
+            messages = [{"role": "user", "content": content}]
+            moved = (await self._ask(messages, **{PROBE: number})).decision["moved"]
+            if not moved <= PROBE_TOLERANCE:
+                raise MismatchError(
+                    f"vLLM computes features that differ by {moved:.1%} from those that the router "
+                    "was trained on; give vLLM the same --dtype and no --quantization, or "
+                    "preprocess and train again"
+                )

@@ -1,0 +1,301 @@
+"""HTTP: decisions in vLLM's responses, ``POST /v1/decisions`` and counters.
+
+vLLM's own handlers answer every request. Around them, requests of ``auto`` that need a separate
+decision are routed first, and responses get the decision: as headers, and as an object
+``pointsman`` in the body or in a stream's first event.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from prometheus_client import Counter
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from pointsman.errors import RequestError
+from pointsman.labels import BASE, ROUTED
+from pointsman.vllm.conversations import routed_messages
+from pointsman.vllm.decisions import answers, check_questions, messages_of
+from pointsman.vllm.front import Front, VllmError
+from pointsman.vllm.settings import load_settings
+from pointsman.vllm.transport import Decisions, collected
+
+CHAT, DECISIONS = "/v1/chat/completions", "/v1/decisions"
+REFUSED = 422
+"""Status of a request on which the router abstained, with ``fallback = "error"``"""
+_WORD = json.dumps(ROUTED).encode()
+_EVENT = b"data: {"
+_log = logging.getLogger("vllm.pointsman")  # vLLM configures its own loggers alone
+_routed = Counter(
+    "pointsman_routed_requests",
+    "Requests that the router decided, by the adapter that answers.",
+    ["adapter", "abstained"],
+)
+
+
+class Endpoints:
+    """vLLM's endpoint plugin."""
+
+    name = "pointsman"
+    required_tasks = ("generate",)
+
+    def __init__(self) -> None:
+        self._settings = load_settings()
+
+    def attach_router(self, app: Any) -> None:
+        """Adds the middleware and the route to vLLM's application."""
+        if self._settings is not None:
+            app.add_middleware(RoutedResponses)
+            app.add_api_route(DECISIONS, _decisions, methods=["POST"])
+
+    async def init_state(self, engine_client: Any, state: Any, args: Any) -> None:
+        """Replays the router's probes: vLLM must compute the features that it was trained on.
+
+        Raises:
+            MismatchError: it does not.
+        """
+        if self._settings is None or engine_client is None:
+            return
+        front = Front(self._settings, state)
+        await front.check_base()
+        state.pointsman = front
+        _log.info("pointsman: %s chooses among %s", ROUTED, self._settings.router.labels)
+
+
+async def _decisions(request: Request) -> JSONResponse:
+    """``POST /v1/decisions``, as OpenAI's: choices among adapters, without generating."""
+    front: Front = request.app.state.pointsman
+    try:
+        body = await request.json()
+        check_questions(body, front.settings.router.labels)
+        decided = await front.decide(messages_of(body))
+    except ValueError as error:
+        return JSONResponse(_error(f"the body is not JSON: {error}"), 400)
+    except RequestError as error:
+        return JSONResponse(_error(str(error)), 400)
+    except VllmError as error:
+        return JSONResponse(error.body, error.status)
+    _count(decided.decision)
+    found = front.described(decided.decision)
+    return JSONResponse(answers(body, decided) | {"pointsman": found})
+
+
+class RoutedResponses:
+    """ASGI middleware: decides where needed, and puts decisions into responses."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        front = None
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] != DECISIONS:
+            front = getattr(scope["app"].state, "pointsman", None)
+        if front is None:
+            await self._app(scope, receive, send)
+            return
+        body = await _body(receive)
+        with collected() as decisions:
+            response = _Response(send, decisions, front)
+            try:
+                changed = await _routed_first(scope["path"], body, front, decisions)
+            except RequestError as error:
+                await response.answer(400, _error(str(error)))
+                return
+            except VllmError as error:
+                await response.answer(error.status, error.body)
+                return
+            if (decision := decisions.first) is not None and decision["refused"]:
+                await response.refuse(decision)
+                return
+            if changed is not None:
+                body = json.dumps(changed).encode()
+                response.renamed = changed["model"]
+            await self._app(_sized(scope, body), _replayed(body, receive), response)
+
+
+async def _body(receive: Any) -> bytes:
+    parts = []
+    while True:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body"):
+            return b"".join(parts)
+
+
+def _replayed(body: bytes, receive: Any) -> Any:
+    """A ``receive`` that gives the body once, and then what the client does."""
+    remaining = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Any:
+        return remaining.pop() if remaining else await receive()
+
+    return again
+
+
+def _sized(scope: Any, body: bytes) -> Any:
+    kept = [pair for pair in scope["headers"] if pair[0] != b"content-length"]
+    return {**scope, "headers": [*kept, (b"content-length", str(len(body)).encode())]}
+
+
+async def _routed_first(
+    path: str, body: bytes, front: Front, decisions: Decisions
+) -> dict[str, Any] | None:
+    """A request that names the chosen adapter; None if vLLM is to have the request as it is.
+
+    Raises:
+        RequestError: it cannot be routed.
+        VllmError: vLLM refuses it.
+    """
+    if _WORD not in body:
+        return None
+    try:
+        request = json.loads(body)
+    except ValueError:
+        return None  # vLLM says what is wrong
+    if not isinstance(request, dict) or request.get("model") != ROUTED:
+        return None
+    if path != CHAT:
+        if not front.reads_with_base or _has_answers(request):
+            raise RequestError(f"model {ROUTED!r}: send this conversation to {CHAT}")
+        return None
+    messages = request.get("messages")
+    if front.reads_with_base:
+        messages = routed_messages(request, front.settings.router.recipe.history)
+    if not isinstance(messages, list):
+        return None
+    decision = (await front.decide(messages)).decision
+    decisions[""] = decision
+    return {**request, "model": decision["adapter"] or front.base_name}
+
+
+def _has_answers(request: Mapping[str, Any]) -> bool:
+    """Whether a request of another interface holds turns that no router sees."""
+    turns = [
+        turn
+        for key in ("messages", "input")
+        if isinstance(request.get(key), list)
+        for turn in request[key]
+    ]
+    seen = ("user", "system", "developer")
+    return any(isinstance(turn, dict) and turn.get("role", "user") not in seen for turn in turns)
+
+
+def _error(message: str, kind: str = "BadRequestError", status: int = 400) -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": None, "code": status}}
+
+
+def _count(decision: Mapping[str, Any]) -> None:
+    answering = "none" if decision["refused"] else decision["adapter"] or BASE
+    _routed.labels(answering, str(decision["abstained"]).lower()).inc()
+
+
+class _Response:
+    """In place of ASGI's ``send``: completes a response with the decision, if there is one."""
+
+    def __init__(self, send: Any, decisions: Decisions, front: Front) -> None:
+        self._send, self._decisions, self._front = send, decisions, front
+        self._start: Any = None
+        self._parts: list[bytes] = []
+        self._is_stream = self._is_closed = self._is_shown = False
+        self.renamed: str | None = None
+        """The model that vLLM was asked for in place of ``auto``"""
+
+    async def __call__(self, message: Any) -> None:
+        if self._is_closed:
+            return
+        if message["type"] == "http.response.start":
+            # Held: the decision comes with the body.
+            self._start = message
+            kind = dict(message["headers"]).get(b"content-type", b"")
+            self._is_stream = kind.startswith(b"text/event-stream")
+        elif message["type"] != "http.response.body":
+            await self._send(message)
+        elif self._is_stream:
+            await self._event(message)
+        else:
+            self._parts.append(message.get("body", b""))
+            if not message.get("more_body"):
+                await self._whole(b"".join(self._parts))
+
+    async def _event(self, message: Any) -> None:
+        """A part of a stream; the first event with the decision shows it."""
+        body, decision = message.get("body", b""), self._decisions.first
+        if decision is not None and not self._is_shown and body.startswith(_EVENT):
+            if decision["refused"]:
+                await self.refuse(decision)
+                return
+            event, end, rest = body.partition(b"\n\n")
+            shown = self._with_decision(json.loads(event[len(_EVENT) - 1 :]), decision)
+            body = _EVENT[:-1] + json.dumps(shown, ensure_ascii=False).encode() + end + rest
+        if self._start is not None:
+            await self._send(self._started())
+        await self._send({**message, "body": self._as_asked(body)})
+
+    async def _whole(self, body: bytes) -> None:
+        """A response that is no stream."""
+        decision, is_json = self._decisions.first, self._start["status"] == 200
+        if decision is not None and is_json:
+            if decision["refused"]:
+                await self.refuse(decision)
+                return
+            shown = self._with_decision(json.loads(body), decision)
+            body = self._as_asked(json.dumps(shown, ensure_ascii=False).encode())
+        await self._send(self._started(len(body)))
+        await self._send({"type": "http.response.body", "body": body})
+
+    def _with_decision(self, content: Any, decision: Mapping[str, Any]) -> Any:
+        self._is_shown = True
+        _count(decision)
+        return {**content, "pointsman": self._front.described(decision)}
+
+    def _started(self, size: int | None = None) -> Any:
+        """The held start of the response, with the decision in its headers."""
+        start, self._start = self._start, None
+        headers = [*start["headers"], *self._headers()]
+        if size is not None:
+            headers = [pair for pair in headers if pair[0] != b"content-length"]
+            headers.append((b"content-length", str(size).encode()))
+        return {**start, "headers": headers}
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        decision = self._decisions.first
+        if decision is None:
+            return []
+        values = {
+            "adapter": decision["adapter"] or BASE,
+            "label": decision["label"],
+            "confidence": f"{max(decision['probabilities'].values()):.4f}",
+            "abstained": str(decision["abstained"]).lower(),
+            "router": self._front.digest,
+        }
+        return [(f"x-pointsman-{name}".encode(), str(v).encode()) for name, v in values.items()]
+
+    def _as_asked(self, body: bytes) -> bytes:
+        """The answer names the model that was asked for. In a string, the quotes are escaped."""
+        if self.renamed is None:
+            return body
+        for space in (b"", b" "):
+            name = json.dumps(self.renamed).encode()
+            body = body.replace(b'"model":' + space + name, b'"model":' + space + _WORD)
+        return body
+
+    async def refuse(self, decision: Mapping[str, Any]) -> None:
+        """An error with the decision: the router abstained, and nothing else may answer."""
+        _count(decision)
+        message = (
+            f"the router abstained (score {decision['score']:.2f}): the request is for none of the "
+            'adapters; name one, or set fallback in the project file to "base" or an adapter'
+        )
+        content = _error(message, "AbstainedError", REFUSED)
+        await self.answer(REFUSED, content | {"pointsman": self._front.described(decision)})
+
+    async def answer(self, status: int, content: Any) -> None:
+        """A response of our own; what the application sends is dropped."""
+        self._is_closed = True
+        body = json.dumps(content).encode()
+        headers = [(b"content-type", b"application/json"), (b"x-should-retry", b"false")]
+        headers += [(b"content-length", str(len(body)).encode()), *self._headers()]
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
