@@ -32,6 +32,7 @@ ROOMS = (
     ("adapters",),
     ("pocket",),
     ("engine",),
+    ("vllm",),
     ("evaluation",),
     ("cli", "__main__"),
 )

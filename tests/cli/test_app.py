@@ -321,12 +321,12 @@ finally:
 
 def test_every_command_has_help() -> None:
     commands = ["demo", "route", "generate", "preprocess", "train", "evaluate", "inspect"]
-    commands += ["export", "adopt", "data generate", "data check", "adapters train"]
+    commands += ["export", "adopt", "data generate", "data check", "adapters train", "vllm serve"]
     for command in commands:
         assert f"Usage: pointsman {command} [OPTIONS]" in succeeds(*command.split(), "--help").out
 
 
-@pytest.mark.parametrize("arguments", [(), ("data",), ("adapters",)])
+@pytest.mark.parametrize("arguments", [(), ("data",), ("adapters",), ("vllm",)])
 def test_no_arguments_print_help(arguments: tuple[str, ...]) -> None:
     result = run(*arguments)
     assert result.code == 2

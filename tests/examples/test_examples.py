@@ -93,6 +93,13 @@ def test_train_your_router(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert Router.load(tmp_path / "out" / "router").unsealed == []
 
 
+def test_examples_that_are_not_run_say_so() -> None:
+    """They need what is not there: Docker and a GPU, or a Ray cluster."""
+    paths = sorted((EXAMPLES / "vllm").iterdir())
+    assert [path.name for path in paths] == ["compose.yaml", "ray_serve_llm.py"]
+    assert all("NOT RUN: " in path.read_text("utf-8").splitlines()[0] for path in paths)
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.iterdir()), ids=lambda path: path.name)
 def test_examples_are_short(path: Path) -> None:
     assert path.is_dir() or len(path.read_text("utf-8").splitlines()) <= 40

@@ -91,13 +91,22 @@ class VllmServer:
             return bytes(response.read())
 
 
+def settings(config: Path | None = None) -> dict[str, str]:
+    """The environment of a process of vLLM's; ``config`` is the project that the plugin serves."""
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("POINTSMAN")}
+    if config is not None:
+        variables["POINTSMAN_CONFIG"] = str(config)
+    return {**variables, **SETTINGS, "PYTHONPATH": str(ENVIRONMENT)}
+
+
 @contextmanager
-def serve(base: Path, log: Path, *options: str) -> Iterator[VllmServer]:
+def serve(base: Path, log: Path, *options: str, config: Path | None = None) -> Iterator[VllmServer]:
     """Starts ``vllm serve`` on a free port, waits until it is ready, and stops it at the end.
 
     Args:
         log: the file that receives its output.
         options: further options of ``vllm serve``.
+        config: a project file; the router then chooses for the model ``auto``.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -105,7 +114,7 @@ def serve(base: Path, log: Path, *options: str) -> Iterator[VllmServer]:
     # It ends with these tests, even where they are killed.
     command = ["setpriv", "--pdeathsig", "TERM", str(VLLM / "bin/vllm"), "serve", str(base)]
     command += ["--port", port, *OPTIONS, *options]
-    environment = {**os.environ, **SETTINGS, "PYTHONPATH": str(ENVIRONMENT)}
+    environment = settings(config)
     with log.open("w") as output:
         process = subprocess.Popen(
             command,

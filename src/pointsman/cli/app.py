@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from pointsman import __version__
-from pointsman.cli import adapters, console, data, evaluating, projects, requests, routers
+from pointsman.cli import adapters, console, data, evaluating, projects, requests, routers, vllm
 from pointsman.cli.options import gathered, without_flags
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ for command in (
     app.command()(command)
 app.add_typer(data.app, name="data")
 app.add_typer(adapters.app, name="adapters")
+app.add_typer(vllm.app, name="vllm")
 
 
 def _version(is_asked: bool) -> None:

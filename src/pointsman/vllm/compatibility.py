@@ -6,9 +6,10 @@ vLLM starts, so that another version is refused in one line instead of giving wr
 
 import inspect
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from pointsman.errors import ConfigError
+from pointsman.errors import ConfigError, MissingDependency
 
 TESTED = ("0.23.0", "0.32.0")
 """0.32.0 on a CPU, 0.23.0 on a GPU; see docs/guide/vllm.md"""
@@ -60,12 +61,24 @@ INTERNALS = (
 
 
 def version() -> str:
-    """The version of vLLM in this environment, without its build."""
+    """The version of vLLM in this environment, without its build.
+
+    Raises:
+        MissingDependency: there is none.
+    """
+    found = find_spec("vllm")
+    if found is None or found.origin is None:  # a folder of this name is no package
+        raise MissingDependency("vLLM is not installed; run: pip install 'pointsman[vllm]'")
     return str(import_module("vllm").__version__).partition("+")[0]
 
 
 def check_vllm_version() -> None:
-    """Raises ``ConfigError`` unless this vLLM is one that the plugin was tested in."""
+    """Checks that this vLLM is one that the plugin was tested in.
+
+    Raises:
+        MissingDependency: vLLM is not installed.
+        ConfigError: it is another version, or a changed one.
+    """
     found = version()
     if found not in TESTED:
         raise ConfigError(
@@ -74,6 +87,23 @@ def check_vllm_version() -> None:
         )
     for internal in INTERNALS:
         _check(internal, found)
+
+
+def spare_slots() -> int:
+    """LoRA slots that must stay empty.
+
+    On a CPU, vLLM computes requests without a LoRA with the matrices of the last slot
+    (``lora/ops/torch_ops``, where the index -1 is that of the last).
+    """
+    return int(import_module("vllm.platforms").current_platform.is_cpu())
+
+
+def slots_taken(name: str, slots: int) -> str:
+    """Why an adapter cannot be loaded: none may lose its slot, since ``auto`` may need any."""
+    return (
+        f"adapter {name!r}: every slot is taken, and none is given to another adapter; start vLLM "
+        f"with --max-loras {slots + 1} or more"
+    )
 
 
 def _check(internal: Internal, found: str) -> None:

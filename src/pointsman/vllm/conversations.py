@@ -52,6 +52,22 @@ def routed_messages(body: Mapping[str, Any], history: History) -> list[dict[str,
     return seen
 
 
+def is_whole(request: Mapping[str, Any], history: History) -> bool:
+    """Whether the router may see all of a request of another interface than chat completions."""
+    turns = [
+        turn
+        for key in ("messages", "input")
+        if isinstance(request.get(key), list)
+        for turn in request[key]
+    ]
+    roles = [turn.get("role", "user") for turn in turns if isinstance(turn, dict)]
+    if any(request.get(key) for key in (*_REWRITING, "previous_response_id", "conversation")):
+        return False
+    if history == "last-user" and (len(roles) > 1 or request.get("system")):
+        return False
+    return all(role in ("user", "system", "developer") for role in roles)
+
+
 def seen_messages(messages: Sequence[Mapping[str, Any]], history: History) -> list[dict[str, Any]]:
     """The messages that a router may see. Raises ``RequestError`` if they cannot be read."""
     turns, images = _turns(messages)

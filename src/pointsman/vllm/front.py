@@ -17,6 +17,9 @@ from pointsman.vllm.selection import PROBE
 from pointsman.vllm.settings import Settings
 from pointsman.vllm.transport import collected
 
+_SHARED = ("vllm_xargs", "mm_processor_kwargs")
+"""Options of a request that its separate decision must have as well"""
+
 
 class Decided(NamedTuple):
     """A decision, and the tokens that were read for it."""
@@ -66,8 +69,13 @@ class Front:
         sealed = self.settings.router.adapter_digests.get(str(decision["adapter"]))
         return {**shown, "router_digest": self.digest, "adapter_digests": sealed}
 
-    async def decide(self, messages: Sequence[Mapping[str, Any]]) -> Decided:
+    async def decide(
+        self, messages: Sequence[Mapping[str, Any]], request: Mapping[str, Any]
+    ) -> Decided:
         """The decision on messages in the form of chat completions; nothing is generated.
+
+        Args:
+            request: the whole request, whose session and image options hold for the decision too.
 
         Raises:
             RequestError: the router cannot read them.
@@ -75,7 +83,9 @@ class Front:
         """
         if self._text is not None:
             return await self._decide_by_text(messages)
-        return await self._ask(seen_messages(messages, self.settings.router.recipe.history))
+        options = {key: request[key] for key in _SHARED if request.get(key) is not None}
+        seen = seen_messages(messages, self.settings.router.recipe.history)
+        return await self._ask(seen, **options)
 
     async def _decide_by_text(self, messages: Sequence[Mapping[str, Any]]) -> Decided:
         assert self._text is not None
@@ -85,11 +95,14 @@ class Front:
             raise RequestError(str(error)) from None
         return Decided(asdict(route), 0)
 
-    async def _ask(self, messages: Sequence[Mapping[str, Any]], **extra: Any) -> Decided:
+    async def _ask(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> Decided:
         """One token of ``auto``: its prefill routes."""
-        request = ChatCompletionRequest(
-            model=ROUTED, messages=list(messages), max_tokens=1, temperature=0, vllm_xargs=extra
-        )
+        try:
+            request = ChatCompletionRequest(
+                model=ROUTED, messages=list(messages), max_tokens=1, temperature=0, **options
+            )
+        except ValueError as fault:
+            raise RequestError(f"the messages cannot be read: {fault}".partition("\n")[0]) from None
         with collected() as decisions:
             response = await self._state.openai_serving_chat.create_chat_completion(request, None)
         if (error := getattr(response, "error", None)) is not None:
@@ -106,7 +119,7 @@ class Front:
             [turn] = prompt.turns
             content = [image_part(prompt.images[0]), {"type": "text", "text": turn.text}]
             messages = [{"role": "user", "content": content}]
-            moved = (await self._ask(messages, **{PROBE: number})).decision["moved"]
+            moved = (await self._ask(messages, vllm_xargs={PROBE: number})).decision["moved"]
             if not moved <= PROBE_TOLERANCE:
                 raise MismatchError(
                     f"vLLM computes features that differ by {moved:.1%} from those that the router "

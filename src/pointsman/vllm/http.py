@@ -11,12 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from prometheus_client import Counter
-from starlette.requests import Request
-from starlette.responses import JSONResponse
 
 from pointsman.errors import RequestError
 from pointsman.labels import BASE, ROUTED
-from pointsman.vllm.conversations import routed_messages
+from pointsman.vllm.conversations import is_whole, routed_messages
 from pointsman.vllm.decisions import answers, check_questions, messages_of
 from pointsman.vllm.front import Front, VllmError
 from pointsman.vllm.settings import load_settings
@@ -30,7 +28,7 @@ _EVENT = b"data: {"
 _log = logging.getLogger("vllm.pointsman")  # vLLM configures its own loggers alone
 _routed = Counter(
     "pointsman_routed_requests",
-    "Requests that the router decided, by the adapter that answers.",
+    "Requests and decisions of the router, by the adapter that answers.",
     ["adapter", "abstained"],
 )
 
@@ -45,10 +43,9 @@ class Endpoints:
         self._settings = load_settings()
 
     def attach_router(self, app: Any) -> None:
-        """Adds the middleware and the route to vLLM's application."""
+        """Puts the middleware around vLLM's application."""
         if self._settings is not None:
             app.add_middleware(RoutedResponses)
-            app.add_api_route(DECISIONS, _decisions, methods=["POST"])
 
     async def init_state(self, engine_client: Any, state: Any, args: Any) -> None:
         """Replays the router's probes: vLLM must compute the features that it was trained on.
@@ -64,22 +61,12 @@ class Endpoints:
         _log.info("pointsman: %s chooses among %s", ROUTED, self._settings.router.labels)
 
 
-async def _decisions(request: Request) -> JSONResponse:
-    """``POST /v1/decisions``, as OpenAI's: choices among adapters, without generating."""
-    front: Front = request.app.state.pointsman
-    try:
-        body = await request.json()
-        check_questions(body, front.settings.router.labels)
-        decided = await front.decide(messages_of(body))
-    except ValueError as error:
-        return JSONResponse(_error(f"the body is not JSON: {error}"), 400)
-    except RequestError as error:
-        return JSONResponse(_error(str(error)), 400)
-    except VllmError as error:
-        return JSONResponse(error.body, error.status)
+async def _decision(request: Mapping[str, Any], front: Front) -> dict[str, Any]:
+    """The answer to ``POST /v1/decisions``: choices among adapters, without generating."""
+    check_questions(request, front.settings.router.labels)
+    decided = await front.decide(messages_of(request), request)
     _count(decided.decision)
-    found = front.described(decided.decision)
-    return JSONResponse(answers(body, decided) | {"pointsman": found})
+    return answers(request, decided) | {"pointsman": front.described(decided.decision)}
 
 
 class RoutedResponses:
@@ -90,7 +77,7 @@ class RoutedResponses:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         front = None
-        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] != DECISIONS:
+        if scope["type"] == "http" and scope["method"] == "POST":
             front = getattr(scope["app"].state, "pointsman", None)
         if front is None:
             await self._app(scope, receive, send)
@@ -99,20 +86,25 @@ class RoutedResponses:
         with collected() as decisions:
             response = _Response(send, decisions, front)
             try:
-                changed = await _routed_first(scope["path"], body, front, decisions)
+                request = _of_auto(body)
+                if request is not None and scope["path"] == DECISIONS:
+                    await response.answer(200, await _decision(request, front))
+                    return
+                if request is not None:
+                    decision = await _separate(scope["path"], request, front)
+                    if decision is not None:
+                        decisions[""] = decision
+                        response.renamed = decision["adapter"] or front.base_name
+                        body = json.dumps({**request, "model": response.renamed}).encode()
             except RequestError as error:
                 await response.answer(400, _error(str(error)))
-                return
             except VllmError as error:
                 await response.answer(error.status, error.body)
-                return
-            if (decision := decisions.first) is not None and decision["refused"]:
-                await response.refuse(decision)
-                return
-            if changed is not None:
-                body = json.dumps(changed).encode()
-                response.renamed = changed["model"]
-            await self._app(_sized(scope, body), _replayed(body, receive), response)
+            else:
+                if (decided := decisions.first) is not None and decided["refused"]:
+                    await response.refuse(decided)
+                    return
+                await self._app(_sized(scope, body), _replayed(body, receive), response)
 
 
 async def _body(receive: Any) -> bytes:
@@ -139,47 +131,36 @@ def _sized(scope: Any, body: bytes) -> Any:
     return {**scope, "headers": [*kept, (b"content-length", str(len(body)).encode())]}
 
 
-async def _routed_first(
-    path: str, body: bytes, front: Front, decisions: Decisions
-) -> dict[str, Any] | None:
-    """A request that names the chosen adapter; None if vLLM is to have the request as it is.
-
-    Raises:
-        RequestError: it cannot be routed.
-        VllmError: vLLM refuses it.
-    """
+def _of_auto(body: bytes) -> dict[str, Any] | None:
+    """A request for ``auto``; None for any other, which is left as it is."""
     if _WORD not in body:
         return None
     try:
         request = json.loads(body)
     except ValueError:
         return None  # vLLM says what is wrong
-    if not isinstance(request, dict) or request.get("model") != ROUTED:
-        return None
+    is_routed = isinstance(request, dict) and request.get("model") == ROUTED
+    return request if is_routed else None
+
+
+async def _separate(path: str, request: Mapping[str, Any], front: Front) -> dict[str, Any] | None:
+    """The decision on a request that its own prefill cannot decide; None if it can.
+
+    Raises:
+        RequestError: it cannot be routed.
+        VllmError: vLLM refuses it.
+    """
+    history = front.settings.router.recipe.history
     if path != CHAT:
-        if not front.reads_with_base or _has_answers(request):
+        if not front.reads_with_base or not is_whole(request, history):
             raise RequestError(f"model {ROUTED!r}: send this conversation to {CHAT}")
         return None
     messages = request.get("messages")
     if front.reads_with_base:
-        messages = routed_messages(request, front.settings.router.recipe.history)
+        messages = routed_messages(request, history)
     if not isinstance(messages, list):
         return None
-    decision = (await front.decide(messages)).decision
-    decisions[""] = decision
-    return {**request, "model": decision["adapter"] or front.base_name}
-
-
-def _has_answers(request: Mapping[str, Any]) -> bool:
-    """Whether a request of another interface holds turns that no router sees."""
-    turns = [
-        turn
-        for key in ("messages", "input")
-        if isinstance(request.get(key), list)
-        for turn in request[key]
-    ]
-    seen = ("user", "system", "developer")
-    return any(isinstance(turn, dict) and turn.get("role", "user") not in seen for turn in turns)
+    return (await front.decide(messages, request)).decision
 
 
 def _error(message: str, kind: str = "BadRequestError", status: int = 400) -> dict[str, Any]:
@@ -187,8 +168,12 @@ def _error(message: str, kind: str = "BadRequestError", status: int = 400) -> di
 
 
 def _count(decision: Mapping[str, Any]) -> None:
-    answering = "none" if decision["refused"] else decision["adapter"] or BASE
-    _routed.labels(answering, str(decision["abstained"]).lower()).inc()
+    _routed.labels(_answering(decision), str(decision["abstained"]).lower()).inc()
+
+
+def _answering(decision: Mapping[str, Any]) -> str:
+    """Who answers: an adapter, ``base``, or ``none``."""
+    return "none" if decision["refused"] else decision["adapter"] or BASE
 
 
 class _Response:
@@ -264,7 +249,7 @@ class _Response:
         if decision is None:
             return []
         values = {
-            "adapter": decision["adapter"] or BASE,
+            "adapter": _answering(decision),
             "label": decision["label"],
             "confidence": f"{max(decision['probabilities'].values()):.4f}",
             "abstained": str(decision["abstained"]).lower(),

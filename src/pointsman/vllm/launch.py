@@ -14,10 +14,10 @@ from pointsman.adapters.load import fit_adapter, open_adapter
 from pointsman.adapters.weights import Lora
 from pointsman.engine.plan import Plan, choose_plan
 from pointsman.errors import ArtefactError, ConfigError
-from pointsman.labels import BASE, ROUTED
+from pointsman.labels import ROUTED
 from pointsman.models.base import load_skeleton
 from pointsman.models.qwen3_vl import fingerprint_of
-from pointsman.vllm.compatibility import check_vllm_version
+from pointsman.vllm.compatibility import check_vllm_version, spare_slots
 from pointsman.vllm.settings import Settings
 
 PLANS = ("in-pass", "two-pass")
@@ -38,8 +38,8 @@ class Launch:
 
     @property
     def slots(self) -> int:
-        """LoRAs that must be resident: every adapter, and ``auto``."""
-        return len(self.folders) + 1
+        """The least ``--max-loras``: ``auto`` and the adapters stay resident; one is for others."""
+        return len(self.folders) + 2 + spare_slots()
 
     @property
     def max_lora_rank(self) -> int:
@@ -65,9 +65,6 @@ def prepare(settings: Settings) -> Launch:
     files = {name: open_adapter(name, path) for name, path in project.adapters.items()}
     for name, file in files.items():
         router.check_adapter(name, file.folder, file.digests)
-    if settings.reads_with_base and os.environ.get(_CHECKED) != settings.where:
-        _check_base(settings, project.base)
-        os.environ[_CHECKED] = settings.where
     loras = _fitted(files, project.base, project.revision)
     rank = max((lora.rank for lora in loras if isinstance(lora, Lora)), default=1)
     plan = choose_plan(loras, router.layer if settings.reads_with_base else None)
@@ -80,14 +77,21 @@ def prepare(settings: Settings) -> Launch:
     return Launch(project.base, folders, rank, plan)
 
 
-def _check_base(settings: Settings, base: str) -> None:
-    origin = settings.router.origin
-    origin.fingerprint.check_same(
-        fingerprint_of(base, settings.project.revision),
-        f"the router's base ({origin.base_model_id})",
-        f"the base that vLLM is to serve ({base})",
-        "use that base, or preprocess and train a router on this one",
-    )
+def check_base(settings: Settings, base: str, revision: str | None) -> None:
+    """Raises ``MismatchError`` unless the router was trained on the base that vLLM serves.
+
+    It reads all weights, once for all of vLLM's processes.
+    """
+    place = f"{settings.where}\n{base}\n{revision}"
+    if settings.reads_with_base and os.environ.get(_CHECKED) != place:
+        origin = settings.router.origin
+        origin.fingerprint.check_same(
+            fingerprint_of(base, revision),
+            f"the router's base ({origin.base_model_id})",
+            f"the base that vLLM is to serve ({base})",
+            "use that base, or preprocess and train a router on this one",
+        )
+        os.environ[_CHECKED] = place
 
 
 def _fitted(files: Mapping[str, AdapterFile], base: str, revision: str | None) -> list[Lora | str]:
@@ -176,32 +180,21 @@ def check_options(args: Any, settings: Settings) -> None:
     """Refuses options of vLLM (its ``EngineArgs``) that would make answers wrong.
 
     Raises:
-        ConfigError: one of them is set, or another base is served than the project's.
+        ConfigError: one of them is set.
+        MismatchError: the router was trained on another base than is to be served.
     """
-    for option in _REFUSED:
+    for option in _REFUSED if settings.reads_with_base else ():
         if option.is_set(args):
             raise ConfigError(
                 f"{option.flag} does not go with {ROUTED}: {option.why}; {option.fix}"
             )
     mode = getattr(args.compilation_config, "cudagraph_mode", None)
-    if getattr(mode, "name", mode) == "FULL":
+    if settings.reads_with_base and getattr(mode, "name", mode) == "FULL":
         raise ConfigError(
             f"cudagraph_mode FULL does not go with {ROUTED}: one graph of a whole step cannot "
             "route; give FULL_AND_PIECEWISE"
         )
-    if args.model not in (settings.project.base, BASE) and not _is_same_place(args.model, settings):
-        raise ConfigError(
-            f"vLLM is to serve {args.model}, {settings.where} has base = "
-            f"{settings.project.base!r}; give the same base to both"
-        )
-
-
-def _is_same_place(model: str, settings: Settings) -> bool:
-    base = str(settings.project.base)
-    # With HF_HUB_OFFLINE, vLLM has replaced the id by the folder in the Hub's cache.
-    cached = "models--" + base.replace("/", "--")
-    is_folder = os.path.exists(base) and os.path.exists(model)  # noqa: PTH110  # either may be an id
-    return cached in model or (is_folder and os.path.samefile(base, model))  # noqa: PTH121
+    check_base(settings, args.model, args.revision or settings.project.revision)
 
 
 def set_options(args: Any, launch: Launch, settings: Settings) -> None:
@@ -228,6 +221,8 @@ def flags(launch: Launch, settings: Settings) -> list[str]:
     words += ["--max-lora-rank", str(launch.max_lora_rank)]
     if settings.project.revision is not None:
         words += ["--revision", settings.project.revision]
+    if settings.project.max_pixels is not None:
+        words += ["--mm-processor-kwargs", f'{{"max_pixels": {settings.project.max_pixels}}}']
     if settings.reads_with_base:
         words.append("--no-enable-chunked-prefill")
     else:

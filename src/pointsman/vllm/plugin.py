@@ -31,6 +31,8 @@ def register() -> None:
     if not os.environ.get(CONFIG):
         return
     _show_errors_as_lines()
+    # Where it is not set, vLLM takes its V2 runner if it can, and the router runs in the V1 runner.
+    os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
     check_vllm_version()
     # By name: it imports vLLM's internals, which have been looked at only now.
     import_module("pointsman.vllm.wraps").install(load_settings())

@@ -18,6 +18,7 @@ from pointsman.errors import PointsmanError
 from pointsman.labels import ROUTED
 from pointsman.routing.route import Route
 from pointsman.routing.sessions import HYSTERESIS, Sessions
+from pointsman.vllm.compatibility import slots_taken, spare_slots
 from pointsman.vllm.settings import Settings
 from pointsman.vllm.transport import DECISIONS
 
@@ -221,12 +222,9 @@ class Selection:
     def _load(self, lora_request: Any) -> Any:
         """In place of the LoRA manager's ``_load_adapter``: makes ``auto``, checks sealed ones."""
         name, project = lora_request.lora_name, self._settings.project
-        slots = self._runner.lora_config.max_loras
+        slots = self._runner.lora_config.max_loras - spare_slots()
         if name not in self._loras and len(self._loras) >= slots:
-            raise ValueError(
-                f"adapter {name!r}: all {slots} slots are taken, and {ROUTED} may need any of "
-                f"them; start vLLM with --max-loras {slots + 1} or more"
-            )
+            raise ValueError(slots_taken(name, self._runner.lora_config.max_loras))
         if name == ROUTED:
             manager = self._runner.lora_manager
             lora = manager._adapter_manager.create_dummy_lora(  # all zeros: the base itself

@@ -12,6 +12,7 @@ from functools import wraps
 from typing import Any
 from weakref import WeakValueDictionary
 
+from vllm.exceptions import VLLMValidationError
 from vllm.v1.core import kv_cache_utils
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import FinishReason
@@ -138,7 +139,9 @@ def _add_request(stock: Any, processor: Any, request: Any, *args: Any, **kwargs:
     if is_routed(request.lora_request):
         if len(request.prompt_token_ids or ()) < 2:
             # vLLM would run it as a decode step, in a CUDA graph that does not route.
-            raise ValueError(f"{ROUTED}: a prompt of less than 2 tokens cannot be routed")
+            raise VLLMValidationError(
+                f"{ROUTED}: a prompt of 1 token cannot be routed; name a model"
+            )
         if (decisions := _current.get()) is not None:
             _waiting[request.request_id] = decisions
     return stock(processor, request, *args, **kwargs)

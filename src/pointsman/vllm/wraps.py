@@ -4,6 +4,7 @@ The functions on a decision's way are in ``transport``, those of the runner in `
 """
 
 import logging
+from importlib.util import find_spec
 from typing import Any
 
 from vllm.config import CompilationConfig
@@ -14,9 +15,10 @@ from vllm.model_executor.models import ModelRegistry
 from vllm.v1.worker.lora_model_runner_mixin import LoRAModelRunnerMixin
 
 from pointsman.adapters.load import open_adapter
-from pointsman.errors import PointsmanError
+from pointsman.errors import ConfigError, PointsmanError
 from pointsman.labels import ROUTED
 from pointsman.vllm import transport
+from pointsman.vllm.compatibility import slots_taken, spare_slots, version
 from pointsman.vllm.launch import Launch, check_options, prepare, set_options
 from pointsman.vllm.selection import Selection
 from pointsman.vllm.settings import Settings
@@ -42,6 +44,8 @@ class _Installed:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._loaded: set[str] = set()
+        """Names of all adapters that were ever loaded: each keeps its slot"""
 
     def install(self) -> None:
         transport.wrap(EngineArgs, "create_engine_config", self._create_engine_config)
@@ -81,6 +85,11 @@ class _Installed:
 
     async def _init_static_loras(self, stock: Any, models: Any) -> Any:
         """In the API server: the project's adapters are there from the start."""
+        if find_spec("vllm.plugins.endpoint_plugins") is None:
+            raise ConfigError(
+                f"vLLM {version()} has no endpoint plugins, which decisions need on their way into "
+                "responses; install vLLM 0.32.0, or use this one as a library (vllm.LLM)"
+            )
         given = models.static_lora_modules or []
         ours = self._launch.modules(self._settings)
         if not self._settings.reads_with_base:
@@ -99,7 +108,10 @@ class _Installed:
     async def _load_lora_adapter(self, stock: Any, models: Any, request: Any, **kwargs: Any) -> Any:
         if (fault := self._fault(models, request.lora_name, request.lora_path)) is not None:
             return _refusal(fault)
-        return await stock(models, request, **kwargs)
+        done = await stock(models, request, **kwargs)
+        if isinstance(done, str):  # otherwise it is an error
+            self._loaded.add(request.lora_name)
+        return done
 
     def _fault(self, models: Any, name: str, path: str) -> str | None:
         """Why an adapter cannot be loaded while vLLM runs."""
@@ -111,6 +123,9 @@ class _Installed:
                 self._settings.router.check_adapter(name, file.folder, file.digests)
             except PointsmanError as error:
                 return str(error)
+        slots = models.engine_client.vllm_config.lora_config.max_loras
+        if name not in self._loaded and len(self._loaded) >= slots - spare_slots():
+            return slots_taken(name, slots)
         return None
 
     async def _unload_lora_adapter(self, stock: Any, models: Any, request: Any) -> Any:
