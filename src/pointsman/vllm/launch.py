@@ -102,7 +102,8 @@ def _fitted(files: Mapping[str, AdapterFile], base: str, revision: str | None) -
     for name, file in files.items():
         found = check_adapter(file, skeleton, target="vllm", max_lora_rank=RANKS[-1]).errors
         if found:
-            raise ArtefactError(f"adapter {name}: vLLM cannot serve it: {found[0]}")
+            fault = str(found[0]).removeprefix("error: ")
+            raise ArtefactError(f"adapter {name}: vLLM cannot serve it: {fault}")
         loras.append(fit_adapter(name, file, skeleton, layout).lora)
     return loras
 
@@ -162,6 +163,12 @@ _REFUSED = (
         "leave it out",
     ),
     _Refused(
+        "--specialize-active-lora",
+        lambda args: args.specialize_active_lora,
+        "CUDA graphs are picked by the number of adapters in a step before the router decides",
+        "leave it out",
+    ),
+    _Refused(
         "--runner pooling",
         lambda args: args.runner == "pooling",
         "it does not generate",
@@ -188,13 +195,22 @@ def check_options(args: Any, settings: Settings) -> None:
             raise ConfigError(
                 f"{option.flag} does not go with {ROUTED}: {option.why}; {option.fix}"
             )
-    mode = getattr(args.compilation_config, "cudagraph_mode", None)
-    if settings.reads_with_base and getattr(mode, "name", mode) == "FULL":
+    check_base(settings, args.model, args.revision or settings.project.revision)
+
+
+def check_graphs(config: Any, settings: Settings) -> None:
+    """Refuses CUDA graphs of whole steps, in vLLM's final ``CompilationConfig``.
+
+    Other options than ``cudagraph_mode`` lead to them too.
+
+    Raises:
+        ConfigError: there would be such graphs.
+    """
+    if settings.reads_with_base and config.cudagraph_mode.name == "FULL":
         raise ConfigError(
             f"cudagraph_mode FULL does not go with {ROUTED}: one graph of a whole step cannot "
-            "route; give FULL_AND_PIECEWISE"
+            "route; give FULL_AND_PIECEWISE, and no empty splitting_ops"
         )
-    check_base(settings, args.model, args.revision or settings.project.revision)
 
 
 def set_options(args: Any, launch: Launch, settings: Settings) -> None:
@@ -212,6 +228,10 @@ def set_options(args: Any, launch: Launch, settings: Settings) -> None:
         args.mm_processor_kwargs = {"max_pixels": settings.project.max_pixels} | kwargs
     if settings.reads_with_base:
         args.enable_chunked_prefill = False
+        # Part of the key under which vLLM keeps compiled code: that of a router on another layer
+        # does not show its states to this one.
+        layers = {"pointsman_layers": list(settings.router.recipe.layers)}
+        args.additional_config = {**args.additional_config, **layers}
 
 
 def flags(launch: Launch, settings: Settings) -> list[str]:

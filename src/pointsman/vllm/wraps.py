@@ -19,7 +19,7 @@ from pointsman.errors import ConfigError, PointsmanError
 from pointsman.labels import ROUTED
 from pointsman.vllm import transport
 from pointsman.vllm.compatibility import slots_taken, spare_slots, version
-from pointsman.vllm.launch import Launch, check_options, prepare, set_options
+from pointsman.vllm.launch import Launch, check_graphs, check_options, prepare, set_options
 from pointsman.vllm.selection import Selection
 from pointsman.vllm.settings import Settings
 
@@ -67,7 +67,9 @@ class _Installed:
         check_options(args, self._settings)
         set_options(args, launch, self._settings)
         _log.info("pointsman: plan %s: %s", launch.plan.name, launch.plan.why)
-        return stock(args, *more, **kwargs)
+        config = stock(args, *more, **kwargs)
+        check_graphs(config.compilation_config, self._settings)
+        return config
 
     def _split(self, stock: Any, config: Any, *args: Any, **kwargs: Any) -> Any:
         """Has vLLM split its compiled graph where the router reads."""
