@@ -19,7 +19,7 @@ test: $(VENV)/.dev
 test-lab: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PARALLEL) tests/lab
 
-# Adapters in a real vLLM, which has an environment of its own: 3.5 GB on disk.
+# Adapters and `auto` in a real vLLM, which has an environment of its own: 3.5 GB on disk.
 test-vllm: $(VENV)/.dev vllm
 	$(BIN)/python -m pytest tests/vllm
 
@@ -57,8 +57,9 @@ $(VENV)/.docs: $(VENV)/.core
 	touch $@
 
 # torchaudio and torchcodec do not load beside a CPU build of torch, and nothing here needs them.
-$(VLLM)/.made: tests/vllm/environment/requirements.txt
+# The package is installed beside it: vLLM finds the plugin by its entry points.
+$(VLLM)/.made: tests/vllm/environment/requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VLLM)
-	$(VLLM)/bin/pip install --quiet --requirement $<
+	$(VLLM)/bin/pip install --quiet --requirement $< --editable .
 	$(VLLM)/bin/pip uninstall --quiet --yes torchaudio torchcodec
 	touch $@
