@@ -131,6 +131,7 @@ def benchmarks(document: Document) -> None:
     document.table("routing and answers |", routing_claims())
     document.table("speed |", [*speed_claims(), *gpu_claims()])
     document.table("robustness |", robustness_claims())
+    document.table("inside vLLM |", vllm_claims())
     document.table("more routers and adapters |", other_claims())
 
 
@@ -324,6 +325,34 @@ def robustness_claims() -> Iterator[str]:
         "check_vllm_adapters",
         "vllm_adapters",
     )
+
+
+def vllm_claims() -> Iterator[str]:
+    traffic, cost = read("vllm_auto"), read("vllm")
+    held = traffic["held_screens"]
+    yield claim(
+        f"`auto` in vLLM {traffic['vllm']} on a CPU: {traffic['requests']:,} random requests of "
+        f"{traffic['clients']} clients, some cancelled: wrong routes or answers",
+        str(traffic["wrong"]),
+        "check_vllm_auto",
+        "vllm_auto",
+    )
+    yield claim(
+        f"· {held['screens']} held real screens: routed or abstained right; answered right",
+        f"{held['routed_or_abstained_right']} of {held['screens']}; "
+        f"{held['answered_right']} of {held['in_scope']}",
+        "check_vllm_auto",
+        "vllm_auto",
+    )
+    for plan, found in cost["plans"].items():
+        yield claim(
+            f"· plan {plan}, `auto` over the named adapter: time to first token; time per request "
+            f"of {cost['clients']} clients",
+            f"{found['first_token_auto_over_named']:.2f}; "
+            f"{found['time_per_request_auto_over_named']:.2f}",
+            "bench_vllm",
+            "vllm",
+        )
 
 
 def other_claims() -> Iterator[str]:

@@ -38,6 +38,9 @@ OPTIONS = (
 SETTINGS = {
     "HF_HUB_OFFLINE": "1",
     "KMP_BLOCKTIME": "0",
+    # vLLM gathers a LoRA's matrices for every token; giving that memory back takes half the time.
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "-1",
     "OMP_NUM_THREADS": "1",
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",
