@@ -353,6 +353,28 @@ def vllm_claims() -> Iterator[str]:
             "bench_vllm",
             "vllm",
         )
+    gpu = read("vllm_gpu")
+    for plan, found in gpu["plans"].items():
+        routes, answers = found["routes"], found["answers"]
+        yield claim(
+            f"· vLLM {gpu['vllm']}, {gpu['machine']['device']}, 8B shape, CUDA graphs, {plan}: first "
+            "token over the named adapter, 1 / 8 requests; time of 64 requests of 32 tokens",
+            f"{found['requests_1']['first_token']['ratio_of_medians']:.2f} / "
+            f"{found['requests_8']['first_token']['ratio_of_medians']:.2f}; "
+            f"{found['requests_all']['with_preprocessing']['ratio_of_medians']:.2f}",
+            "bench_vllm_gpu",
+            "vllm_gpu",
+        )
+        routed, named = answers["auto_against_named"], answers["named_twice"]
+        yield claim(
+            "· · routed; as the library alone; same first token as the named adapter (two runs of "
+            "the named one)",
+            f"{routes['routed']} of {routes['asked']}; {routes['equal']}; "
+            f"{routed['same_first_token']} of {routed['requests']} ({named['same_first_token']} of "
+            f"{named['requests']})",
+            "bench_vllm_gpu",
+            "vllm_gpu",
+        )
 
 
 def other_claims() -> Iterator[str]:
