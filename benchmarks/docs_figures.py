@@ -357,8 +357,8 @@ def vllm_claims() -> Iterator[str]:
     for plan, found in gpu["plans"].items():
         routes, answers = found["routes"], found["answers"]
         yield claim(
-            f"· vLLM {gpu['vllm']}, {gpu['machine']['device']}, 8B shape, CUDA graphs, {plan}: first "
-            "token over the named adapter, 1 / 8 requests; time of 64 requests of 32 tokens",
+            f"· vLLM {gpu['vllm']}, {gpu['machine']['device']}, 8B shape, CUDA graphs, {plan}: "
+            "first token over the named adapter, 1 / 8 requests; time of 64 requests of 32 tokens",
             f"{found['requests_1']['first_token']['ratio_of_medians']:.2f} / "
             f"{found['requests_8']['first_token']['ratio_of_medians']:.2f}; "
             f"{found['requests_all']['with_preprocessing']['ratio_of_medians']:.2f}",
