@@ -23,10 +23,12 @@ from typing import Any
 from common import SCREENS, WITHOUT_SCREENS, report
 from PIL import Image
 
+from pointsman.data.dataset import read_samples_of
 from pointsman.labels import ROUTED
+from pointsman.project import load_project
 from support.vllm_projects import CONFIG, POCKET, plain_project
 from support.vllm_server import serve
-from support.vllm_traffic import Client, Question, read_questions
+from support.vllm_traffic import Client, Question, question_of
 
 CLIENTS, BLOCK, BLOCKS = 8, 16, 5
 TOKENS = 16
@@ -92,7 +94,8 @@ def main() -> None:
     if not SCREENS.is_file():
         raise SystemExit(WITHOUT_SCREENS)
     warnings.simplefilter("ignore")
-    questions = fresh([one for one in read_questions(SCREENS) if one.adapter is not None])
+    samples = read_samples_of(SCREENS, load_project(POCKET / CONFIG).labels)
+    questions = fresh([question_of(sample) for sample in samples if sample.in_scope])
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         projects = {"in-pass": POCKET / CONFIG, "two-pass": plain_project(place / "plain")}

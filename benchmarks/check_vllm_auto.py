@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, SCREENS, WITHOUT_SCREENS, report
+from common import SCREENS, WITHOUT_SCREENS, report
 
 from pointsman.data.dataset import read_samples_of
 from pointsman.engine.answer import Answer, make_answer
@@ -24,17 +24,12 @@ from pointsman.evaluation.result import is_hit
 from pointsman.labels import ROUTED
 from pointsman.project import load_project
 from pointsman.sample import RoutingSample, load_prompt
+from support.vllm_projects import CONFIG, POCKET
 from support.vllm_server import serve
-from support.vllm_traffic import Client, Question, expect, expected_routes, traffic
+from support.vllm_traffic import Client, Question, expect, expected_routes, question_of, traffic
 
-POCKET = ROOT / "src/pointsman/pocket/model"
 CLIENTS = 32
 VLLM = "0.32.0"
-
-
-def question_of(sample: RoutingSample) -> Question:
-    prompt = load_prompt(sample)
-    return Question(prompt.images[0], prompt.turns[0].text, sample.adapter)
 
 
 def smaller(question: Question) -> Question:
@@ -103,7 +98,7 @@ def main() -> None:
     requests = parser.parse_args().requests
     if not SCREENS.is_file():
         raise SystemExit(WITHOUT_SCREENS)
-    config = POCKET / "pointsman.toml"
+    config = POCKET / CONFIG
     samples = read_samples_of(SCREENS, load_project(config).labels)
     with (
         tempfile.TemporaryDirectory() as place,

@@ -49,14 +49,23 @@ SETTINGS = {
 }
 
 
+def image_part(image: Image.Image) -> dict[str, Any]:
+    """An image as a part of a message of chat completions."""
+    file = io.BytesIO()
+    image.save(file, "png")
+    url = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
 @dataclass(frozen=True)
 class VllmServer:
     url: str
 
-    def load(self, name: str, folder: Path) -> str | None:
-        """Adds an adapter; returns vLLM's reason if it refuses."""
+    def load(self, name: str, folder: Path, *, in_place: bool = False) -> str | None:
+        """Adds an adapter, or replaces it; returns vLLM's reason if it refuses."""
+        body = {"lora_name": name, "lora_path": str(folder), "load_inplace": in_place}
         try:
-            self._post("/v1/load_lora_adapter", lora_name=name, lora_path=str(folder))
+            self._post("/v1/load_lora_adapter", **body)
         except urllib.error.HTTPError as error:
             return str(json.loads(error.read())["error"]["message"])
         return None
@@ -66,13 +75,7 @@ class VllmServer:
 
     def log_probabilities(self, model: str, text: str, image: Image.Image) -> dict[int, float]:
         """Those of the answer's 20 likeliest first tokens, by token id."""
-        file = io.BytesIO()
-        image.save(file, "png")
-        picture = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-        content = [
-            {"type": "image_url", "image_url": {"url": picture}},
-            {"type": "text", "text": text},
-        ]
+        content = [image_part(image), {"type": "text", "text": text}]
         answer = self._post(
             "/v1/chat/completions",
             model=model,

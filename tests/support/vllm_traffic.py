@@ -1,14 +1,10 @@
 """Mixed traffic of the stock client against a vLLM in which the router chooses."""
 
 import asyncio
-import base64
-import io
-import json
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from openai import AsyncOpenAI
@@ -16,7 +12,8 @@ from PIL import Image
 
 from pointsman.engine.engine import Engine
 from pointsman.labels import ROUTED
-from support.vllm_server import BASE
+from pointsman.sample import RoutingSample, load_prompt
+from support.vllm_server import BASE, image_part
 
 TOKENS = 48
 
@@ -35,30 +32,16 @@ class Question:
         return [user(self.text, self.image)]
 
 
-def read_questions(samples: Path, limit: int | None = None) -> list[Question]:
-    """Questions from the samples of a dataset, every other one if there are too many."""
-    rows = [json.loads(line) for line in samples.read_text().splitlines()]
-    step = 1 if limit is None else max(1, len(rows) // limit)
-    return [
-        Question(
-            Image.open(samples.parent / row["image"]).convert("RGB"),
-            row["conversations"][0]["value"].replace("<image>\n", "").replace("<image>", ""),
-            row["adapter"],
-        )
-        for row in rows[::step][:limit]
-    ]
+def question_of(sample: RoutingSample) -> Question:
+    """The question of a sample with one image and one turn."""
+    prompt = load_prompt(sample)
+    return Question(prompt.images[0], prompt.turns[0].text, sample.adapter)
 
 
 def user(text: str, *images: Image.Image) -> dict[str, Any]:
     """A user's message of chat completions."""
-    parts = [{"type": "image_url", "image_url": {"url": data_url(image)}} for image in images]
+    parts = [image_part(image) for image in images]
     return {"role": "user", "content": [*parts, {"type": "text", "text": text}]}
-
-
-def data_url(image: Image.Image) -> str:
-    file = io.BytesIO()
-    image.save(file, "png")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,14 @@ import openai
 import pytest
 
 from pointsman.engine.engine import Engine
-from pointsman.evaluation.demo import demo_samples
 from pointsman.files import digest_file
-from pointsman.sample import load_prompt
 from support.tiny import ADAPTERS
 from support.vllm_projects import CONFIG, POCKET, copied_pocket
-from support.vllm_server import BASE, NEEDS_VLLM, VllmServer, serve
+from support.vllm_server import BASE, NEEDS_VLLM, VllmServer, image_part, serve
 from support.vllm_traffic import (
     Client,
     Expected,
     Question,
-    data_url,
     expect,
     expected_routes,
     traffic,
@@ -57,14 +54,6 @@ def in_client(vllm: VllmServer, work: Callable[[Client], Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def questions() -> list[Question]:
-    """The pocket's screens, three of them for no adapter."""
-    with demo_samples() as samples:
-        prompts = [(load_prompt(sample), sample) for sample in samples]
-        return [Question(p.images[0], p.turns[0].text, sample.adapter) for p, sample in prompts]
-
-
-@pytest.fixture(scope="module")
 def expected(vllm: VllmServer, questions: list[Question]) -> Expected:
     with Engine.pocket() as engine:
         routes = expected_routes(engine, questions)
@@ -74,7 +63,8 @@ def expected(vllm: VllmServer, questions: list[Question]) -> Expected:
 
 def parts(question: Question) -> list[dict[str, Any]]:
     """A question in the form of the Responses and Decisions interfaces."""
-    image = {"type": "input_image", "image_url": data_url(question.image), "detail": "auto"}
+    url = image_part(question.image)["image_url"]["url"]
+    image = {"type": "input_image", "image_url": url, "detail": "auto"}
     return [image, {"type": "input_text", "text": question.text}]
 
 
@@ -240,29 +230,16 @@ def test_adapters_at_run_time(vllm: VllmServer, tmp_path: Path) -> None:
     sealed = POCKET / "adapters/calendar"
     config = json.loads((changed / "adapter_config.json").read_text())
     (changed / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": 1}))
-    assert _load(vllm, "calendar", sealed) is None
-    assert "is not the file that the router sealed" in str(_load(vllm, "calendar", changed))
-    assert "choose another name" in str(_load(vllm, "auto", changed))
+    assert vllm.load("calendar", sealed, in_place=True) is None
+    assert "is not the file that the router sealed" in str(
+        vllm.load("calendar", changed, in_place=True)
+    )
+    assert "choose another name" in str(vllm.load("auto", changed, in_place=True))
     for name in ("calendar", "auto"):
         with pytest.raises(urllib.error.HTTPError) as error:
             vllm.unload(name)
         assert (error.value.code, b"cannot be unloaded" in error.value.read()) == (400, True)
     other = tmp_path / "other"
     shutil.copytree(sealed, other)
-    assert _load(vllm, "a-fourth", other) is None  # the slot for others
-    assert "--max-loras 7 or more" in str(_load(vllm, "a-fifth", other))
-
-
-def _load(vllm: VllmServer, name: str, folder: Path) -> str | None:
-    """vLLM's reason if it refuses to load an adapter in place of one that it has."""
-    body = {"lora_name": name, "lora_path": str(folder), "load_inplace": True}
-    request = urllib.request.Request(
-        f"{vllm.url}/v1/load_lora_adapter",
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
-    )
-    try:
-        urllib.request.urlopen(request, timeout=60).close()
-    except urllib.error.HTTPError as error:
-        return str(json.loads(error.read())["error"]["message"])
-    return None
+    assert vllm.load("a-fourth", other) is None  # the slot for others
+    assert "--max-loras 7 or more" in str(vllm.load("a-fifth", other))

@@ -10,9 +10,7 @@ import openai
 import pytest
 
 from pointsman.engine.engine import Engine
-from pointsman.evaluation.demo import demo_samples
 from pointsman.labels import OUT_OF_SCOPE
-from pointsman.sample import load_prompt
 from support.tiny import ADAPTERS
 from support.vllm_projects import plain_project
 from support.vllm_server import NEEDS_VLLM, VllmServer, serve
@@ -34,13 +32,6 @@ def vllm(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vl
     log = tmp_path_factory.mktemp("vllm") / "log"
     with serve(project.parent / "base", log, *CACHE, config=project) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def questions() -> list[Question]:
-    with demo_samples() as samples:
-        prompts = [(load_prompt(sample), sample) for sample in samples]
-        return [Question(p.images[0], p.turns[0].text, sample.adapter) for p, sample in prompts]
 
 
 def test_traffic_that_is_preempted(

@@ -16,11 +16,10 @@ from typing import Any
 import pytest
 
 from pointsman.pocket import pocket_folder
-from support.tiny import REPOSITORY
+from support.tiny import ADAPTERS, REPOSITORY
 from support.vllm_server import ENVIRONMENT, NEEDS_VLLM, START_SECONDS, VLLM
 
 pytestmark = NEEDS_VLLM
-ADAPTERS = ("calendar", "claim-window", "provider-select")
 SETTINGS = {"PYTHONPATH": str(ENVIRONMENT), "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
 
 

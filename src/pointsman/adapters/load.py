@@ -17,6 +17,7 @@ from pointsman.errors import ArtefactError, MismatchError
 from pointsman.findings import Finding, Findings
 from pointsman.labels import check_name
 from pointsman.models.base import Base
+from pointsman.routing.router import Router
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,18 @@ def open_adapter(name: str, path: str | Path) -> AdapterFile:
     file = read_adapter(run, path)
     raise_errors(run)
     assert file is not None  # otherwise an error was raised
+    return file
+
+
+def open_sealed(name: str, source: AdapterFile | str | Path, router: Router) -> AdapterFile:
+    """An adapter's files, read or given, checked against the router's seal.
+
+    Raises:
+        LabelError, ArtefactError: as ``open_adapter``.
+        MismatchError: a file is not the one that the router sealed.
+    """
+    file = source if isinstance(source, AdapterFile) else open_adapter(name, source)
+    router.check_adapter(name, file.folder, file.digests)
     return file
 
 

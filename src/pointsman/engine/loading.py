@@ -9,7 +9,7 @@ from typing import Any
 from pointsman.adapters.check.finite import check_finite
 from pointsman.adapters.files import AdapterFile
 from pointsman.adapters.layout import Layout
-from pointsman.adapters.load import Adapter, fit_adapter, open_adapter
+from pointsman.adapters.load import Adapter, fit_adapter, open_sealed
 from pointsman.adapters.weights import Lora
 from pointsman.engine.backend import Backend
 from pointsman.engine.lora_stack import LoraStack
@@ -39,7 +39,7 @@ def load_parts(
     router = load_router(project, where)
     if project.base is None:
         raise ConfigError(f'{where}: needs base = "a Hub id or folder" to answer with')
-    files = {name: _opened(router, name, path) for name, path in project.adapters.items()}
+    files = {name: open_sealed(name, path, router) for name, path in project.adapters.items()}
     encoder = load_encoder_of(router, project.encoder, device=device, dtype=dtype)
     if encoder is not None:
         router.check_base(encoder)
@@ -68,7 +68,7 @@ def load_adapters(
             f"adapter {missing[0]!r} of the router's label map {router.labels} is not loaded; "
             "add its path to [adapters]"
         )
-    files = {name: _opened(router, name, sources[name]) for name in router.labels}
+    files = {name: open_sealed(name, sources[name], router) for name in router.labels}
     adapters = fitted(files, base, layout)
     if router.unsealed:
         _log.warning(unsealed_note(router.unsealed))
@@ -119,10 +119,3 @@ def make_backend(
         fallback=fallback,
         shapes=options.prefill_shapes,
     )
-
-
-def _opened(router: Router, name: str, source: Source) -> AdapterFile:
-    """An adapter's files, checked against the router's seal."""
-    file = source if isinstance(source, AdapterFile) else open_adapter(name, source)
-    router.check_adapter(name, file.folder, file.digests)
-    return file

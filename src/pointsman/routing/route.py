@@ -44,8 +44,12 @@ class Route:
     def check_answered(self) -> None:
         """Raises ``AbstainedError`` if no answer may be given."""
         if self.refused:
-            raise AbstainedError(
-                f"the router abstained (score {self.score:.2f}): the request is for none of the "
-                "adapters; name one, or set fallback in the project file to "
-                '"base" or an adapter'
-            )
+            raise AbstainedError(abstained(self.score))
+
+
+def abstained(score: float) -> str:
+    """Why a request gets no answer, and what to do about it."""
+    return (
+        f"the router abstained (score {score:.2f}): the request is for none of the adapters; "
+        'name one, or set fallback in the project file to "base" or an adapter'
+    )

@@ -25,6 +25,7 @@ class Internal(NamedTuple):
 
 RUNNER = "vllm.v1.worker.lora_model_runner_mixin"
 BATCH = "vllm.v1.worker.gpu_input_batch"
+FRONT_END = "vllm.entrypoints.openai.models.serving"
 MODEL = "vllm.model_executor.models.qwen3_vl"
 INTERNALS = (
     Internal(RUNNER, "LoRAModelRunnerMixin.load_lora_model", ("self", "model")),
@@ -50,6 +51,11 @@ INTERNALS = (
         ("scheduler_output", "model_runner_output"),
     ),
     Internal("vllm.v1.core.sched.scheduler", "Scheduler.finish_requests", ("request_ids",)),
+    Internal(
+        "vllm.v1.core.sched.scheduler",
+        "Scheduler._try_schedule_encoder_inputs",
+        ("request", "num_computed_tokens", "num_new_tokens", "encoder_compute_budget"),
+    ),
     Internal("vllm.v1.engine.output_processor", "OutputProcessor.add_request", ("request",)),
     Internal(
         "vllm.v1.engine.output_processor",
@@ -57,6 +63,11 @@ INTERNALS = (
         ("engine_core_outputs",),
     ),
     Internal("vllm.engine.arg_utils", "EngineArgs.create_engine_config", ("self",)),
+    Internal("vllm.config", "CompilationConfig.set_splitting_ops_for_v1", ("self",)),
+    Internal(FRONT_END, "OpenAIServingModels.init_static_loras", ("self",)),
+    Internal(FRONT_END, "OpenAIServingModels.load_lora_adapter", ("request",)),
+    Internal(FRONT_END, "OpenAIServingModels.unload_lora_adapter", ("request",)),
+    Internal(FRONT_END, "OpenAIServingModels.show_available_models", ("self",)),
 )
 
 

@@ -46,8 +46,8 @@ def routed_messages(body: Mapping[str, Any], history: History) -> list[dict[str,
     if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
         return None  # vLLM says what is wrong
     seen = seen_messages(messages, history)
-    is_whole = not any(body.get(key) for key in _REWRITING)
-    if is_whole and body.get("add_generation_prompt", True) and len(seen) == len(messages):
+    is_rewritten = any(body.get(key) for key in _REWRITING)
+    if not is_rewritten and body.get("add_generation_prompt", True) and len(seen) == len(messages):
         return None
     return seen
 

@@ -50,10 +50,6 @@ class Front:
             self._text = TextRouter.from_project(settings.project, settings.where)
 
     @property
-    def reads_with_base(self) -> bool:
-        return self._text is None
-
-    @property
     def base_name(self) -> str:
         """The first name under which vLLM serves the base."""
         return str(self._state.openai_serving_models.base_model_paths[0].name)

@@ -14,6 +14,7 @@ from prometheus_client import Counter
 
 from pointsman.errors import RequestError
 from pointsman.labels import BASE, ROUTED
+from pointsman.routing.route import abstained
 from pointsman.vllm.conversations import is_whole, routed_messages
 from pointsman.vllm.decisions import answers, check_questions, messages_of
 from pointsman.vllm.front import Front, VllmError
@@ -152,11 +153,11 @@ async def _separate(path: str, request: Mapping[str, Any], front: Front) -> dict
     """
     history = front.settings.router.recipe.history
     if path != CHAT:
-        if not front.reads_with_base or not is_whole(request, history):
+        if not front.settings.reads_with_base or not is_whole(request, history):
             raise RequestError(f"model {ROUTED!r}: send this conversation to {CHAT}")
         return None
     messages = request.get("messages")
-    if front.reads_with_base:
+    if front.settings.reads_with_base:
         messages = routed_messages(request, history)
     if not isinstance(messages, list):
         return None
@@ -269,11 +270,7 @@ class _Response:
     async def refuse(self, decision: Mapping[str, Any]) -> None:
         """An error with the decision: the router abstained, and nothing else may answer."""
         _count(decision)
-        message = (
-            f"the router abstained (score {decision['score']:.2f}): the request is for none of the "
-            'adapters; name one, or set fallback in the project file to "base" or an adapter'
-        )
-        content = _error(message, "AbstainedError", REFUSED)
+        content = _error(abstained(decision["score"]), "AbstainedError", REFUSED)
         await self.answer(REFUSED, content | {"pointsman": self._front.described(decision)})
 
     async def answer(self, status: int, content: Any) -> None:

@@ -10,17 +10,19 @@ from pointsman.adapters.check.check import check_adapter
 from pointsman.adapters.check.vllm import RANKS
 from pointsman.adapters.files import AdapterFile
 from pointsman.adapters.layout import Layout
-from pointsman.adapters.load import fit_adapter, open_adapter
+from pointsman.adapters.load import fit_adapter, open_sealed
 from pointsman.adapters.weights import Lora
 from pointsman.engine.plan import Plan, choose_plan
 from pointsman.errors import ArtefactError, ConfigError
 from pointsman.labels import ROUTED
 from pointsman.models.base import load_skeleton
 from pointsman.models.qwen3_vl import fingerprint_of
-from pointsman.vllm.compatibility import check_vllm_version, spare_slots
+from pointsman.vllm.compatibility import spare_slots
 from pointsman.vllm.settings import Settings
 
 PLANS = ("in-pass", "two-pass")
+PLAN = "pointsman_plan"
+"""Key of the plan in vLLM's ``additional_config``"""
 _CHECKED = "_POINTSMAN_CHECKED"
 """Set for the processes that vLLM starts: the weights need not be read again by each"""
 
@@ -58,13 +60,10 @@ def prepare(settings: Settings) -> Launch:
     Raises:
         PointsmanError: a part is missing, broken, not as sealed, or cannot be served by vLLM.
     """
-    check_vllm_version()
     project, router = settings.project, settings.router
     if project.base is None:
         raise ConfigError(f'{settings.where}: needs base = "a Hub id or folder" to answer with')
-    files = {name: open_adapter(name, path) for name, path in project.adapters.items()}
-    for name, file in files.items():
-        router.check_adapter(name, file.folder, file.digests)
+    files = {name: open_sealed(name, path, router) for name, path in project.adapters.items()}
     loras = _fitted(files, project.base, project.revision)
     rank = max((lora.rank for lora in loras if isinstance(lora, Lora)), default=1)
     plan = choose_plan(loras, router.layer if settings.reads_with_base else None)
@@ -228,10 +227,10 @@ def set_options(args: Any, launch: Launch, settings: Settings) -> None:
         args.mm_processor_kwargs = {"max_pixels": settings.project.max_pixels} | kwargs
     if settings.reads_with_base:
         args.enable_chunked_prefill = False
-        # Part of the key under which vLLM keeps compiled code: that of a router on another layer
-        # does not show its states to this one.
-        layers = {"pointsman_layers": list(settings.router.recipe.layers)}
-        args.additional_config = {**args.additional_config, **layers}
+        # The layers are part of the key under which vLLM keeps compiled code: that of a router on
+        # another layer does not show its states to this one. The worker reads the plan.
+        ours = {"pointsman_layers": list(settings.router.recipe.layers), PLAN: launch.plan.name}
+        args.additional_config = {**args.additional_config, **ours}
 
 
 def flags(launch: Launch, settings: Settings) -> list[str]:

@@ -15,7 +15,6 @@ from vllm.utils.torch_utils import direct_register_custom_op
 from pointsman.vllm.selection import Selection
 from pointsman.vllm.settings import load_settings
 
-ARCHITECTURE = "Qwen3VLForConditionalGeneration"
 OPERATOR = "pointsman_read"
 
 
@@ -58,21 +57,15 @@ class RoutedQwen3VL(Qwen3VLForConditionalGeneration):  # type: ignore[misc]  # v
         inputs_embeds: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
-        selection = self.selection
-        if selection is None or not selection.is_pending:
-            return super().forward(
-                input_ids, positions, intermediate_tensors, inputs_embeds, **kwargs
-            )
-        _Step.selection = selection
-        try:
-            if selection.reads_first:
-                self._read_lower(selection.last_layer, input_ids, positions, inputs_embeds)
-            states = super().forward(
-                input_ids, positions, intermediate_tensors, inputs_embeds, **kwargs
-            )
-        finally:
-            _Step.selection = None
-        selection.check_done()
+        # None while vLLM tries the model out, before it has LoRAs.
+        selection = _Step.selection = self.selection
+        if selection is not None and selection.is_pending and selection.reads_first:
+            self._read_lower(selection.last_layer, input_ids, positions, inputs_embeds)
+        states = super().forward(
+            input_ids, positions, intermediate_tensors, inputs_embeds, **kwargs
+        )
+        if selection is not None:
+            selection.check_done()
         return states
 
     def _read_lower(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from vllm.distributed import get_tp_group
 
-from pointsman.adapters.load import open_adapter
+from pointsman.adapters.load import open_sealed
 from pointsman.errors import PointsmanError
 from pointsman.labels import ROUTED
 from pointsman.routing.route import Route
@@ -239,8 +239,7 @@ class Selection:
 
     def _check_sealed(self, name: str, path: str) -> None:
         try:
-            file = open_adapter(name, path)
-            self._settings.router.check_adapter(name, file.folder, file.digests)
+            open_sealed(name, path, self._settings.router)
         except PointsmanError as error:
             raise ValueError(str(error)) from None
 

@@ -59,9 +59,7 @@ def is_routed(lora_request: Any) -> bool:
 
 
 def install() -> None:
-    """Wraps the functions that the decision passes; a second call changes nothing."""
-    if getattr(Scheduler.update_from_output, "__wrapped__", None) is not None:
-        return
+    """Wraps the functions that the decision passes."""
     wrap(Scheduler, "update_from_output", _update_from_output)
     wrap(Scheduler, "_try_schedule_encoder_inputs", _try_schedule_encoder_inputs)
     wrap(OutputProcessor, "add_request", _add_request)

@@ -14,12 +14,12 @@ from vllm.entrypoints.openai.models.serving import OpenAIServingModels, create_e
 from vllm.model_executor.models import ModelRegistry
 from vllm.v1.worker.lora_model_runner_mixin import LoRAModelRunnerMixin
 
-from pointsman.adapters.load import open_adapter
+from pointsman.adapters.load import open_sealed
 from pointsman.errors import ConfigError, PointsmanError
 from pointsman.labels import ROUTED
 from pointsman.vllm import transport
 from pointsman.vllm.compatibility import slots_taken, spare_slots, version
-from pointsman.vllm.launch import Launch, check_graphs, check_options, prepare, set_options
+from pointsman.vllm.launch import PLAN, Launch, check_graphs, check_options, prepare, set_options
 from pointsman.vllm.selection import Selection
 from pointsman.vllm.settings import Settings
 
@@ -81,7 +81,7 @@ class _Installed:
     def _load_lora_model(self, stock: Any, runner: Any, *args: Any, **kwargs: Any) -> Any:
         """In the worker: gives the model its selection."""
         model = stock(runner, *args, **kwargs)
-        reads_first = self._launch.plan.name == "two-pass"
+        reads_first = runner.vllm_config.additional_config[PLAN] == "two-pass"
         model.selection = Selection(runner, self._settings, reads_first=reads_first)
         return model
 
@@ -121,8 +121,7 @@ class _Installed:
             return f"adapter {name!r} is the router's; choose another name"
         if name in self._settings.project.adapters:
             try:
-                file = open_adapter(name, path)
-                self._settings.router.check_adapter(name, file.folder, file.digests)
+                open_sealed(name, path, self._settings.router)
             except PointsmanError as error:
                 return str(error)
         slots = models.engine_client.vllm_config.lora_config.max_loras
