@@ -7,6 +7,10 @@ twice, and by the probabilities of their first tokens.
 
     python benchmarks/bench_vllm_gpu.py WORK in-pass
     python benchmarks/bench_vllm_gpu.py WORK two-pass
+    python benchmarks/bench_vllm_gpu.py WORK two-pass --gpus 2
+
+With several GPUs, vLLM splits each layer among them (tensor parallelism), in a process per GPU that
+loads the plugin by its entry point: pointsman must be installed.
 """
 
 import argparse
@@ -293,7 +297,7 @@ def save(plan: str, found: dict[str, Any], made: dict[str, Any], path: Path) -> 
     before = json.loads(path.read_text()) if path.is_file() else {}
     plans = before.get("plans", {}) if before.get("made") == made else {}
     content = {
-        "benchmark": "vllm_gpu",
+        "benchmark": path.stem,
         "machine": machine(),
         "vllm": vllm.__version__,
         "made": made,
@@ -307,6 +311,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("plan", choices=("in-pass", "two-pass"))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--gpus", type=int, default=1)
     parser.add_argument("--memory", type=float, default=0.75, help="share of the GPU's")
     options = parser.parse_args()
     made = json.loads((options.work / "made.json").read_text())
@@ -321,6 +326,7 @@ def main() -> None:
         settings,
         made["dtype"],
         max_num_batched_tokens=2048 if is_toy else 16384,
+        tensor_parallel_size=options.gpus,
         **({"skip_mm_profiling": True} if is_toy else {"gpu_memory_utilization": options.memory}),
     )
     assert server.launch.plan.name == options.plan
@@ -329,7 +335,9 @@ def main() -> None:
     found = measure(server, rows, options.rounds)
     seconds = rounded(time.perf_counter() - began)
     found = {"start_s": start, "seconds": seconds, "compiled": server.compiled} | found
-    where = options.work / "results.json" if is_toy else RESULTS / "vllm_gpu.json"
+    name = "vllm_gpu" if options.gpus == 1 else f"vllm_gpu_x{options.gpus}"
+    where = (options.work if is_toy else RESULTS) / f"{name}.json"
+    made["gpus"] = options.gpus
     save(options.plan, found, made, where)
     print(json.dumps(found["requests_all"]))
 

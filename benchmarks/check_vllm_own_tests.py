@@ -116,6 +116,7 @@ def outcomes(place: Path, config: Path | None) -> dict[str, str]:
     for case in ET.parse(log).getroot().iter("testcase"):
         kinds = {child.tag for child in case} & {"failure", "error", "skipped"}
         name = f"{str(case.get('classname')).rpartition('.')[2]}::{case.get('name')}"
+        name = name.replace(str(POCKET / "base"), "the pocket")
         found[name] = "skipped" if kinds == {"skipped"} else "failed" if kinds else "passed"
     return found
 

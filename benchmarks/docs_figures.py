@@ -306,6 +306,13 @@ def robustness_claims() -> Iterator[str]:
         "check_stress",
         "stress",
     )
+    on_gpu = read("stress_cuda_peft")
+    yield claim(
+        f"· plan peft on an {on_gpu['machine']['device']}, {on_gpu['requests']:,} requests",
+        f"{on_gpu['wrong']} / {on_gpu['hung']} / {on_gpu['leaked']}",
+        "check_stress",
+        "stress_cuda_peft",
+    )
     faults = read("adapter_faults")
     good = len(faults["good_adapters"])
     yield claim(
@@ -353,17 +360,31 @@ def vllm_claims() -> Iterator[str]:
             "bench_vllm",
             "vllm",
         )
-    gpu = read("vllm_gpu")
+    own = read("vllm_own_tests")
+    yield claim(
+        f"· vLLM's own {own['tests']} client tests of adapters and chat on the pocket: pass without "
+        "and with the plugin; differing",
+        f"{own['without']['passed']} and {own['with']['passed']}; {len(own['differing'])}",
+        "check_vllm_own_tests",
+        "vllm_own_tests",
+    )
+    for name in ("vllm_gpu", "vllm_gpu_x2"):
+        yield from vllm_gpu_claims(name)
+
+
+def vllm_gpu_claims(name: str) -> Iterator[str]:
+    gpu = read(name)
+    device = f"{gpu['made']['gpus']} × {gpu['machine']['device']}"
     for plan, found in gpu["plans"].items():
         routes, answers = found["routes"], found["answers"]
         yield claim(
-            f"· vLLM {gpu['vllm']}, {gpu['machine']['device']}, 8B shape, CUDA graphs, {plan}: "
+            f"· vLLM {gpu['vllm']}, {device}, 8B shape, CUDA graphs, {plan}: "
             "first token over the named adapter, 1 / 8 requests; time of 64 requests of 32 tokens",
             f"{found['requests_1']['first_token']['ratio_of_medians']:.2f} / "
             f"{found['requests_8']['first_token']['ratio_of_medians']:.2f}; "
             f"{found['requests_all']['with_preprocessing']['ratio_of_medians']:.2f}",
             "bench_vllm_gpu",
-            "vllm_gpu",
+            name,
         )
         routed, named = answers["auto_against_named"], answers["named_twice"]
         yield claim(
@@ -373,7 +394,7 @@ def vllm_claims() -> Iterator[str]:
             f"{routed['same_first_token']} of {routed['requests']} ({named['same_first_token']} of "
             f"{named['requests']})",
             "bench_vllm_gpu",
-            "vllm_gpu",
+            name,
         )
 
 

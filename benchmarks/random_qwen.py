@@ -9,7 +9,8 @@ from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from pointsman.adapters.weights import Lora
-from pointsman.models.base import Base, disable_cudnn_attention
+from pointsman.models.attention import prepare_attention
+from pointsman.models.base import Base
 from pointsman.models.checkpoint import Fingerprint
 from pointsman.models.encoding import Encoded
 from pointsman.models.prompt_encoder import PromptEncoder
@@ -153,8 +154,7 @@ def make_base(shape: Shape, device: torch.device, dtype: torch.dtype) -> Base:
     model.generation_config.pad_token_id = 0
     model.generation_config.eos_token_id = None
     use_onednn(model)
-    if device.type == "cuda":
-        disable_cudnn_attention()  # as load_base does
+    prepare_attention(device)  # as load_base does
     return Base(
         id="random",
         revision=None,

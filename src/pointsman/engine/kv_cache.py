@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+from pointsman.models.attention import attention
 
 NAME = "pointsman"
 KEYS, VALUES = "slot_keys", "slot_values"
@@ -136,10 +137,7 @@ def slot_attention(
 ) -> tuple[Tensor, Tensor | None]:
     """Attention of queries (B, heads, T, size); the stock function unless there is a view."""
     if view is None:
-        found: tuple[Tensor, Tensor | None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, scaling=scaling, **kwargs
-        )
-        return found
+        return attention(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     keys, values = getattr(module, KEYS), getattr(module, VALUES)
     view.write(keys, key)
     view.write(values, value)

@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 
 from pointsman.conversation import Prompt, Turn, user_turn
 from pointsman.errors import ConfigError
+from pointsman.models.attention import prepare_attention
 from pointsman.models.checkpoint import (
     Dtype,
     Fingerprint,
@@ -285,7 +286,7 @@ def load_base(
 ) -> Base:
     """Loads any Qwen3-VL checkpoint, frozen and in evaluation mode.
 
-    On CUDA it also turns cuDNN's attention off for the process, see ``disable_cudnn_attention``.
+    On CUDA it also sets up attention for the whole process, see ``prepare_attention``.
 
     Args:
         base_model_id: Hub id or folder, weights as safetensors.
@@ -311,8 +312,7 @@ def load_base(
     ).to(where)
     check_library(model.model)
     use_onednn(model)
-    if where.type == "cuda":
-        disable_cudnn_attention()
+    prepare_attention(where)
     base = _base(base_model_id, commit, folder, model, processor, config)
     loading(folder, lambda _: base.render([user_turn("", 1)]))  # raises on a broken template
     return base
@@ -338,14 +338,6 @@ def load_skeleton(base_model_id: str, *, revision: str | None = None) -> Base:
             ),
         )
     return _base(base_model_id, commit, folder, model, processor, config, weights=False)
-
-
-def disable_cudnn_attention() -> None:
-    """Turns cuDNN's attention off, for the whole process: PyTorch has no narrower switch.
-
-    It takes up to half a second to plan for each new shape, and screens have any size.
-    """
-    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def _base(

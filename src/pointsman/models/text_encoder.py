@@ -18,6 +18,7 @@ from transformers import AutoModel, AutoTokenizer
 from pointsman.conversation import Prompt, Turn, check_text
 from pointsman.errors import ArtefactError, ConfigError, SampleError
 from pointsman.files import digest_json, read_json, read_object
+from pointsman.models.attention import prepare_attention
 from pointsman.models.checkpoint import (
     Dtype,
     Fingerprint,
@@ -217,6 +218,7 @@ def load_encoder(
     tokenizer = loading(inner, AutoTokenizer.from_pretrained)
     tokenizer.truncation_side = "left"
     settings = _read_if_there(inner / "sentence_bert_config.json")
+    prepare_attention(where)
     model = model.to(where).requires_grad_(False).eval()
     use_onednn_linears(model)
     is_causal = _is_causal(model)

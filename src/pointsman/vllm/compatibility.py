@@ -36,14 +36,9 @@ INTERNALS = (
     Internal(BATCH, "InputBatch.make_lora_inputs", ("num_scheduled_tokens",)),
     Internal("vllm.lora.worker_manager", "WorkerLoRAManager._load_adapter", ("lora_request",)),
     Internal("vllm.lora.model_manager", "LoRAModelManager.create_dummy_lora", ("lora_id", "rank")),
-    Internal(MODEL, "Qwen3LLMModel.forward", ("positions", "deepstack_input_embeds")),
+    Internal("vllm.lora.model_manager", "LoRAModelManager._get_punica_wrapper", ("module_name",)),
     Internal(MODEL, "Qwen3LLMModel._maybe_add_hidden_state", ("hidden_states", "residual")),
     Internal(MODEL, "Qwen3VLForConditionalGeneration.forward", ("positions", "inputs_embeds")),
-    Internal(
-        MODEL,
-        "Qwen3VLForConditionalGeneration._get_deepstack_input_embeds",
-        ("num_tokens",),
-    ),
     Internal("vllm.v1.core.kv_cache_utils", "_gen_lora_extra_hash_keys", ("request",)),
     Internal(
         "vllm.v1.core.sched.scheduler",

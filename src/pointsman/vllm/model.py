@@ -5,6 +5,7 @@ so that it runs as Python between the compiled parts, with CUDA graphs too.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from vllm.model_executor.models.qwen3_vl import Qwen3VLForConditionalGeneration
 from vllm.utils.torch_utils import direct_register_custom_op
 
-from pointsman.vllm.selection import Selection
+from pointsman.vllm.selection import ReadAgain, Selection
 from pointsman.vllm.settings import load_settings
 
 OPERATOR = "pointsman_read"
@@ -59,32 +60,15 @@ class RoutedQwen3VL(Qwen3VLForConditionalGeneration):  # type: ignore[misc]  # v
     ) -> Any:
         # None while vLLM tries the model out, before it has LoRAs.
         selection = _Step.selection = self.selection
-        if selection is not None and selection.is_pending and selection.reads_first:
-            self._read_lower(selection.last_layer, input_ids, positions, inputs_embeds)
-        states = super().forward(
-            input_ids, positions, intermediate_tensors, inputs_embeds, **kwargs
-        )
+        arguments = (input_ids, positions, intermediate_tensors, inputs_embeds)
+        if selection is not None and selection.reads_first and selection.is_pending:
+            # The KV of the layers that are read first is written again by the whole forward.
+            with suppress(ReadAgain):
+                super().forward(*arguments, **kwargs)
+        states = super().forward(*arguments, **kwargs)
         if selection is not None:
             selection.check_done()
         return states
-
-    def _read_lower(
-        self, layers: int, input_ids: Tensor | None, positions: Tensor, embeds: Tensor | None
-    ) -> None:
-        """Runs the lowest layers alone. Their KV is written again by the whole forward."""
-        decoder = self.language_model.model
-        deepstack = None if embeds is None else self._get_deepstack_input_embeds(embeds.size(0))
-        end, decoder.end_layer = decoder.end_layer, layers
-        try:
-            type(decoder).forward(
-                decoder,
-                input_ids=input_ids,
-                positions=positions,
-                inputs_embeds=embeds,
-                deepstack_input_embeds=deepstack,
-            )
-        finally:
-            decoder.end_layer = end
 
 
 def _showing(stock: Callable[..., Any], layers: Sequence[int]) -> Callable[..., Any]:

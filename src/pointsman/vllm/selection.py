@@ -20,7 +20,7 @@ from pointsman.routing.route import Route
 from pointsman.routing.sessions import HYSTERESIS, Sessions
 from pointsman.vllm.compatibility import slots_taken, spare_slots
 from pointsman.vllm.settings import Settings
-from pointsman.vllm.transport import DECISIONS
+from pointsman.vllm.transport import DECISIONS, is_routed
 
 SESSION, PROBE = "pointsman_session", "pointsman_probe"
 """``vllm_xargs`` of a request: the session that it belongs to; the probe that it replays"""
@@ -42,6 +42,10 @@ class Row(NamedTuple):
     end: int
 
 
+class ReadAgain(Exception):
+    """No fault: the step's prompts are routed, and it is to be run with the chosen adapters."""
+
+
 class Selection:
     """Routes the requests of ``auto`` in each step of a runner.
 
@@ -54,7 +58,8 @@ class Selection:
         self.reads_first = reads_first
         self.recipe = settings.router.recipe
         self._runner, self._settings = runner, settings
-        self._router = settings.router.to(runner.device)
+        # The features are few, so the runner waits only once for its device.
+        self._router = settings.router.to(torch.device("cpu"))
         held = settings.project.hysteresis
         self._sessions = Sessions(HYSTERESIS if held is None else held)
         self._loras: dict[str, Any] = {}
@@ -90,6 +95,9 @@ class Selection:
 
         Args:
             hidden, residual: (tokens, hidden); their sum is the decoder's state.
+
+        Raises:
+            ReadAgain: the layers so far are to be run with the chosen adapters too.
         """
         if not self._rows:
             return
@@ -99,6 +107,8 @@ class Selection:
             self._states.clear()
             rows, self._rows = self._rows, []
             self._decide(rows, features)
+            if self.reads_first:
+                raise ReadAgain
 
     def check_done(self) -> None:
         """Raises ``RuntimeError`` if a step ended without the decisions that it needed."""
@@ -131,17 +141,16 @@ class Selection:
             features = group.broadcast(features.contiguous(), src=0)
         names = [_extra(row.request).get(SESSION) for row in rows]
         sessions = [None if name is None else str(name) for name in names]
-        with torch.inference_mode():
-            evidence = self._router.read(features)
-            held = self._sessions.held(sessions, features.device)
-            routes = self._router.routes_of(evidence, held, self._settings.project.fallback)
+        features = features.cpu()
+        held = self._sessions.held(sessions, features.device)
+        routes = self._router.routes(features, held, self._settings.project.fallback)
         for at, (row, session, route) in enumerate(zip(rows, sessions, routes, strict=True)):
             chosen = self._of_sample(row.request.req_id, route)
             self._sessions.decided(session, chosen)
             self._choose(row, chosen)
             if (probe := _extra(row.request).get(PROBE)) is not None:
                 self._made[row.request.req_id]["moved"] = self._moved(int(probe), features[at])
-        self._stock_set_active(*self._step)  # for the layers above, and for the sampled tokens
+        self._apply(rows)
 
     def _of_sample(self, request_id: str, route: Route) -> Route:
         """The decision for a request; all samples of one request have the same."""
@@ -170,6 +179,28 @@ class Selection:
         batch.lora_id_to_request_ids.setdefault(chosen, set()).add(request.req_id)
         batch.lora_id_to_lora_request[chosen] = lora
 
+    def _apply(self, rows: list[Row]) -> None:
+        """Gives the step's tokens the chosen adapters: in the layers to come, and when sampled."""
+        adapters = self._runner.lora_manager._adapter_manager
+        kernels = adapters._get_punica_wrapper(adapters.mm_mapping.language_model[0])
+        slots = {lora: slot for slot, lora in enumerate(adapters.lora_index_to_id)}
+        chosen = [
+            (row, row.request.lora_request.lora_int_id)
+            for row in rows
+            if not is_routed(row.request.lora_request)
+        ]
+        on_gpu = hasattr(kernels, "token_mapping_meta")
+        if not on_gpu or any(lora not in slots for _, lora in chosen):
+            self._set_with_base(*self._step)
+            return
+        # vLLM's own function makes lists of all tokens, which takes milliseconds.
+        for row, lora in chosen:
+            kernels.token_lora_indices[row.start : row.end] = slots[lora]
+            kernels.sampler_indices[row.row] = slots[lora]
+        kernels.token_mapping_meta.prepare_tensors(kernels.token_lora_indices)
+        kernels.prompt_mapping_meta.prepare_tensors(kernels.sampler_indices)
+        adapters._last_mapping = None  # otherwise a like step would keep these indices
+
     def _moved(self, probe: int, features: Tensor) -> float:
         """The relative distance of a probe's features to those that the router was trained on."""
         expected = self._router.probes.features.view(-1, *features.shape)[probe]
@@ -183,7 +214,19 @@ class Selection:
         self._step = (batch, num_scheduled, *args)
         if ROUTED in self._loras and not kwargs:
             self._rows = self._to_route(batch, num_scheduled)
+            return self._set_with_base(batch, num_scheduled, *args)
         return self._stock_set_active(batch, num_scheduled, *args, **kwargs)
+
+    def _set_with_base(self, batch: Any, *args: Any) -> Any:
+        """The stock function, with the base for ``auto``: zeros need no kernels."""
+        mapping = batch.request_lora_mapping[: batch.num_reqs]
+        auto = self._loras[ROUTED].lora_int_id
+        is_auto = mapping == auto
+        mapping[is_auto] = 0
+        try:
+            return self._stock_set_active(batch, *args)
+        finally:
+            mapping[is_auto] = auto
 
     def _to_route(self, batch: Any, num_scheduled: Any) -> list[Row]:
         auto = self._loras[ROUTED].lora_int_id
