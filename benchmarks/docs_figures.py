@@ -362,8 +362,8 @@ def vllm_claims() -> Iterator[str]:
         )
     own = read("vllm_own_tests")
     yield claim(
-        f"· vLLM's own {own['tests']} client tests of adapters and chat on the pocket: pass without "
-        "and with the plugin; differing",
+        f"· vLLM's own {own['tests']} client tests of adapters and chat on the pocket: pass "
+        "without and with the plugin; differing",
         f"{own['without']['passed']} and {own['with']['passed']}; {len(own['differing'])}",
         "check_vllm_own_tests",
         "vllm_own_tests",
