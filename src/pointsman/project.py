@@ -38,6 +38,8 @@ class Project:
     """What answers where the router abstains: ``base``, an adapter, or ``error``: it fails."""
     hysteresis: float | None = None
     """See ``EngineOptions``, whose default holds where this is None."""
+    server: Mapping[str, Any] = field(default_factory=dict)
+    """Options of ``pointsman serve``, see ``ServerOptions``"""
     labels: LabelMap = field(init=False, repr=False, compare=False)
     """The adapters' names in order"""
 
@@ -64,6 +66,10 @@ def _is_table_of_text(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(path, str) for path in value.values())
 
 
+def _is_table(value: object) -> bool:
+    return isinstance(value, dict)
+
+
 _KEYS: dict[str, tuple[str, Callable[[object], bool]]] = {
     "base": ("a string", _is_text),
     "revision": ("a string", _is_text),
@@ -72,6 +78,7 @@ _KEYS: dict[str, tuple[str, Callable[[object], bool]]] = {
     "router": ("a string", _is_text),
     "fallback": ("a string", _is_text),
     "hysteresis": ("a number from 0 to 1", _is_share),
+    "server": ("a table [server]", _is_table),
     "adapters": ('[adapters] with lines of the form name = "path"', _is_table_of_text),
 }
 """Each key, what its value is, and whether a value is that"""

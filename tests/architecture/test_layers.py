@@ -32,7 +32,8 @@ ROOMS = (
     ("adapters",),
     ("pocket",),
     ("engine",),
-    ("vllm",),
+    ("protocol",),
+    ("vllm", "server"),
     ("evaluation",),
     ("cli", "__main__"),
 )

@@ -10,7 +10,17 @@ from typing import Annotated
 import typer
 
 from pointsman import __version__
-from pointsman.cli import adapters, console, data, evaluating, projects, requests, routers, vllm
+from pointsman.cli import (
+    adapters,
+    console,
+    data,
+    evaluating,
+    projects,
+    requests,
+    routers,
+    serve,
+    vllm,
+)
 from pointsman.cli.options import gathered, without_flags
 
 app = typer.Typer(
@@ -23,6 +33,7 @@ for command in (
     requests.demo,
     requests.route,
     requests.generate,
+    serve.serve,
     projects.init,
     projects.check,
     routers.preprocess,

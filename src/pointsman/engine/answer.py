@@ -38,6 +38,11 @@ class Answer:
     completion_tokens: int
     """Tokens of the answer, including the one that ends it"""
 
+    @property
+    def calls(self) -> tuple[tuple[str, dict[str, Any]], ...]:
+        """Name and arguments of every tool call in the text, in order."""
+        return parse_calls(self.text)
+
 
 def make_answer(
     text: str,
@@ -71,7 +76,12 @@ def parse_actions(text: str) -> tuple[dict[str, Any], ...]:
 
     Incomplete calls (truncated, not JSON, not Unicode, no arguments) are left out.
     """
-    actions, place = [], 0
+    return tuple(arguments for _, arguments in parse_calls(text))
+
+
+def parse_calls(text: str) -> tuple[tuple[str, dict[str, Any]], ...]:
+    """Name and ``arguments`` of every tool call, as ``parse_actions``; a name may be missing."""
+    calls, place = [], 0
     while opening := _OPENING.search(text, place):
         place = opening.end()
         try:
@@ -84,8 +94,8 @@ def parse_actions(text: str) -> tuple[dict[str, Any], ...]:
         place = closing.end()
         arguments = call.get("arguments") if isinstance(call, dict) else None
         if isinstance(arguments, dict):
-            actions.append(arguments)
-    return tuple(actions)
+            calls.append((str(call.get("name", "")), arguments))
+    return tuple(calls)
 
 
 def typed_text(actions: Sequence[Mapping[str, Any]]) -> str | None:

@@ -6,6 +6,7 @@ from typing import Protocol
 from pointsman.adapters.load import Adapter
 from pointsman.engine.request import Request
 from pointsman.models.base import Base
+from pointsman.routing.router import Router
 
 
 class Backend(Protocol):
@@ -35,6 +36,9 @@ class Backend(Protocol):
 
     def rest(self) -> None:
         """Switches all adapters off, before the model is used for anything else."""
+
+    def use_router(self, router: Router) -> None:
+        """Decides with another router from the next request on."""
 
     def add(self, adapter: Adapter) -> None:
         """Adds an adapter. Raises ``ConfigError`` if it does not suit the plan."""

@@ -6,6 +6,7 @@ image preprocessing runs on the callers' threads.
 """
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import BoundedSemaphore, Semaphore
@@ -17,6 +18,7 @@ import torch
 from pointsman.adapters.files import AdapterFile
 from pointsman.adapters.layout import Layout
 from pointsman.adapters.load import open_adapter
+from pointsman.adapters.weights import Lora
 from pointsman.conversation import Prompt, make_prompt
 from pointsman.engine.answer import Answer
 from pointsman.engine.loading import Source as AdapterSource
@@ -29,7 +31,7 @@ from pointsman.engine.stream import Stream
 from pointsman.engine.worker import Worker
 from pointsman.errors import ConfigError, RequestError
 from pointsman.images import Source
-from pointsman.labels import BASE, ROUTED, LabelMap
+from pointsman.labels import BASE, ROUTED, LabelMap, check_name
 from pointsman.models.base import Base
 from pointsman.models.checkpoint import Dtype
 from pointsman.models.features import Reader
@@ -90,6 +92,10 @@ class Engine:
             base, self.router, self.plan, loaded, encoder, self._sessions, self.options
         )
         self._encoder = encoder
+        self._sealed = {adapter.name: adapter.file for adapter in loaded}
+        self._lowest = min(
+            (a.lora.lowest_layer for a in loaded if isinstance(a.lora, Lora)), default=0
+        )
         # More threads than cores would only wait for each other and take cores from the model.
         self._preparing = BoundedSemaphore(max(1, (os.cpu_count() or 2) - 1))
         self._worker = Worker(self._backend, self.options.max_waiting, self._check_adapter_of)
@@ -155,6 +161,18 @@ class Engine:
         return self._backend.base
 
     @property
+    def is_alive(self) -> bool:
+        """Whether it takes requests."""
+        return self._worker.is_open
+
+    @property
+    def load(self) -> tuple[Counter[str], Counter[str]]:
+        """Requests that are being answered, and those that wait, by adapter, ``base`` or ``auto``
+        (not decided yet)."""
+        running, waiting = self._worker.load
+        return Counter(map(_asked_of, running)), Counter(map(_asked_of, waiting))
+
+    @property
     def labels(self) -> LabelMap:
         """The router's label map."""
         return self.router.labels
@@ -172,8 +190,12 @@ class Engine:
             RequestError: ``session`` is not a valid name.
             EngineClosedError: the engine is closed.
         """
+        return self.route_prompt(make_prompt(image, text), session=session)
+
+    def route_prompt(self, prompt: Prompt, *, session: str | None = None) -> Route:
+        """The decision for one conversation; the rest as ``route``."""
         check_session(session)
-        return self._route([make_prompt(image, text)], session)[0]
+        return self._route([prompt], session)[0]
 
     def route_batch(self, prompts: Sequence[Prompt]) -> list[Route]:
         """Decisions for several requests in one padded batch, without sessions."""
@@ -279,8 +301,11 @@ class Engine:
         self._submit([request])
         return Stream(request.feed)
 
-    def add_adapter(self, name: str, path: str | Path) -> None:
+    def add_adapter(self, name: str, path: AdapterSource) -> None:
         """Loads one more adapter, which callers can name; running requests continue.
+
+        Args:
+            path: its folder, or its files as ``open_adapter`` reads them.
 
         The router does not know the new adapter: to route to it, extend the router.
 
@@ -288,7 +313,8 @@ class Engine:
             ArtefactError, MismatchError: it is missing, broken or made for another base.
             ConfigError: it cannot be stacked, its rank is above ``max_rank``, or its name is taken.
         """
-        file = open_adapter(name, path)
+        check_name(name)
+        file = path if isinstance(path, AdapterFile) else open_adapter(name, path)
         self._worker.own(lambda: self._add(name, file))
 
     def remove_adapter(self, name: str) -> None:
@@ -302,6 +328,33 @@ class Engine:
         if name in self.labels.names:
             raise ConfigError(f"adapter {name!r} belongs to the router's label map; it must stay")
         self._worker.own(lambda: self._remove(name))
+
+    def replace_router(self, router: Router) -> None:
+        """Puts a retrained router in place of the present one, between two steps.
+
+        No request is dropped: those that are decided keep their decisions.
+
+        Raises:
+            LabelError: the fallback is not one of its adapters.
+            MismatchError: it has other labels, seals other adapters, or belongs to another base.
+            ConfigError: it reads other turns, or the adapters need another plan with it.
+        """
+        hint = "start a new engine with it"
+        self.labels.check_same(router.labels, "the engine", "the new router", hint)
+        for name, file in self._sealed.items():
+            router.check_adapter(name, file.folder, file.digests)
+        if router.recipe.history != self.router.recipe.history:
+            raise ConfigError(
+                f"the new router reads {router.recipe.history!r}, the engine prepares "
+                f"{self.router.recipe.history!r}; {hint}"
+            )
+        if self.plan.name == "in-pass" and router.layer > self._lowest:
+            raise ConfigError(
+                f"the new router reads layer {router.layer}, and adapters change layer "
+                f"{self._lowest}: plan in-pass is not exact for it; {hint}"
+            )
+        router.check_fallback(self._fallback)
+        self._worker.own(lambda: self._replace(router))
 
     def close(self) -> None:
         """Lets queued requests finish and ends the model's thread."""
@@ -377,6 +430,13 @@ class Engine:
         with self.base.without_adapters():
             self.router.check_base(self._reader())
 
+    def _replace(self, router: Router) -> None:
+        self._backend.rest()
+        with self.base.without_adapters():
+            router.check_base(self._reader())
+        self._backend.use_router(router)
+        self.router = router
+
     def _add(self, name: str, file: AdapterFile) -> None:
         if name in self.adapters:
             raise ConfigError(f"adapter {name!r} is already loaded; remove it or use another name")
@@ -388,3 +448,7 @@ class Engine:
         self._check_name(name)  # two callers may remove it at once
         self._backend.remove(name)
         self.adapters = tuple(other for other in self.adapters if other != name)
+
+
+def _asked_of(request: Request) -> str:
+    return ROUTED if request.routed else request.adapter or BASE

@@ -163,6 +163,9 @@ class PeftBackend:
         if request.routed:
             request.for_router = self._router.prepare(self._reader, [request.prompt])
 
+    def use_router(self, router: Router) -> None:
+        self._router = router
+
     def add(self, adapter: Adapter) -> None:
         base = attach(self.base, adapter.name, adapter)
         if isinstance(adapter.lora, str):  # any other was probed before it was attached

@@ -45,11 +45,15 @@ class Prefill:
         sessions: Sessions,
         fallback: str,
     ) -> None:
-        self._base, self._router, self._stack = base, router, stack
+        self._base, self._stack = base, stack
         self._forward, self._reader, self._sessions = forward, reader, sessions
         self._fallback = fallback
-        self._on_device = router.to(base.device)
         self._reads_again = plan.name == "two-pass"
+        self.use_router(router)
+
+    def use_router(self, router: Router) -> None:
+        """Decides with another router from the next prefill on."""
+        self._router, self._on_device = router, router.to(self._base.device)
 
     def __call__(
         self, requests: Sequence[Request], encoded: Encoded, known: Known

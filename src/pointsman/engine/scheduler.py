@@ -102,6 +102,11 @@ class Scheduler:
         if request.routed and not self._is_routed_within(request):
             request.for_router = self._router.prepare(self._reader, [request.prompt])
 
+    def use_router(self, router: Router) -> None:
+        self._router = router
+        self._prefill.use_router(router)
+        self._reads_the_end = router.recipe.poolings == ("last",)
+
     def add(self, adapter: Adapter) -> None:
         name, lora = adapter.name, adapter.lora
         if isinstance(lora, str) or lora.invocation != self._invocation:

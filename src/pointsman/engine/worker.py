@@ -69,6 +69,14 @@ class Worker:
         # A thread inside the model at interpreter shutdown would crash the process.
         atexit.register(self.close)
 
+    @property
+    def load(self) -> tuple[list[Request], list[Request]]:
+        """Requests that are being answered, and those that wait."""
+        with self._lock:
+            waiting = [each for each in self._waiting if isinstance(each, Request)]
+            at_work = list(self._backend.at_work)
+            return at_work, [*(r for r in self._taken if r not in at_work), *waiting]
+
     def enqueue(self, requests: Sequence[Request], *, block: bool = False) -> None:
         """Queues requests; they are admitted together if there is room.
 
@@ -123,6 +131,10 @@ class Worker:
     def _has_place(self, number: int) -> bool:
         """Whether this many more may wait; a batch larger than the queue may wait alone."""
         return not self._waiting or len(self._waiting) + number <= self._max_waiting
+
+    @property
+    def is_open(self) -> bool:
+        return not self._is_closed and self.thread.is_alive()
 
     def check_open(self, number: int = 0) -> None:
         """Raises ``EngineClosedError``, or ``QueueFullError`` if this many more cannot wait."""

@@ -185,6 +185,16 @@ class Router:
             )
         ]
 
+    def abstaining(self, route: Route, fallback: str) -> Route:
+        """The same decision, had the router abstained."""
+        return replace(
+            route,
+            label=OUT_OF_SCOPE,
+            adapter=None if fallback in FALLBACKS else fallback,
+            abstained=True,
+            refused=fallback == "error",
+        )
+
     def answering(self, labels: Tensor, fallback: str) -> Tensor:
         """Labels (B,) of the answering adapters, on the same device: the fallback's replaces -1."""
         if fallback in FALLBACKS:

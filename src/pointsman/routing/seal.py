@@ -12,6 +12,11 @@ FORMAT_VERSION = 1
 CONFIG = "config.json"
 
 
+def router_digest(folder: str | Path) -> str:
+    """SHA-256 of a sealed router's ``config.json``, which holds those of its other files."""
+    return digest_file(Path(folder) / CONFIG)
+
+
 def sealed(config: dict[str, Any], folder: Path, files: Sequence[str]) -> dict[str, Any]:
     """``config`` with the digests of ``files`` in ``folder``, of each field and of the whole.
 

@@ -3,29 +3,25 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any
 
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 
 from pointsman.errors import MismatchError, PointsmanError, RequestError
 from pointsman.labels import ROUTED
 from pointsman.models.features import probe_prompts
+from pointsman.protocol.conversations import image_part, seen_messages, text_prompt
+from pointsman.protocol.decisions import Decided
+from pointsman.protocol.shown import described
 from pointsman.routing.router import PROBE_TOLERANCE
 from pointsman.routing.text_router import TextRouter
-from pointsman.vllm.conversations import image_part, seen_messages, text_prompt
+from pointsman.vllm.launch import prepare
 from pointsman.vllm.selection import PROBE
 from pointsman.vllm.settings import Settings
 from pointsman.vllm.transport import collected
 
 _SHARED = ("vllm_xargs", "mm_processor_kwargs")
 """Options of a request that its separate decision must have as well"""
-
-
-class Decided(NamedTuple):
-    """A decision, and the tokens that were read for it."""
-
-    decision: dict[str, Any]
-    tokens: int
 
 
 class VllmError(Exception):
@@ -59,11 +55,14 @@ class Front:
         """Of the sealed router."""
         return self.settings.router_digest
 
+    @property
+    def plan(self) -> str:
+        return prepare(self.settings).plan.name
+
     def described(self, decision: Mapping[str, Any]) -> dict[str, Any]:
         """A decision as responses show it, with the digests of the files behind it."""
         shown = {name: value for name, value in decision.items() if name != "moved"}
-        sealed = self.settings.router.adapter_digests.get(str(decision["adapter"]))
-        return {**shown, "router_digest": self.digest, "adapter_digests": sealed}
+        return described(shown, self.digest, self.settings.router.adapter_digests)
 
     async def decide(
         self, messages: Sequence[Mapping[str, Any]], request: Mapping[str, Any]

@@ -13,17 +13,15 @@ from typing import Any
 from prometheus_client import Counter
 
 from pointsman.errors import RequestError
-from pointsman.labels import BASE, ROUTED
-from pointsman.routing.route import abstained
-from pointsman.vllm.conversations import is_whole, routed_messages
-from pointsman.vllm.decisions import answers, check_questions, messages_of
+from pointsman.labels import ROUTED
+from pointsman.protocol.conversations import is_whole, routed_messages
+from pointsman.protocol.decisions import answers, check_questions, messages_of
+from pointsman.protocol.shown import OBJECT, REFUSED, answering, error, headers, refusal
 from pointsman.vllm.front import Front, VllmError
 from pointsman.vllm.settings import load_settings
 from pointsman.vllm.transport import Decisions, collected
 
 CHAT, DECISIONS = "/v1/chat/completions", "/v1/decisions"
-REFUSED = 422
-"""Status of a request on which the router abstained, with ``fallback = "error"``"""
 _WORD = json.dumps(ROUTED).encode()
 _EVENT = b"data: {"
 _log = logging.getLogger("vllm.pointsman")  # vLLM configures its own loggers alone
@@ -67,7 +65,7 @@ async def _decision(request: Mapping[str, Any], front: Front) -> dict[str, Any]:
     check_questions(request, front.settings.router.labels)
     decided = await front.decide(messages_of(request), request)
     _count(decided.decision)
-    return answers(request, decided) | {"pointsman": front.described(decided.decision)}
+    return answers(request, decided) | {OBJECT: front.described(decided.decision)}
 
 
 class RoutedResponses:
@@ -97,10 +95,10 @@ class RoutedResponses:
                         decisions[""] = decision
                         response.renamed = decision["adapter"] or front.base_name
                         body = json.dumps({**request, "model": response.renamed}).encode()
-            except RequestError as error:
-                await response.answer(400, _error(str(error)))
-            except VllmError as error:
-                await response.answer(error.status, error.body)
+            except RequestError as fault:
+                await response.answer(400, error(str(fault)))
+            except VllmError as fault:
+                await response.answer(fault.status, fault.body)
             else:
                 if (decided := decisions.first) is not None and decided["refused"]:
                     await response.refuse(decided)
@@ -164,17 +162,8 @@ async def _separate(path: str, request: Mapping[str, Any], front: Front) -> dict
     return (await front.decide(messages, request)).decision
 
 
-def _error(message: str, kind: str = "BadRequestError", status: int = 400) -> dict[str, Any]:
-    return {"error": {"message": message, "type": kind, "param": None, "code": status}}
-
-
 def _count(decision: Mapping[str, Any]) -> None:
-    _routed.labels(_answering(decision), str(decision["abstained"]).lower()).inc()
-
-
-def _answering(decision: Mapping[str, Any]) -> str:
-    """Who answers: an adapter, ``base``, or ``none``."""
-    return "none" if decision["refused"] else decision["adapter"] or BASE
+    _routed.labels(answering(decision), str(decision["abstained"]).lower()).inc()
 
 
 class _Response:
@@ -234,29 +223,23 @@ class _Response:
     def _with_decision(self, content: Any, decision: Mapping[str, Any]) -> Any:
         self._is_shown = True
         _count(decision)
-        return {**content, "pointsman": self._front.described(decision)}
+        return {**content, OBJECT: self._front.described(decision)}
 
     def _started(self, size: int | None = None) -> Any:
         """The held start of the response, with the decision in its headers."""
         start, self._start = self._start, None
-        headers = [*start["headers"], *self._headers()]
+        found = [*start["headers"], *self._headers()]
         if size is not None:
-            headers = [pair for pair in headers if pair[0] != b"content-length"]
-            headers.append((b"content-length", str(size).encode()))
-        return {**start, "headers": headers}
+            found = [pair for pair in found if pair[0] != b"content-length"]
+            found.append((b"content-length", str(size).encode()))
+        return {**start, "headers": found}
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
         decision = self._decisions.first
         if decision is None:
             return []
-        values = {
-            "adapter": _answering(decision),
-            "label": decision["label"],
-            "confidence": f"{max(decision['probabilities'].values()):.4f}",
-            "abstained": str(decision["abstained"]).lower(),
-            "router": self._front.digest,
-        }
-        return [(f"x-pointsman-{name}".encode(), str(v).encode()) for name, v in values.items()]
+        found = headers(decision, self._front.digest, self._front.plan)
+        return [(name.encode(), value.encode()) for name, value in found.items()]
 
     def _as_asked(self, body: bytes) -> bytes:
         """The answer names the model that was asked for. In a string, the quotes are escaped."""
@@ -270,14 +253,13 @@ class _Response:
     async def refuse(self, decision: Mapping[str, Any]) -> None:
         """An error with the decision: the router abstained, and nothing else may answer."""
         _count(decision)
-        content = _error(abstained(decision["score"]), "AbstainedError", REFUSED)
-        await self.answer(REFUSED, content | {"pointsman": self._front.described(decision)})
+        await self.answer(REFUSED, refusal(decision, self._front.described(decision)))
 
     async def answer(self, status: int, content: Any) -> None:
         """A response of our own; what the application sends is dropped."""
         self._is_closed = True
         body = json.dumps(content).encode()
-        headers = [(b"content-type", b"application/json"), (b"x-should-retry", b"false")]
-        headers += [(b"content-length", str(len(body)).encode()), *self._headers()]
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        found = [(b"content-type", b"application/json"), (b"x-should-retry", b"false")]
+        found += [(b"content-length", str(len(body)).encode()), *self._headers()]
+        await self._send({"type": "http.response.start", "status": status, "headers": found})
         await self._send({"type": "http.response.body", "body": body})

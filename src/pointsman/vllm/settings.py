@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-from pointsman.files import digest_file
 from pointsman.project import Project, load_project
 from pointsman.routing.load import load_router
 from pointsman.routing.router import Router
-from pointsman.routing.seal import CONFIG as SEALED
+from pointsman.routing.seal import router_digest
 
 CONFIG = "POINTSMAN_CONFIG"
 """The environment variable that names the project file; vLLM's processes inherit it"""
@@ -26,8 +25,7 @@ class Settings:
 
     @cached_property
     def router_digest(self) -> str:
-        """SHA-256 of the sealed router's ``config.json``, which holds those of its other files."""
-        return digest_file(Path(str(self.project.router)) / SEALED)
+        return router_digest(str(self.project.router))
 
     @property
     def reads_with_base(self) -> bool:

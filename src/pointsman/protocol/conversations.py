@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from pointsman.conversation import History, Prompt, Role, Turn, routed_part
+from pointsman.dialects.calls import calls_text
 from pointsman.errors import RequestError, SampleError
 
 _ROLES: dict[str, Role] = {
@@ -70,7 +71,7 @@ def is_whole(request: Mapping[str, Any], history: History) -> bool:
 
 def seen_messages(messages: Sequence[Mapping[str, Any]], history: History) -> list[dict[str, Any]]:
     """The messages that a router may see. Raises ``RequestError`` if they cannot be read."""
-    turns, images = _turns(messages)
+    turns, images = turns_of(messages)
     try:
         seen, shown = routed_part(turns, images, history)
     except SampleError as error:
@@ -98,12 +99,18 @@ def image_part(image: Image.Image) -> dict[str, Any]:
 
 def text_prompt(messages: Sequence[Mapping[str, Any]]) -> Prompt:
     """Messages as a prompt for a text router, which looks at no image."""
-    turns, _ = _turns(messages)
+    turns, _ = turns_of(messages)
     return Prompt(tuple(replace(turn, parts=(turn.text,)) for turn in turns), ())
 
 
-def _turns(messages: Sequence[Mapping[str, Any]]) -> tuple[list[Turn], list[dict[str, Any]]]:
-    """Messages as turns, and the parts that stand for their images, in order."""
+def turns_of(messages: Sequence[Mapping[str, Any]]) -> tuple[list[Turn], list[dict[str, Any]]]:
+    """Messages as turns, and the parts that stand for their images, in order.
+
+    Calls of tools in an answer become its text, as the chat template renders them.
+
+    Raises:
+        RequestError: a role, a part or a call that cannot be read.
+    """
     turns, images = [], []
     for message in messages:
         role = message.get("role")
@@ -119,8 +126,17 @@ def _turns(messages: Sequence[Mapping[str, Any]]) -> tuple[list[Turn], list[dict
                 parts.append(part["text"])
             else:
                 raise RequestError(f"messages: auto reads text and images, not a part {kind!r}")
+        if message.get("tool_calls"):
+            parts.append(_calls(message["tool_calls"], "\n" if parts else ""))
         turns.append(Turn(_ROLES[str(role)], tuple(parts)))
     return turns, images
+
+
+def _calls(calls: Any, before: str) -> str:
+    try:
+        return before + calls_text(calls)
+    except SampleError as error:
+        raise RequestError(f"messages: tool_calls: {error}") from None
 
 
 def _parts(content: Any) -> list[dict[str, Any]]:

@@ -4,11 +4,17 @@ Source of the form: openai 3.57, ``types/decision_create_params.py`` and ``types
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from pointsman.errors import RequestError
 from pointsman.labels import ROUTED, LabelMap
-from pointsman.vllm.front import Decided
+
+
+class Decided(NamedTuple):
+    """A decision, and the tokens that were read for it."""
+
+    decision: dict[str, Any]
+    tokens: int
 
 
 def check_questions(body: Any, labels: LabelMap) -> None:

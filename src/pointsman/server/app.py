@@ -1,0 +1,300 @@
+"""The application: its routes."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+import torch
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi.responses import Response as Plain
+from starlette.exceptions import HTTPException
+
+from pointsman import __version__
+from pointsman.conversation import Prompt
+from pointsman.engine.engine import Engine
+from pointsman.errors import PointsmanError, RequestError
+from pointsman.labels import ROUTED
+from pointsman.protocol.conversations import turns_of
+from pointsman.protocol.decisions import Decided, answers, check_questions, messages_of
+from pointsman.protocol.shown import OBJECT, debug_headers, error, headers
+from pointsman.server.answers import Response, event
+from pointsman.server.chat import ChatRequest, read_chat
+from pointsman.server.faults import (
+    ClientGone,
+    DeadlineError,
+    body_of,
+    deadline_passed,
+    headers_of,
+    status_of,
+)
+from pointsman.server.guard import Guard
+from pointsman.server.options import ServerOptions
+from pointsman.server.pictures import read_pictures
+from pointsman.server.playground import attach_page
+from pointsman.server.service import Running, Service
+
+T = TypeVar("T")
+
+
+def make_app(
+    engine: Engine,
+    router_digest: str,
+    options: ServerOptions,
+    samples: dict[str, tuple[dict[str, Any], bytes]] | None = None,
+) -> FastAPI:
+    """The application around an engine, which it closes at the end.
+
+    Args:
+        router_digest: of the sealed router.
+        samples: what the page offers to try, see ``attach_page``.
+    """
+    service = Service(engine, router_digest, options)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(engine.close)
+
+    app = FastAPI(
+        title="Pointsman", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
+    app.state.service = service
+    _Routes(service).attach(app)
+    attach_page(app, samples or {})
+    app.add_exception_handler(PointsmanError, _refuse)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _no_route)
+    for kind in (DeadlineError, ClientGone, torch.OutOfMemoryError, Exception):
+        app.add_exception_handler(kind, _refuse)
+    app.add_middleware(Guard, options=options, metrics=service.metrics)
+    return app
+
+
+class _Routes:
+    def __init__(self, service: Service) -> None:
+        self._service, self._options = service, service.options
+        self._base_digest = service.engine.base.fingerprint.weights[:12]
+
+    def attach(self, app: FastAPI) -> None:
+        for path in ("/v1/chat/completions", "/chat/completions"):
+            app.add_api_route(path, self.chat, methods=["POST"], response_model=None)
+        app.add_api_route("/v1/decisions", self.decisions, methods=["POST"], response_model=None)
+        app.add_api_route("/v1/route", self.route, methods=["POST"], response_model=None)
+        app.add_api_route("/v1/models", self.models, methods=["GET"])
+        app.add_api_route("/v1/models/{model:path}", self.model, methods=["GET"])
+        app.add_api_route("/v1/load_lora_adapter", self.load, methods=["POST"])
+        app.add_api_route("/v1/unload_lora_adapter", self.unload, methods=["POST"])
+        app.add_api_route("/v1/router", self.replace_router, methods=["POST"])
+        app.add_api_route("/health", self.health, methods=["GET"])
+        app.add_api_route("/ready", self.ready, methods=["GET"])
+        app.add_api_route("/version", self.version, methods=["GET"])
+        app.add_api_route("/load", self.busy, methods=["GET"])
+        app.add_api_route("/metrics", self.metrics, methods=["GET"])
+
+    async def chat(self, body: ChatRequest, request: Request) -> Plain:
+        started = time.perf_counter()
+        session = request.headers.get("x-session-id") or None
+        base = self._service.engine.base
+        asked = await asyncio.to_thread(read_chat, body, self._options, base, session)
+        left = self._options.deadline - (time.perf_counter() - started)
+        running = await _while_there(request, self._service.begin(asked, started), left)
+        response = Response(running, f"fp_{self._base_digest}_{self._service.router_digest[:12]}")
+        found = self._headers(running, request)
+        if asked.is_stream:
+            events = self._until(response.events(), running, started)
+            return StreamingResponse(events, headers=found, media_type="text/event-stream")
+        try:
+            left = self._options.deadline - (time.perf_counter() - started)
+            return JSONResponse(await _while_there(request, response.whole(), left), headers=found)
+        except BaseException:
+            running.cancel()
+            raise
+
+    async def _until(
+        self, events: AsyncIterator[str], running: Running, started: float
+    ) -> AsyncIterator[str]:
+        """A stream's events until the deadline. A client that goes away cancels its answers."""
+        try:
+            left = self._options.deadline - (time.perf_counter() - started)
+            async with asyncio.timeout(left):
+                async for one in events:
+                    yield one
+        except TimeoutError:
+            yield event(body_of(deadline_passed(self._options.deadline)))
+        except Exception as fault:  # the status is sent, so it can only be said here
+            yield event(body_of(fault))
+        finally:
+            running.cancel()
+
+    def _headers(self, running: Running, request: Request) -> dict[str, str]:
+        found = {"x-pointsman-overhead-ms": f"{running.overhead:.1f}"}
+        if running.asked.ignored:
+            names = [
+                name for name in running.asked.ignored if name.isascii() and name.isprintable()
+            ]
+            found["x-pointsman-ignored"] = ", ".join(names)[:1000]
+        digest, plan = self._service.router_digest, self._service.engine.plan.name
+        if running.route is None:
+            adapter = running.shown["adapter"] or "base"
+            found |= {"x-pointsman-adapter": adapter, "x-pointsman-plan": plan}
+            found["x-pointsman-router"] = digest
+        else:
+            found |= headers(asdict(running.route), digest, plan)
+            if "x-pointsman-debug" in request.headers:
+                found |= debug_headers(asdict(running.route))
+        if running.shown["generation"]:
+            found["x-pointsman-generation"] = running.shown["generation"]
+        return found
+
+    async def decisions(self, request: Request) -> Plain:
+        body = await _json(request)
+        check_questions(body, self._service.engine.labels)
+        prompt = await asyncio.to_thread(self._prompt, messages_of(body))
+        route = await self._service.decide(prompt)
+        tokens = await asyncio.to_thread(self._length, prompt)
+        self._service.count(route)
+        shown = {OBJECT: self._service.shown(route)}
+        return JSONResponse(answers(body, Decided(asdict(route), tokens)) | shown)
+
+    async def route(self, request: Request) -> Plain:
+        body = await _json(request)
+        messages = body.get("messages")
+        if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
+            raise RequestError("messages: give a list of messages")
+        prompt = await asyncio.to_thread(self._prompt, messages)
+        route = await self._service.decide(prompt)
+        self._service.count(route)
+        shown = self._service.shown(route)
+        plan = self._service.engine.plan.name
+        found = headers(asdict(route), self._service.router_digest, plan)
+        return JSONResponse({"model": ROUTED, OBJECT: shown}, headers=found)
+
+    def _prompt(self, messages: list[dict[str, Any]]) -> Prompt:
+        turns, parts = turns_of(messages)
+        return Prompt(tuple(turns), read_pictures(parts, self._options)[1])
+
+    def _length(self, prompt: Prompt) -> int:
+        return int(self._service.engine.base.prepare([prompt])["input_ids"].shape[1])
+
+    async def models(self) -> Any:
+        return {"object": "list", "data": self._service.models.listed()}
+
+    async def model(self, model: str) -> Any:
+        name = self._service.models.plain(model)
+        return next(row for row in self._service.models.listed() if row["id"] == name)
+
+    async def load(self, request: Request) -> Plain:
+        body = await _json(request)
+        name, path = _text(body, "lora_name"), _text(body, "lora_path")
+        digest = await asyncio.to_thread(
+            self._service.models.load,
+            name,
+            path,
+            in_place=body.get("load_inplace") is True,
+            expected=_optional_text(body, "expected_generation"),
+        )
+        return PlainTextResponse(
+            f"Success: adapter {name!r} is in service, generation {digest}.",
+            headers={"x-pointsman-generation": digest},
+        )
+
+    async def unload(self, request: Request) -> Plain:
+        body = await _json(request)
+        name, expected = _text(body, "lora_name"), _optional_text(body, "expected_generation")
+        await asyncio.to_thread(self._service.models.unload, name, expected=expected)
+        return PlainTextResponse(f"Success: adapter {name!r} is out of service.")
+
+    async def replace_router(self, request: Request) -> Plain:
+        """Puts a retrained, sealed router in service."""
+        folder = _text(await _json(request), "router_path")
+        return JSONResponse({"router_digest": await self._service.replace_router(folder)})
+
+    async def health(self) -> Plain:
+        return Plain(status_code=200 if self._service.engine.is_alive else 503)
+
+    async def ready(self) -> Plain:
+        """Whether requests are answered: the router's probes were replayed at the start."""
+        engine = self._service.engine
+        shown = {"router_digest": self._service.router_digest, "plan": engine.plan.name}
+        return JSONResponse(shown, 200 if engine.is_alive else 503)
+
+    async def version(self) -> Any:
+        return {"version": __version__}
+
+    async def busy(self) -> Any:
+        return {"server_load": self._service.metrics.load}
+
+    async def metrics(self) -> Plain:
+        return Plain(self._service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+async def _while_there(request: Request, work: Awaitable[T], seconds: float) -> T:
+    """The result of ``work``, which is cancelled when the client goes away or time is over."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait({task, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGone if gone.done() else deadline_passed(round(seconds))
+        return task.result()
+    finally:
+        gone.cancel()
+        if not task.done():
+            task.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await task
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    try:
+        found = await request.json()
+    except (ValueError, RecursionError):
+        raise RequestError("the body is not JSON") from None
+    if not isinstance(found, dict):
+        raise RequestError("the body is no JSON object")
+    return found
+
+
+def _text(body: dict[str, Any], name: str) -> str:
+    value = body.get(name)
+    if not isinstance(value, str) or not value:
+        raise RequestError(f"{name}: give a string")
+    return value
+
+
+def _optional_text(body: dict[str, Any], name: str) -> str | None:
+    return None if body.get(name) is None else _text(body, name)
+
+
+async def _refuse(request: Request, fault: Exception) -> Plain:
+    if isinstance(fault, ClientGone):
+        return Plain(status_code=499)  # it is only logged
+    status, _ = status_of(fault)
+    return JSONResponse(body_of(fault), status, headers=headers_of(status))
+
+
+async def _invalid(_: Request, fault: RequestValidationError) -> Plain:
+    """Pydantic's first complaint as one line that names the field."""
+    first = fault.errors()[0]
+    place = ".".join(str(part) for part in first["loc"][1:]) or "body"
+    value = "" if first["type"] == "missing" else f" ({str(first.get('input'))[:80]!r})"
+    content = error(f"{place}: {first['msg']}{value}", param=place)
+    return JSONResponse(content, 400, headers=headers_of(400))
+
+
+async def _no_route(request: Request, fault: HTTPException) -> Plain:
+    content = error(
+        f"{fault.detail}: {request.method} {request.url.path}", "NotFoundError", fault.status_code
+    )
+    found = {**headers_of(fault.status_code), **(fault.headers or {})}
+    return JSONResponse(content, fault.status_code, headers=found)

@@ -1,0 +1,77 @@
+"""Faults: errors as responses, in OpenAI's form."""
+
+import logging
+import re
+from typing import Any
+
+import torch
+
+from pointsman.errors import (
+    AbstainedError,
+    EngineClosedError,
+    LabelError,
+    PointsmanError,
+    QueueFullError,
+    RequestError,
+    SampleError,
+)
+from pointsman.protocol.shown import REFUSED, error
+
+_STATUS: tuple[tuple[type[Exception], int, str], ...] = (
+    (AbstainedError, REFUSED, "AbstainedError"),
+    (LabelError, 404, "NotFoundError"),
+    (SampleError, 400, "BadRequestError"),
+    (RequestError, 400, "BadRequestError"),
+    (QueueFullError, 429, "RateLimitError"),
+    (EngineClosedError, 503, "ServiceUnavailableError"),
+)
+RETRY_MS = 500
+"""When a client may try again: in this time some of what waits has ended"""
+_PARAM = re.compile(r"([a-z_]+)(?:: | is )")
+_log = logging.getLogger("pointsman.server")
+
+
+class DeadlineError(Exception):
+    """A request took longer than the server allows."""
+
+
+class ClientGone(Exception):
+    """Nobody waits for the answer."""
+
+
+def deadline_passed(seconds: float) -> DeadlineError:
+    return DeadlineError(
+        f"no complete answer within {seconds:g} s; ask for fewer tokens, or raise [server] deadline"
+    )
+
+
+def status_of(fault: Exception) -> tuple[int, str]:
+    """Status and type of an error."""
+    for kind, status, name in _STATUS:
+        if isinstance(fault, kind):
+            return status, name
+    if isinstance(fault, DeadlineError):
+        return 504, "TimeoutError"
+    if isinstance(fault, torch.OutOfMemoryError):
+        return 503, "ServiceUnavailableError"
+    return 500, "InternalServerError"
+
+
+def body_of(fault: Exception) -> dict[str, Any]:
+    """The body of an error. What is not meant for clients is only logged."""
+    status, kind = status_of(fault)
+    message = str(fault).partition("\n")[0]
+    if status == 500:
+        _log.error("a request failed", exc_info=fault)
+        message = "the server failed on this request; its log says why"
+    elif status == 503 and not isinstance(fault, PointsmanError):
+        message = "the device is out of memory for this request; send a smaller one, or later"
+    param = _PARAM.match(message) if status == 400 else None
+    return error(message, kind, status, param.group(1) if param else None)
+
+
+def headers_of(status: int) -> dict[str, str]:
+    """What tells a client whether to try again."""
+    if status in (429, 503):
+        return {"retry-after-ms": str(RETRY_MS), "retry-after": "1"}
+    return {"x-should-retry": "false"}

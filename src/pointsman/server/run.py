@@ -1,0 +1,67 @@
+"""Run: the server process."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import uvicorn
+
+from pointsman.errors import ConfigError
+from pointsman.server.options import ServerOptions
+
+_HEADER_BYTES = 65_536
+_THREADS = 64
+"""Requests whose pictures are read, or that wait for their turn to be"""
+
+
+def listen(options: ServerOptions) -> socket.socket:
+    """A socket that listens. Raises ``ConfigError`` if the address is not to be had."""
+    is_v6 = ":" in options.host
+    place = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, socket.SOCK_STREAM)
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        place.bind((options.host.strip("[]"), options.port))
+        place.listen(1024)
+    except OSError as error:
+        place.close()
+        raise ConfigError(
+            f"cannot listen on {options.host}:{options.port} ({error.strerror}); give another "
+            "--port or --host"
+        ) from None
+    return place
+
+
+def run(app: Any, place: socket.socket, options: ServerOptions, ready: Callable[[], None]) -> None:
+    """Serves until SIGTERM or SIGINT; then running requests end, at most ``drain`` seconds.
+
+    Args:
+        place: from ``listen``.
+        ready: called when requests are answered.
+    """
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        loop="asyncio",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        h11_max_incomplete_event_size=_HEADER_BYTES,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=options.drain,
+    )
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    asyncio.run(_serve(uvicorn.Server(config), place, ready))
+
+
+async def _serve(server: uvicorn.Server, place: socket.socket, ready: Callable[[], None]) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "pointsman-http"))
+    serving = asyncio.create_task(server.serve(sockets=[place]))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.01)
+    if server.started:
+        ready()
+    await serving

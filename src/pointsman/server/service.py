@@ -1,0 +1,210 @@
+"""Service: the engine behind the server; from what was asked to decisions and answers."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pointsman.conversation import Prompt
+from pointsman.engine.engine import Engine
+from pointsman.engine.stream import Stream
+from pointsman.labels import BASE, ROUTED
+from pointsman.protocol.shown import answering, described
+from pointsman.routing.route import Route
+from pointsman.routing.router import Router
+from pointsman.routing.seal import router_digest
+from pointsman.server.chat import Asked
+from pointsman.server.metrics import Metrics
+from pointsman.server.models import Generation, Models
+from pointsman.server.options import ServerOptions
+
+
+@dataclass(eq=False)
+class Running:
+    """A request's answers while they are made."""
+
+    asked: Asked
+    streams: tuple[Stream, ...]
+    route: Route | None
+    """The decision; None: a model was named"""
+    shown: dict[str, Any]
+    """The object ``pointsman`` of the response"""
+    overhead: float
+    """Milliseconds before the engine had the request: parsing, pictures, tokens"""
+
+    def cancel(self) -> None:
+        for stream in self.streams:
+            stream.cancel()
+
+
+class Service:
+    """Answers what was asked. Its methods are for the event loop.
+
+    Args:
+        digest: of the sealed router.
+    """
+
+    def __init__(self, engine: Engine, digest: str, options: ServerOptions) -> None:
+        self.engine, self.options, self.router_digest = engine, options, digest
+        self.metrics = Metrics(engine)
+        root = None if options.adapter_root is None else Path(options.adapter_root)
+        self.models = Models(engine, digest, root)
+
+    async def begin(self, asked: Asked, started: float) -> Running:
+        """Hands a request to the engine and waits for the decision.
+
+        Args:
+            started: ``time.perf_counter()`` when the request came.
+
+        Raises:
+            PointsmanError: it cannot be answered.
+        """
+        taken = self.models.take(asked.model)
+        try:
+            route, name = await self._routed_apart(asked)
+        except BaseException:
+            self._end(taken)
+            raise
+        name = name if taken is None else taken.inner
+        streams = await self._submitted(asked, name, taken)
+        overhead = 1e3 * (time.perf_counter() - started)
+        try:
+            route = await streams[0].async_route() if name == ROUTED else route
+        except BaseException:
+            for stream in streams:
+                stream.cancel()
+            raise
+        if route is not None:
+            self.count(route)
+        return Running(asked, streams, route, self.shown(route, taken), overhead)
+
+    async def _submitted(
+        self, asked: Asked, name: str, taken: Generation | None
+    ) -> tuple[Stream, ...]:
+        """The queued answers. Work on a thread cannot be stopped: if nobody waits any more, they
+        are cancelled when they are there."""
+        work = asyncio.create_task(asyncio.to_thread(self._submit, asked, name))
+        try:
+            streams = await asyncio.shield(work)
+        except asyncio.CancelledError:
+            work.add_done_callback(lambda done: self._drop(done, taken))
+            raise
+        except BaseException:
+            self._end(taken)
+            raise
+        self._watch(streams, taken)
+        return streams
+
+    def _drop(self, done: "asyncio.Task[tuple[Stream, ...]]", taken: Generation | None) -> None:
+        if done.cancelled() or done.exception() is not None:
+            self._end(taken)
+            return
+        self._watch(done.result(), taken)
+        for stream in done.result():
+            stream.cancel()
+
+    def _end(self, taken: Generation | None) -> None:
+        if taken is not None:
+            self.models.give_back(taken)
+
+    def count(self, route: Route) -> None:
+        """Counts a decision."""
+        answers = answering(asdict(route))
+        self.metrics.routed.labels(answers, str(route.abstained).lower()).inc()
+        self.metrics.confidence.labels(answers).observe(route.confidence)
+
+    async def _routed_apart(self, asked: Asked) -> tuple[Route | None, str]:
+        """The decision on a request whose own prompt cannot be routed, and the engine's name for
+        what answers."""
+        name = self.models.plain(asked.model)
+        prompt = asked.routed or asked.prompt
+        if name != ROUTED or (asked.routed is None and not self._is_background(prompt, asked)):
+            return None, name
+        route = await self.decide(prompt, asked.session)
+        route.check_answered()
+        return route, route.adapter or BASE
+
+    def _is_background(self, prompt: Prompt, asked: Asked | None = None) -> bool:
+        """Whether a request without an image is none for a router of images.
+
+        In a session it is: there, it may follow a request with an image.
+        """
+        reads_images = not self.engine.router.origin.is_encoder
+        in_session = asked is not None and asked.session is not None
+        return reads_images and not (prompt.images or self.options.route_text or in_session)
+
+    def _submit(self, asked: Asked, name: str) -> tuple[Stream, ...]:
+        """Queues every answer of a request. The pictures are decoded and cut on this thread."""
+        streams: list[Stream] = []
+        try:
+            for number, sampling in enumerate(asked.samplings):
+                # All answers of a request have the adapter of the first.
+                routed = streams[0].route() if number and name == ROUTED else None
+                chosen = name if routed is None else routed.adapter or BASE
+                streams.append(
+                    self.engine.submit(
+                        asked.prompt,
+                        adapter=chosen,
+                        session=asked.session if chosen == ROUTED else None,
+                        max_new_tokens=asked.max_new_tokens,
+                        sampling=sampling,
+                    )
+                )
+        except BaseException:
+            for stream in streams:
+                stream.cancel()
+            raise
+        return tuple(streams)
+
+    def _watch(self, streams: Sequence[Stream], taken: Generation | None) -> None:
+        for stream in streams:
+            self.metrics.began(stream)
+        if taken is not None:
+            streams[-1].add_done_callback(lambda _: self._give_back(streams, taken))
+
+    def _give_back(self, streams: Sequence[Stream], taken: Generation) -> None:
+        """After the last stream: the others, which began before, may still run."""
+        late = [stream for stream in streams if not stream.is_done]
+        if late:
+            late[-1].add_done_callback(lambda _: self._give_back(streams, taken))
+        else:
+            self.models.give_back(taken)
+
+    async def decide(self, prompt: Prompt, session: str | None = None) -> Route:
+        """The decision on a prompt; nothing is generated."""
+        route = await asyncio.to_thread(self.engine.route_prompt, prompt, session=session)
+        if session is None and self._is_background(prompt):
+            return self.engine.router.abstaining(route, str(self.engine.options.fallback))
+        return route
+
+    async def replace_router(self, folder: str) -> str:
+        """Puts a sealed router in service; no request is dropped. Returns its digest.
+
+        Args:
+            folder: below the adapter root.
+        """
+        place = self.models.inside(folder)
+
+        def work() -> str:
+            with self.models.told():
+                router = Router.load(place)
+                self.engine.replace_router(router)
+                return router_digest(place)
+
+        self.router_digest = self.models.router_digest = await asyncio.to_thread(work)
+        return self.router_digest
+
+    def shown(self, route: Route | None, taken: Generation | None = None) -> dict[str, Any]:
+        """The object ``pointsman`` of a response."""
+        if route is None:
+            name = None if taken is None else taken.name
+            shown: dict[str, Any] = {"adapter": name, "router_digest": self.router_digest}
+        else:
+            sealed = self.engine.router.adapter_digests
+            shown = described(asdict(route), self.router_digest, sealed)
+            shown["threshold"] = self.engine.router.calibration.threshold
+        adapter = shown["adapter"]
+        digest = taken.digest if taken is not None else self.models.generation_of(adapter)
+        return {**shown, "generation": digest, "plan": self.engine.plan.name}

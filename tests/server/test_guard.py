@@ -1,0 +1,165 @@
+"""What is refused before any route sees it, and what goes away."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from pointsman.errors import ConfigError
+from pointsman.server.options import ServerOptions
+from support.server import CALENDAR, Server, screen, serve, user
+
+BODY = {"model": "auto", "messages": [user(CALENDAR, screen())]}
+
+
+def raw(server: Server, headers: dict[str, str], body: bytes = b"{}") -> int:
+    place = urlsplit(server.url)
+    connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=30)
+    connection.putrequest("POST", "/v1/chat/completions", skip_host="host" in headers)
+    for name, value in {"content-length": str(len(body)), **headers}.items():
+        connection.putheader(name, value)
+    connection.endheaders(body)
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def load_of(server: Server) -> int:
+    with urllib.request.urlopen(f"{server.url}/load", timeout=30) as response:
+        return int(json.loads(response.read())["server_load"])
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with narrow limits."""
+    table = {"max_body_mb": 1, "body_seconds": 2, "max_pixels": 1000, "deadline": 2, "slots": 1}
+    table |= {"max_waiting": 2}
+    with serve(tmp_path_factory.mktemp("small") / "log", table=table) as found:
+        yield found
+
+
+def test_other_hosts_and_kinds(server: Server) -> None:
+    kind = {"content-type": "application/json"}
+    assert raw(server, {**kind, "host": "evil.example"}) == 403
+    assert raw(server, {**kind, "host": "localhost:1"}) == 400
+    assert raw(server, {"content-type": "text/plain"}) == 415
+    assert raw(server, {}) == 415
+
+
+def test_sizes(small: Server) -> None:
+    kind = {"content-type": "application/json"}
+    assert raw(small, kind, b" " * (2 << 20)) == 413
+    assert raw(small, {**kind, "content-length": "99999999999999999999999"}) in (400, 413)
+    assert raw(small, kind, json.dumps(BODY).encode()) == 400  # more pixels than it reads
+
+
+def test_slow_bodies_end(small: Server) -> None:
+    place = urlsplit(small.url)
+    began = time.monotonic()
+    with socket.create_connection((place.hostname, place.port), timeout=30) as slow:
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n"
+        slow.sendall(head + b"content-type: application/json\r\n\r\n{")
+        assert b"408" in slow.recv(1000)
+    assert 1.5 < time.monotonic() - began < 10
+
+
+def test_a_client_that_goes_away_costs_nothing(server: Server) -> None:
+    content = json.dumps({**BODY, "max_tokens": 2000, "ignore_eos": True})
+    place = urlsplit(server.url)
+    for stream in (True, False):
+        body = json.dumps({**json.loads(content), "stream": stream}).encode()
+        connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=30)
+        connection.request(
+            "POST", "/v1/chat/completions", body, {"content-type": "application/json"}
+        )
+        until = time.monotonic() + 20
+        while load_of(server) == 0 and time.monotonic() < until:
+            time.sleep(0.02)
+        connection.close()
+        gone = time.monotonic()
+        while load_of(server) and time.monotonic() < gone + 10:
+            time.sleep(0.02)
+        assert time.monotonic() - gone < 2
+
+
+def test_deadline_and_full_queue(small: Server) -> None:
+    text = {"model": "base", "messages": [{"role": "user", "content": "Count"}]}
+    body = {**text, "max_tokens": 4000, "ignore_eos": True}
+    found: list[tuple[int, Any]] = []
+
+    def ask() -> None:
+        request = urllib.request.Request(
+            f"{small.url}/v1/chat/completions",
+            json.dumps(body).encode(),
+            {"content-type": "application/json"},
+        )
+        try:
+            urllib.request.urlopen(request, timeout=60).read()
+        except urllib.error.HTTPError as error:
+            found.append((error.code, dict(error.headers)))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    statuses = [status for status, _ in found]
+    assert {*statuses} == {429, 504}
+    full = next(headers for status, headers in found if status == 429)
+    assert int(full["retry-after-ms"]) > 0
+    assert load_of(small) == 0
+
+
+def test_sigterm_lets_requests_end(tmp_path: Path) -> None:
+    with serve(tmp_path / "log") as server, server.client() as client:
+        events = client.chat.completions.create(
+            model="auto",
+            messages=[user(CALENDAR, screen())],
+            max_tokens=100,
+            stream=True,
+            extra_body={"ignore_eos": True},
+        )
+        said = [next(events)]  # type: ignore[call-overload]
+        os.kill(server.process.pid, signal.SIGTERM)
+        said += list(events)
+        assert said[-1].choices[0].finish_reason == "length"
+        assert server.process.wait(30) == 0
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_log_lines_cannot_be_forged(server: Server) -> None:
+    place = urlsplit(server.url)
+    connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=30)
+    connection.request("GET", "/x%0d%0aINFO%20forged%1b[31m")
+    assert connection.getresponse().status == 404
+    lines = server.log.read_text().splitlines()
+    assert not any(line.startswith("INFO forged") for line in lines)
+    assert any('"/x\\r\\nINFO forged\\u001b[31m"' in line for line in lines)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "example.org"])
+def test_an_open_address_needs_a_key(host: str) -> None:
+    with pytest.raises(ConfigError, match="POINTSMAN_API_KEY"):
+        ServerOptions(host=host)
+    assert ServerOptions(host=host, api_key="k").host == host
+    assert "k" not in repr(ServerOptions(host=host, api_key="kkk")).replace("key", "")
+
+
+def test_health_and_metrics(server: Server) -> None:
+    for path in ("/health", "/ready", "/version", "/load", "/metrics", "/openapi.json"):
+        with urllib.request.urlopen(server.url + path, timeout=30) as response:
+            text = response.read().decode()
+            assert response.status == 200
+        if path == "/metrics":
+            assert "vllm:lora_requests_info{" in text
+            assert "pointsman_routed_requests_total" in text

@@ -1,0 +1,114 @@
+"""A real ``pointsman serve`` in a process of its own."""
+
+import base64
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import openai
+
+from support.tiny import REPOSITORY
+
+START_SECONDS = 120
+CALENDAR = "Pick October 6, 2027 as the appointment date"
+"""The instruction of the screen ``0014``, which is for the adapter ``calendar``"""
+
+
+@dataclass(frozen=True)
+class Server:
+    url: str
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def client(self, key: str = "none", **options: Any) -> openai.OpenAI:
+        """The stock client, which checks every answer against OpenAI's own types."""
+        options = {"max_retries": 0, "_strict_response_validation": True, **options}
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, **options)
+
+    def async_client(self, **options: Any) -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(
+            base_url=f"{self.url}/v1",
+            api_key="none",
+            max_retries=0,
+            _strict_response_validation=True,
+            **options,
+        )
+
+
+def screen(name: str = "0014") -> bytes:
+    """A screen of the pocket's demo, as a PNG."""
+    return (files("pointsman.pocket") / f"screens/images/{name}.png").read_bytes()
+
+
+def data_url(content: bytes, head: str = "data:image/png;base64,") -> str:
+    return head + base64.b64encode(content).decode()
+
+
+def user(text: str = CALENDAR, *screens: bytes) -> Any:
+    """A user's message with its screens."""
+    parts: list[Any] = [
+        {"type": "image_url", "image_url": {"url": data_url(each)}} for each in screens
+    ]
+    return {"role": "user", "content": [*parts, {"type": "text", "text": text}]}
+
+
+@contextmanager
+def serve(
+    log: Path,
+    *options: str,
+    table: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    """Starts the server of the pocket on a free port, and stops it at the end.
+
+    Args:
+        table: the options in ``[server]``.
+    """
+    words = [sys.executable, "-m", "pointsman", "serve", "--port", "0", *options]
+    if table is not None:
+        words += ["--config", str(_project(log.with_suffix(".toml"), table))]
+    names = ("POINTSMAN_API_KEY", "POINTSMAN_ADMIN_KEY")
+    clean = {name: value for name, value in os.environ.items() if name not in names}
+    paths = os.pathsep.join([str(REPOSITORY / "src"), os.environ.get("PYTHONPATH", "")])
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            words,
+            stderr=file,
+            stdout=file,
+            env={**clean, "PYTHONPATH": paths, "OMP_NUM_THREADS": "2", **(environment or {})},
+        )
+    try:
+        yield Server(_ready(process, log), process, log)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+def _project(path: Path, table: Mapping[str, Any]) -> Path:
+    """The pocket's project with further options."""
+    pocket = REPOSITORY / "src/pointsman/pocket/model"
+    text = (pocket / "pointsman.toml").read_text()
+    text = re.sub(r'= "(base|router|adapters/[^"]*)"', rf'= "{pocket}/\1"', text)
+    lines = [f"{name} = {json.dumps(value)}" for name, value in table.items()]
+    path.write_text("\n".join([text, "[server]", *lines]) + "\n")
+    return path
+
+
+def _ready(process: "subprocess.Popen[bytes]", log: Path) -> str:
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until and process.poll() is None:
+        if found := re.search(r"ready: (http://\S+)", log.read_text()):
+            return found.group(1)
+        time.sleep(0.05)
+    raise AssertionError(f"the server did not start:\n{log.read_text()}")
