@@ -19,6 +19,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "data.generate": ("generate_dataset",),
     "engine.answer": ("Answer",),
     "engine.engine": ("Engine",),
+    "engine.logprobs": ("TokenLogprob",),
     "engine.options": ("EngineOptions",),
     "engine.peft_backend": ("route_and_generate",),
     "engine.sampling": ("Sampling",),
@@ -70,6 +71,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/test_public_api.py 
     from pointsman.data.generate import generate_dataset as generate_dataset
     from pointsman.engine.answer import Answer as Answer
     from pointsman.engine.engine import Engine as Engine
+    from pointsman.engine.logprobs import TokenLogprob as TokenLogprob
     from pointsman.engine.options import EngineOptions as EngineOptions
     from pointsman.engine.peft_backend import route_and_generate as route_and_generate
     from pointsman.engine.sampling import Sampling as Sampling

@@ -105,9 +105,28 @@ def test_only_the_likeliest_is_greedy(
         ("repetition_penalty", True),
         ("seed", 2**64),
         ("seed", 1.5),
+        ("min_p", -0.1),
+        ("min_p", 1.5),
+        ("min_p", float("nan")),
+        ("frequency_penalty", 2.1),
+        ("frequency_penalty", "1"),
+        ("presence_penalty", -2.1),
+        ("presence_penalty", float("nan")),
+        ("stop", "a string"),
+        ("stop", ["a list"]),
+        ("stop", ("",)),
+        ("stop", (7,)),
+        ("stop", tuple("abcdefghijklmnopq")),
+        ("min_tokens", -1),
+        ("min_tokens", 1.5),
+        ("min_tokens", True),
+        ("ignore_eos", 1),
+        ("logprobs", -1),
+        ("logprobs", 21),
+        ("logprobs", True),
     ],
 )
-def test_what_is_out_of_range_is_named(name: str, value: float) -> None:
+def test_what_is_out_of_range_is_named(name: str, value: object) -> None:
     with pytest.raises(RequestError, match=f"^{name} is {re.escape(repr(value))}, out of range"):
         Sampling(**{name: value})  # type: ignore[arg-type]
 
@@ -146,3 +165,64 @@ def test_the_default_is_greedy() -> None:
     assert Sampling().is_plain
     assert not Sampling(temperature=1).is_plain
     assert not Sampling(repetition_penalty=1.1).is_plain
+
+
+@pytest.mark.parametrize(
+    ("option", "is_plain", "is_beyond"),
+    [
+        ({"top_p": 0.5, "top_k": 3, "min_p": 0.2, "seed": 1}, True, False),
+        ({"stop": ("a",)}, True, True),
+        ({"logprobs": 0}, True, True),
+        ({"ignore_eos": True}, True, True),
+        ({"min_tokens": 1}, False, True),
+        ({"frequency_penalty": 0.1}, False, True),
+        ({"presence_penalty": -0.1}, False, True),
+        ({"temperature": 1.0}, False, True),
+    ],
+)
+def test_what_greedy_answers_without_options_cannot_do(
+    option: dict[str, object], is_plain: bool, is_beyond: bool
+) -> None:
+    sampling = Sampling(**option)  # type: ignore[arg-type]
+    assert sampling.is_plain == is_plain
+    assert sampling.beyond_greedy == (tuple(option) if is_beyond else ())
+
+
+@pytest.mark.parametrize(("frequency", "presence"), [(0.7, 0.0), (0.0, 1.5), (-1.0, 0.4), (2, -2)])
+def test_penalties_count_the_answer_alone(frequency: float, presence: float) -> None:
+    torch.manual_seed(1)
+    sampling = Sampling(frequency_penalty=frequency, presence_penalty=presence)
+    sampler, said = Sampler(sampling, [0, 1, 1, 2, 3]), list[int]()
+    for _ in range(40):
+        logits = torch.randn(12)
+        expected = logits.clone()
+        for token in set(said):
+            expected[token] -= frequency * said.count(token) + presence
+        said.append(sampler.draw(logits))
+        assert said[-1] == int(expected.argmax())
+
+
+def test_min_p_keeps_what_is_likely_enough() -> None:
+    logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
+    for least, kept in ((0.0, 4), (0.2, 3), (0.5, 2), (0.9, 1), (1.0, 1)):
+        sampler = Sampler(Sampling(temperature=1, min_p=least, seed=0), [])
+        assert {sampler.draw(logits) for _ in range(300)} == set(range(kept))
+
+
+def test_no_token_ends_an_answer_before_its_least_length() -> None:
+    logits = torch.tensor([5.0, 4.0, 1.0, 0.0])
+    sampler = Sampler(Sampling(min_tokens=2), [0, 1, 2], ends={0, 1})
+    assert [sampler.draw(logits) for _ in range(4)] == [2, 2, 0, 0]
+
+
+def test_penalties_in_the_engine(engine: Engine) -> None:
+    """An answer with the highest penalty repeats fewer tokens than a plain one."""
+
+    def repeated(sampling: Sampling | None) -> int:
+        [answer] = engine.generate_batch(
+            [MIXED[0]], adapter=["calendar"], max_new_tokens=40, sampling=sampling
+        )
+        return len(answer.text) - len(set(answer.text))
+
+    strongest = Sampling(frequency_penalty=2, presence_penalty=2)
+    assert repeated(strongest) <= repeated(None)

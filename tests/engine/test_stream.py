@@ -188,6 +188,10 @@ def test_what_is_asked_wrongly_is_refused_at_once(engine: Engine, by_peft: Engin
             engine.submit(MIXED[0], max_new_tokens=most)  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="answers greedily"):
         by_peft.submit(MIXED[0], sampling=Sampling(temperature=1))
+    for option in ({"stop": ("a",)}, {"min_tokens": 2}, {"ignore_eos": True}, {"logprobs": 0}):
+        [name] = option
+        with pytest.raises(RequestError, match=f"answers greedily; leave {name} out"):
+            by_peft.submit(MIXED[0], sampling=Sampling(**option))  # type: ignore[arg-type]
 
 
 def test_closing_lets_queued_requests_finish(

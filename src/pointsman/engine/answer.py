@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pointsman.conversation import Prompt
+from pointsman.engine.logprobs import TokenLogprob
 from pointsman.routing.route import Route
 
 _OPENING, _CLOSING = re.compile(r"<tool_call>\s*"), re.compile(r"\s*</tool_call>")
@@ -32,11 +33,16 @@ class Answer:
     route: Route | None
     """The decision; None if the caller named an adapter"""
     finish_reason: FinishReason
-    """``stop``: the model ended it; ``length``: it hit a limit; ``cancelled``: by the caller"""
+    """``stop``: the model or a stop string ended it; ``length``: it hit a limit; ``cancelled``: by
+    the caller"""
     prompt_tokens: int
     """Tokens of the prompt, including those of its images"""
     completion_tokens: int
-    """Tokens of the answer, including the one that ends it"""
+    """Tokens of the answer, including the one that ends it, or those of the stop string"""
+    stop: str | None = None
+    """The stop string that ended it"""
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    """One entry for each of ``completion_tokens``; None if ``Sampling`` did not ask for them"""
 
     @property
     def calls(self) -> tuple[tuple[str, dict[str, Any]], ...]:
@@ -53,6 +59,8 @@ def make_answer(
     finish_reason: FinishReason,
     prompt_tokens: int,
     completion_tokens: int,
+    stop: str | None = None,
+    logprobs: tuple[TokenLogprob, ...] | None = None,
 ) -> Answer:
     """Parses the answer of ``adapter`` (None: the base) to a prompt."""
     actions = parse_actions(text)
@@ -68,6 +76,8 @@ def make_answer(
         finish_reason=finish_reason,
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
+        stop=stop,
+        logprobs=logprobs,
     )
 
 

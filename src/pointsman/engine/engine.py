@@ -383,8 +383,10 @@ class Engine:
         named = None if adapter in (ROUTED, BASE) else adapter
         if named is not None:
             self._check_name(named)
-        if self.plan.name == "peft" and not sampling.is_plain:
-            raise RequestError(f"plan peft ({self.plan.why}) answers greedily; leave sampling out")
+        if self.plan.name == "peft" and (names := sampling.beyond_greedy):
+            raise RequestError(
+                f"plan peft ({self.plan.why}) answers greedily; leave {', '.join(names)} out"
+            )
         most = self.options.max_new_tokens if max_new_tokens is None else max_new_tokens
         if type(most) is not int or most < 1:
             raise RequestError(f"max_new_tokens is {most!r}; give a whole number, 1 or more")

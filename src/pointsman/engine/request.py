@@ -8,6 +8,7 @@ from typing import Any
 from pointsman.conversation import Prompt
 from pointsman.engine.answer import FinishReason, make_answer
 from pointsman.engine.sampling import Sampler, Sampling
+from pointsman.engine.stopping import Stopping
 from pointsman.engine.stream import Feed
 from pointsman.errors import ArtefactError
 from pointsman.models.encoding import Encoded
@@ -46,10 +47,15 @@ class Request:
     """Last tokens of the prompt, the only ones on which activated adapters act"""
     tokens: list[int] = field(default_factory=list)
     """Said so far"""
+    chars_said: int = 0
+    """Characters of the text so far, those that are held back included"""
     chars_streamed: int = 0
     decoder: Any = None
     """Decodes tokens into text, one by one"""
     sampler: Sampler | None = None
+
+    def __post_init__(self) -> None:
+        self.stopping = Stopping(self.sampling.stop)
 
     @property
     def length(self) -> int:
@@ -66,16 +72,25 @@ class Request:
     def say(self, piece: str | None) -> None:
         """Passes on a piece of text; None: the token completes no character."""
         if piece:
+            self.chars_said += len(piece)
+            self._stream(self.stopping.add(piece))
+
+    def _stream(self, piece: str) -> None:
+        if piece:
             self.feed.say(piece)
             self.chars_streamed += len(piece)
 
     def finish(self, text: str, reason: FinishReason, tokens: int | None = None) -> None:
-        """Ends the answer with its complete text.
+        """Ends the answer with its complete text, or before a stop string in it.
 
         Args:
             tokens: its number of tokens; by default those generated so far.
         """
-        self.say(text[self.chars_streamed :])
+        self.say(text[self.chars_said :])
+        self._stream(self.stopping.flush())
+        if self.stopping.found is not None:
+            text, reason = text[: self.chars_streamed], "stop"
+        has_logprobs = self.sampling.logprobs is not None
         self.encoded = self.for_router = None  # pictures are large, and a batch keeps its requests
         self.feed.finish(
             make_answer(
@@ -86,6 +101,8 @@ class Request:
                 finish_reason=reason,
                 prompt_tokens=len(self.ids),
                 completion_tokens=len(self.tokens) if tokens is None else tokens,
+                stop=self.stopping.found,
+                logprobs=tuple(self.feed.logprobs) if has_logprobs else None,
             )
         )
 

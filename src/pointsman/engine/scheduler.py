@@ -15,6 +15,7 @@ from pointsman.adapters.load import Adapter
 from pointsman.conversation import routed_part
 from pointsman.engine.answer import FinishReason
 from pointsman.engine.forward import Forward, Shape
+from pointsman.engine.logprobs import Logprobs
 from pointsman.engine.lora_stack import LoraStack
 from pointsman.engine.plan import Plan
 from pointsman.engine.prefill import Known, Prefill
@@ -77,6 +78,7 @@ class Scheduler:
         self._any_adapter = plan.name == "activated"
         self._reads_the_end = router.recipe.poolings == ("last",)
         self._ends = base.ends
+        self._logprobs = Logprobs(base.tokenizer)
         self._longest = int(base.config.text_config.max_position_embeddings)
 
     @property
@@ -281,9 +283,11 @@ class Scheduler:
                     raise not_finite(request.adapter)
                 if not request.sampling.is_plain:
                     if request.sampler is None:
-                        request.sampler = Sampler(request.sampling, request.ids)
+                        request.sampler = Sampler(request.sampling, request.ids, self._ends)
                     token = request.sampler.draw(scores)
                     self.forward.tokens[request.slot].fill_(token)
+                if (count := request.sampling.logprobs) is not None:
+                    request.feed.logprobs.append(self._logprobs.read(scores, token, count))
                 drawn.append((request, token))
         return drawn
 
@@ -331,7 +335,8 @@ class Scheduler:
 
     def _finish_reason(self, request: Request, token: int) -> FinishReason | None:
         """The reason why the answer ends with this token; None: it continues."""
-        if token in self._ends:
+        is_end = token in self._ends and not request.sampling.ignore_eos
+        if is_end or request.stopping.found is not None:
             return "stop"
         if request.feed.is_cancelled:
             return "cancelled"

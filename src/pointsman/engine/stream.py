@@ -8,12 +8,13 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from threading import Condition
 from typing import Any
 
 from pointsman.engine.answer import Answer
+from pointsman.engine.logprobs import TokenLogprob
 from pointsman.errors import EngineClosedError
 from pointsman.routing.route import Route
 
@@ -27,6 +28,8 @@ class Feed:
         self.changed = Condition()
         self.pieces: deque[str] = deque()
         """Text generated but not yet read"""
+        self.logprobs: list[TokenLogprob] = []
+        """One entry for each token, if asked for; written before the token's text"""
         self.route: Route | None = None
         self.is_routed = self.is_done = self.is_cancelled = False
         self.answer: Answer | None = None
@@ -171,6 +174,14 @@ class Stream:
         if not self._feed.wait(lambda: self._feed.is_done, timeout):
             raise TimeoutError(f"no answer within {timeout} s")
         return self._answer()
+
+    @property
+    def logprobs(self) -> Sequence[TokenLogprob]:
+        """Entries of the tokens so far, if ``Sampling`` asks for them; it grows.
+
+        A token's entry is there before its text is. A stop string's tokens have entries too.
+        """
+        return self._feed.logprobs
 
     @property
     def is_done(self) -> bool:
