@@ -33,6 +33,7 @@ ROOMS = (
     ("pocket",),
     ("engine",),
     ("vllm",),
+    ("server",),
     ("evaluation",),
     ("cli", "__main__"),
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pointsman.errors import ArtefactError, MismatchError
-from pointsman.files import digest_file, digest_json
+from pointsman.files import digest_file, digest_json, read_object
 from pointsman.labels import LabelMap
 
 FORMAT_VERSION = 1
@@ -102,3 +102,10 @@ def unsealed_note(names: Sequence[str]) -> str:
         f"the router does not seal the files of {', '.join(names)}: another adapter in their place "
         "would not be noticed; `pointsman seal ROUTER --config PROJECT` seals them"
     )
+
+
+def router_digest(folder: str | Path) -> str:
+    """The digest of a whole sealed router. Raises ``ArtefactError`` if it is none."""
+    config = read_object(Path(folder) / CONFIG)
+    _check_format(Path(folder), config)
+    return str(config["digests"].get("config"))

@@ -1,0 +1,1 @@
+"""The HTTP server, and the log of what it decided."""
