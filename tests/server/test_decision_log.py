@@ -136,7 +136,8 @@ def test_text_cannot_forge_a_record(tmp_path: Path) -> None:
     assert content.isascii()
     assert content.count(b"\n") == 2 == len(content.splitlines())
     first, second = read_log(tmp_path)
-    assert (first.id, first.turns[0].text, second.id) == (EVIL, EVIL, "after")
+    read = EVIL.replace("\ud800", "?")  # half a character cannot be written elsewhere
+    assert (first.id, first.turns[0].text, second.id) == (read, read, "after")
 
 
 def test_files_rotate_and_the_oldest_goes_with_its_pictures(tmp_path: Path) -> None:

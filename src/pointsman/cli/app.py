@@ -10,7 +10,17 @@ from typing import Annotated
 import typer
 
 from pointsman import __version__
-from pointsman.cli import adapters, console, data, evaluating, projects, requests, routers, vllm
+from pointsman.cli import (
+    adapters,
+    console,
+    data,
+    evaluating,
+    projects,
+    requests,
+    routers,
+    shadow,
+    vllm,
+)
 from pointsman.cli.options import gathered, without_flags
 
 app = typer.Typer(
@@ -28,12 +38,14 @@ for command in (
     routers.preprocess,
     routers.train,
     evaluating.evaluate,
+    shadow.shadow,
     routers.inspect,
     routers.seal,
     routers.export,
     routers.adopt,
 ):
     app.command()(command)
+data.app.command("corrections")(shadow.corrections)
 app.add_typer(data.app, name="data")
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(vllm.app, name="vllm")

@@ -41,13 +41,13 @@ class Decision:
         """Reads the form of ``to_json``. Raises ``ValueError`` on anything else."""
         try:
             decision = cls(
-                turns=tuple(Turn(turn["role"], tuple(turn["parts"])) for turn in value["turns"]),
+                turns=tuple(Turn(t["role"], tuple(map(_text, t["parts"]))) for t in value["turns"]),
                 images=tuple(value["images"]),
                 route=Route(**{name: value[name] for name in _ROUTE}),
-                **{name: value[name] for name in _PLAIN},
+                **{name: _text(value[name]) for name in _PLAIN},
             )
             decision._check()
-        except (KeyError, TypeError, AttributeError, LookupError) as error:
+        except (TypeError, AttributeError, LookupError) as error:
             raise ValueError(f"not a decision ({error})") from None
         return decision
 
@@ -77,3 +77,16 @@ class Decision:
         )
         if not (right and route.probabilities):
             raise TypeError("a value of the wrong kind")
+
+
+def _text(value: Any) -> Any:
+    """A text without half characters, which JSON can hold and no file can; None stays None.
+
+    Raises:
+        TypeError: the value is another one.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value.encode("utf-8", "replace").decode()
