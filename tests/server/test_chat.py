@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -16,11 +17,12 @@ ADAPTERS = ["calendar", "claim-window", "provider-select"]
 
 
 @pytest.fixture(scope="module")
-def answers() -> list[tuple[Any, Any]]:
-    """Each demo screen's prompt and the engine's own answer."""
+def answers() -> list[tuple[Any, bytes, Any]]:
+    """The demo's samples, their screens, and the engine's own answers."""
     with demo_samples() as samples, Engine.pocket() as engine:
-        prompts = [load_prompt(sample) for sample in samples]
-        return list(zip(samples, engine.generate_batch(prompts), strict=True))
+        screens = [Path(sample.images[0]).read_bytes() for sample in samples]
+        found = engine.generate_batch([load_prompt(sample) for sample in samples])
+        return list(zip(samples, screens, found, strict=True))
 
 
 def ask(client: openai.OpenAI, model: str = "auto", **options: Any) -> Any:
@@ -39,9 +41,11 @@ def test_models(client: openai.OpenAI) -> None:
         client.models.retrieve("nothing")
 
 
-def test_auto_answers_as_the_engine(server: Server, answers: list[tuple[Any, Any]]) -> None:
-    async def one(client: openai.AsyncOpenAI, sample: Any, stream: bool) -> tuple[str, Any]:
-        message = user(sample.instruction, sample.images[0].read_bytes())
+def test_auto_answers_as_the_engine(server: Server, answers: list[tuple[Any, bytes, Any]]) -> None:
+    async def one(
+        client: openai.AsyncOpenAI, sample: Any, picture: bytes, stream: bool
+    ) -> tuple[str, Any]:
+        message = user(sample.instruction, picture)
         if not stream:
             found = await client.chat.completions.create(model="auto", messages=[message])
             return str(found.choices[0].message.content), found.model_extra
@@ -56,10 +60,10 @@ def test_auto_answers_as_the_engine(server: Server, answers: list[tuple[Any, Any
 
     async def all_of() -> list[tuple[str, Any]]:
         async with server.async_client() as client:
-            calls = [one(client, s, at % 2 == 0) for at, (s, _) in enumerate(answers)]
+            calls = [one(client, s, p, at % 2 == 0) for at, (s, p, _) in enumerate(answers)]
             return list(await asyncio.gather(*calls))
 
-    for (text, extra), (sample, answer) in zip(asyncio.run(all_of()), answers, strict=True):
+    for (text, extra), (sample, _, answer) in zip(asyncio.run(all_of()), answers, strict=True):
         assert (text, extra["pointsman"]["adapter"]) == (answer.text, sample.adapter)
 
 
@@ -159,7 +163,7 @@ def test_a_session_keeps_its_adapter(client: openai.OpenAI) -> None:
     # The header wins.
     other = ask(
         client,
-        messages=[user("Show me the weather", screen("0034"))],
+        messages=[user("Show me the weather", screen("0122"))],
         extra_headers={"x-session-id": "two"},
         extra_body={"session_id": "one"},
     )

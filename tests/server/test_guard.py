@@ -142,6 +142,7 @@ def test_log_lines_cannot_be_forged(server: Server) -> None:
     connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=30)
     connection.request("GET", "/x%0d%0aINFO%20forged%1b[31m")
     assert connection.getresponse().status == 404
+    connection.close()
     lines = server.log.read_text().splitlines()
     assert not any(line.startswith("INFO forged") for line in lines)
     assert any('"/x\\r\\nINFO forged\\u001b[31m"' in line for line in lines)
@@ -152,7 +153,7 @@ def test_an_open_address_needs_a_key(host: str) -> None:
     with pytest.raises(ConfigError, match="POINTSMAN_API_KEY"):
         ServerOptions(host=host)
     assert ServerOptions(host=host, api_key="k").host == host
-    assert "k" not in repr(ServerOptions(host=host, api_key="kkk")).replace("key", "")
+    assert "secret" not in repr(ServerOptions(host=host, api_key="secret"))
 
 
 def test_health_and_metrics(server: Server) -> None:

@@ -19,6 +19,7 @@ from pointsman.cli import (
     requests,
     routers,
     serve,
+    shadow,
     vllm,
 )
 from pointsman.cli.options import gathered, without_flags
@@ -39,12 +40,14 @@ for command in (
     routers.preprocess,
     routers.train,
     evaluating.evaluate,
+    shadow.shadow,
     routers.inspect,
     routers.seal,
     routers.export,
     routers.adopt,
 ):
     app.command()(command)
+data.app.command("corrections")(shadow.corrections)
 app.add_typer(data.app, name="data")
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(vllm.app, name="vllm")
