@@ -16,6 +16,7 @@ import sys
 import tempfile
 import xml.etree.ElementTree as ET
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from common import ROOT, report
@@ -74,22 +75,30 @@ class RemoteOpenAIServer:
 '''
 
 
-def prepare(source: Path, place: Path) -> None:
-    """Copies the tests, and puts the pocket in place of their models."""
+def prepare(
+    source: Path,
+    place: Path,
+    files: Sequence[str] = FILES,
+    server: str = SERVER,
+    base: str = str(POCKET / "base"),
+) -> None:
+    """Copies tests, and puts the pocket in place of their models and servers.
+
+    Args:
+        base: what the tests are to call the base.
+    """
     folder = place / "tests"
     folder.mkdir()
     (folder / "__init__.py").touch()
-    (folder / "utils.py").write_text(SERVER)
+    (folder / "utils.py").write_text(server)
     fixtures = [
         f'@pytest.fixture(scope="session")\ndef {name}():\n    return {str(ADAPTERS / lora)!r}\n'
         for name, lora in LORAS.items()
     ]
     (place / "conftest.py").write_text("import pytest\n\n\n" + "\n\n".join(fixtures))
-    for file in FILES:
+    for file in files:
         text = (source / file).read_text()
-        text = re.sub(
-            r'^MODEL_NAME = ".*"$', f"MODEL_NAME = {str(POCKET / 'base')!r}", text, flags=re.M
-        )
+        text = re.sub(r'^MODEL_NAME = ".*"$', f"MODEL_NAME = {base!r}", text, flags=re.M)
         text = text.replace('"8192"', '"2048"')
         # The file's own fixture would download a LoRA.
         text = re.sub(

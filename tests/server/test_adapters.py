@@ -7,12 +7,15 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 
+from pointsman.routing.router import Router
+from pointsman.routing.seal import router_digest
 from support.server import CALENDAR, Server, screen, serve, user
 from support.tiny import REPOSITORY
 
@@ -26,6 +29,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("calendar", "claim-window", "provider-select"):
         shutil.copytree(ADAPTERS / name, folder / name)
     (folder / "broken").mkdir()
+    strict = Router.load(ADAPTERS.parent / "router")
+    strict = replace(strict, calibration=replace(strict.calibration, threshold=1e9))
+    strict.save(folder / "strict")
+    shutil.copytree(ADAPTERS.parent / "router", folder / "usual")
     (folder / "outside").symlink_to(ADAPTERS / "calendar")
     return folder
 
@@ -33,7 +40,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("server") / "log"
-    with serve(log, table={"adapter_root": str(root)}, environment=KEYS) as found:
+    table = {"adapter_root": str(root), "decision_log": str(log.parent / "decisions")}
+    with serve(log, table={**table, "log_pictures": True}, environment=KEYS) as found:
         yield found
 
 
@@ -171,3 +179,40 @@ def test_a_request_ends_with_the_generation_that_it_began_with(server: Server) -
     assert "".join(said).strip() == right
     time.sleep(0.5)
     assert load(server, "sixth", "provider-select")[0] == 200
+
+
+def test_another_router_without_dropping_a_request(server: Server, root: Path) -> None:
+    """Requests that were asked before it, meanwhile and after it are all answered."""
+    usual = router_digest(root / "usual")
+    seen: list[tuple[str, bool]] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            _, shown = answer(server, "auto", max_tokens=4)
+            seen.append((shown["router_digest"], shown["abstained"]))
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for name in ("strict", "usual", "strict", "usual"):
+        time.sleep(0.5)
+        status, text, _ = call(server, "/v1/router", "admin", router_path=name)
+        assert (status, json.loads(text)["router_digest"]) == (200, router_digest(root / name))
+    stop.set()
+    for thread in threads:
+        thread.join(60)
+    assert {abstained for _, abstained in seen} == {True, False}
+    shown = answer(server, "auto", max_tokens=4)[1]
+    assert (shown["router_digest"], shown["abstained"]) == (usual, False)
+    assert call(server, "/v1/router", "admin", router_path="calendar")[0] == 400
+    assert call(server, "/v1/router", "use", router_path="usual")[0] == 401
+
+
+def test_decisions_are_logged_with_their_pictures(server: Server) -> None:
+    answer(server, "auto", max_tokens=4)
+    folder = server.log.parent / "decisions"
+    last = json.loads((folder / "decisions.jsonl").read_text().splitlines()[-1])
+    assert (last["model"], last["adapter"]) == ("auto", "calendar")
+    [picture] = [path for path in (folder / "pictures").iterdir() if path.stem == last["images"][0]]
+    assert picture.read_bytes() == screen()

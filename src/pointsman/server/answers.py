@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from pointsman.engine.answer import Answer
@@ -53,7 +53,9 @@ class Response:
             "index": number,
             "message": message,
             "finish_reason": "tool_calls" if calls else _REASONS[answer.finish_reason],
-            "logprobs": None if answer.logprobs is None else _logprobs(answer.logprobs),
+            "logprobs": None
+            if answer.logprobs is None
+            else _logprobs(_said(answer, answer.logprobs)),
         }
 
     async def events(self) -> AsyncIterator[str]:
@@ -82,7 +84,8 @@ class Response:
         calls = _calls(answer) if self._running.asked.with_tools else []
         delta = {"tool_calls": [{"index": n, **call} for n, call in enumerate(calls)]}
         reason = "tool_calls" if calls else _REASONS[answer.finish_reason]
-        last = self._delta(number, delta if calls else {}, reason, stream.logprobs[told:])
+        tokens = _said(answer, stream.logprobs[told:])
+        last = self._delta(number, delta if calls else {}, reason, tokens)
         yield self._event([last])
 
     def _delta(
@@ -90,7 +93,7 @@ class Response:
         number: int,
         delta: dict[str, Any],
         reason: str | None = None,
-        logprobs: list[TokenLogprob] | None = None,
+        logprobs: Sequence[TokenLogprob] | None = None,
     ) -> dict[str, Any]:
         asked = self._running.asked.samplings[number].logprobs is not None
         shown = _logprobs(logprobs) if asked and logprobs else None
@@ -156,6 +159,12 @@ def _calls(answer: Answer) -> list[dict[str, Any]]:
         }
         for name, arguments in answer.calls
     ]
+
+
+def _said(answer: Answer, tokens: Sequence[TokenLogprob]) -> Sequence[TokenLogprob]:
+    """An answer's last tokens without the one that the model ended it with, which is no text."""
+    is_ended = answer.finish_reason == "stop" and answer.stop is None
+    return tokens[:-1] if is_ended else tokens
 
 
 def _logprobs(tokens: Any) -> dict[str, Any]:

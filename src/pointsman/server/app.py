@@ -104,6 +104,7 @@ class _Routes:
         left = self._options.deadline - (time.perf_counter() - started)
         running = await _while_there(request, self._service.begin(asked, started), left)
         response = Response(running, f"fp_{self._base_digest}_{self._service.router_digest[:12]}")
+        await self._service.log(running, response.request_id)
         found = self._headers(running, request)
         if asked.is_stream:
             events = self._until(response.events(), running, started)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +55,9 @@ def run(app: Any, place: socket.socket, options: ServerOptions, ready: Callable[
         timeout_graceful_shutdown=options.drain,
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    for kind in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn drains on them, and then sends them again to the handlers that were there.
+        signal.signal(kind, lambda *_: None)
     asyncio.run(_serve(uvicorn.Server(config), place, ready))
 
 

@@ -16,6 +16,7 @@ from pointsman.routing.route import Route
 from pointsman.routing.router import Router
 from pointsman.routing.seal import router_digest
 from pointsman.server.chat import Asked
+from pointsman.server.decision_log import DecisionLog
 from pointsman.server.metrics import Metrics
 from pointsman.server.models import Generation, Models
 from pointsman.server.options import ServerOptions
@@ -51,6 +52,10 @@ class Service:
         self.metrics = Metrics(engine)
         root = None if options.adapter_root is None else Path(options.adapter_root)
         self.models = Models(engine, digest, root)
+        self._log: DecisionLog | None = None
+        if options.decision_log is not None:
+            folder, pictures = Path(options.decision_log), options.log_pictures
+            self._log = DecisionLog(folder, pictures=pictures, router_digest=digest)
 
     async def begin(self, asked: Asked, started: float) -> Running:
         """Hands a request to the engine and waits for the decision.
@@ -179,6 +184,21 @@ class Service:
             return self.engine.router.abstaining(route, str(self.engine.options.fallback))
         return route
 
+    async def log(self, running: Running, request_id: str) -> None:
+        """Writes a decision to the decision log, if there is one."""
+        if self._log is not None and running.route is not None:
+            asked = running.asked
+            await asyncio.to_thread(
+                self._log.write,
+                request_id=request_id,
+                model=asked.model,
+                session=asked.session,
+                prompt=asked.routed or asked.prompt,
+                route=running.route,
+                plan=self.engine.plan.name,
+                image_bytes=asked.pictures,
+            )
+
     async def replace_router(self, folder: str) -> str:
         """Puts a sealed router in service; no request is dropped. Returns its digest.
 
@@ -194,6 +214,8 @@ class Service:
                 return router_digest(place)
 
         self.router_digest = self.models.router_digest = await asyncio.to_thread(work)
+        if self._log is not None:
+            self._log.router_digest = self.router_digest
         return self.router_digest
 
     def shown(self, route: Route | None, taken: Generation | None = None) -> dict[str, Any]:
