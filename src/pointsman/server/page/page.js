@@ -31,7 +31,6 @@ const milliseconds = (time) =>
 const number = (value) => (typeof value === "number" ? value.toFixed(2) : "unknown");
 const nameOf = (adapter) => adapter ?? "base";
 const spoken = (adapter) => (nameOf(adapter) === "base" ? "the base" : nameOf(adapter));
-const capital = (text) => text[0].toUpperCase() + text.slice(1);
 const short = (digest) => String(digest).replace(/^sha256:/, "").slice(0, 12);
 
 function showError(message) {
@@ -69,7 +68,7 @@ async function call(path, options = {}) {
   }
   if (response.ok) return response;
   const body = await response.json().catch(() => null);
-  if (response.status === 401) askForKey();
+  if (response.status === 401) askForKey(key);
   throw new ServerError(messageOf(body) ?? `The server answered ${response.status}.`, response.status, body);
 }
 
@@ -79,9 +78,13 @@ function messageOf(body) {
   return typeof message === "string" && message ? message : null;
 }
 
-function askForKey() {
+function askForKey(refused) {
+  $("key-help").textContent = refused
+    ? "The server did not accept this key. Check it and try again."
+    : "This server asks for a key. It stays in this browser tab only.";
   $("key-panel").hidden = false;
   $("key").focus();
+  $("key").select();
 }
 
 /** Yields the objects of a stream of server-sent events, as {type, data}. */
@@ -270,7 +273,7 @@ async function ask({ model, text, pictures, sample }) {
       record.error = error.message;
       const decision = error.body?.pointsman;
       if (decision) [record.decision, record.decided] = [decision, since()];
-      if (decision?.refused || (error.status === 422 && decision)) record.outcome = "refused";
+      if (record.decision?.refused || (error.status === 422 && decision)) record.outcome = "refused";
     }
   }
   record.total = since();
@@ -339,7 +342,10 @@ function clearResult() {
 function render(record) {
   renderRunning();
   renderHistory();
-  if (record !== state.shown) return; // it goes on in the history
+  if (record !== state.shown) {
+    renderInstead(state.shown); // the request in flight goes on in the history
+    return;
+  }
   renderDecision(record);
   renderTimes(record);
   renderAnswer(record);
@@ -349,11 +355,13 @@ function render(record) {
 function renderRunning() {
   const busy = state.running !== null;
   const focused = document.activeElement;
-  $("send").disabled = busy;
+  // Whoever uses the keyboard keeps their place: the two buttons hand the focus to each other.
+  if (busy) $("stop").hidden = false;
+  else $("send").disabled = false;
+  if (busy && focused === $("send")) $("stop").focus({ preventScroll: true });
+  if (!busy && focused === $("stop")) $("send").focus({ preventScroll: true });
   $("stop").hidden = !busy;
-  if (busy && focused === $("send")) $("stop").focus();
-  if (!busy && (focused === $("stop") || focused === document.body) && state.hadFocus) $("send").focus({ preventScroll: true });
-  state.hadFocus = document.activeElement === $("stop");
+  $("send").disabled = busy;
 }
 
 /** What the router did: {badge, kind, chosen, verdict}. */
@@ -380,6 +388,8 @@ function reading(record) {
   }
   const sentences = [decision.held ? "The session kept this adapter. Alone, the router would have decided otherwise." : "The router chose this adapter."];
   if (typeof decision.score === "number") sentences.push(threshold ? `${score}, ${threshold}.` : `${score}.`);
+  const others = (decision.candidates ?? []).filter((name) => name !== decision.adapter);
+  if (others.length) sentences.push(`Also possible: ${others.join(", ")}.`);
   const label = record.sample?.adapter;
   if (label) sentences.push(label === decision.adapter ? "That is right for this sample." : `The sample is meant for ${label}.`);
   return { badge: decision.held ? "kept" : "routed", kind: "good", chosen: nameOf(decision.adapter), verdict: sentences.join(" ") };
@@ -413,7 +423,8 @@ function renderDecision(record) {
     });
   }
   $("bars").hidden = !probabilities.length;
-  $("bars").tabIndex = probabilities.length > 8 ? 0 : -1;
+  if (probabilities.length > 8) $("bars").tabIndex = 0; // it scrolls
+  else $("bars").removeAttribute("tabindex");
 
   const digests = [];
   if (decision?.router_digest) digests.push(["Router", decision.router_digest]);
@@ -540,7 +551,7 @@ function renderMarks(actions) {
       marks.push(mark);
     } else if (typeof action.text === "string" && marks.length) {
       const label = marks.at(-1).querySelector("b"); // what is typed goes where was clicked
-      label.textContent += `, ${describe(action)}`;
+      label.textContent += `\n${describe(action)}`;
     }
   }
   $("marks").replaceChildren(...marks);
@@ -563,7 +574,10 @@ function renderInstead(record) {
       const text = name === "auto" ? "Let the router choose" : `Answer with ${spoken(name)} instead`;
       const button = make("button", { type: "button", textContent: text });
       button.dataset.model = name;
-      button.addEventListener("click", () => ask({ ...record, model: name }));
+      button.addEventListener("click", () => {
+        ask({ ...record, model: name });
+        $("stop").focus({ preventScroll: true }); // this button is about to go
+      });
       return button;
     }),
   );
@@ -650,7 +664,8 @@ $("clear").addEventListener("click", () => {
 });
 document.addEventListener("paste", (event) => {
   const { files } = event.clipboardData;
-  if (!files.length) return; // text goes where the cursor is
+  const typing = event.target.matches?.("input, textarea") && event.clipboardData.getData("text/plain");
+  if (!files.length || typing) return; // text goes where the cursor is
   event.preventDefault();
   takeFiles(files);
 });
