@@ -129,6 +129,7 @@ async function start() {
     const count = state.labels.length === 1 ? "1 adapter" : `${state.labels.length} adapters`;
     $("server").textContent = root && root !== "base" && root !== "auto" ? `${root}, ${count}` : count;
     offerModels(data.map((model) => model.id));
+    if (!$("key-panel").hidden) $("instruction").focus({ preventScroll: true });
     $("key-panel").hidden = true;
     showError(null);
   } catch (error) {
