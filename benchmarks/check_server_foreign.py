@@ -19,7 +19,7 @@ from pathlib import Path
 from check_vllm_own_tests import ADAPTERS, prepare
 from common import ROOT, report
 
-from support.vllm_server import VLLM
+from support.vllm_server import ENVIRONMENT, VLLM, settings
 
 FILES = (
     "entrypoints/serve/lora/test_lora_adapters.py",
@@ -88,11 +88,11 @@ def run(source: Path, place: Path) -> dict[str, tuple[str, str]]:
     project += '\n[server]\nadapter_root = "/"\nmax_new_tokens = 64\n'
     log = place / "results.xml"
     environment = {
-        **os.environ,
+        **settings(),
         "TRIED_PROJECT": project,
         "TRIED_PYTHON": sys.executable,
         "TRIED_PATH": str(ROOT / "src"),
-        "PYTHONPATH": str(place),
+        "PYTHONPATH": os.pathsep.join([str(ENVIRONMENT), str(place)]),
     }
     command = [VLLM / "bin/python", "-m", "pytest", "tests", "-q", f"--junitxml={log}"]
     command += ["-p", "no:cacheprovider", "--rootdir", place, "-o", "asyncio_mode=auto"]
