@@ -197,9 +197,20 @@ def test_torn_and_foreign_lines_are_skipped_and_counted(tmp_path: Path) -> None:
     assert found.skipped == 3 + len(foreign)
 
 
+def test_a_process_may_be_killed_while_it_rotates(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    write(log, "before")
+    (tmp_path / "decisions.jsonl").rename(tmp_path / "decisions-000007.jsonl")  # and here
+    assert ids(tmp_path) == ["before"]
+    write(log, "after")
+    assert ids(tmp_path) == ["before", "after"]
+
+
 def test_a_folder_without_a_log_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match=r"holds no decisions\.jsonl"):
         read_log(tmp_path)
+    with pytest.raises(ArtefactError, match=r"holds no decisions\.jsonl"):
+        read_log(tmp_path / "nowhere")
     (tmp_path / "file").touch()
     with pytest.raises(ArtefactError, match="choose a folder"):
         opened(tmp_path / "file")

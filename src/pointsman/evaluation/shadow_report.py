@@ -93,15 +93,15 @@ def estimate_lines(found: Shadow) -> Iterator[str]:
     )
     yield (
         "each router prefers its own choice, so the first is never negative and the second never "
-        "positive; the larger of the two is the surer router, which may still be wrong"
+        "positive; the one farther from 0 is the surer router's, which may still be wrong"
     )
 
 
 def _head(found: Shadow) -> Head:
     title = f"{found.agreement.value:.1%} of the decisions are the same"
     accuracy = accuracy_line(found)
-    sentences = [f"{agreement_line(found)}."] + ([f"Both: {accuracy}."] if accuracy else [])
-    return Head(title, sentences)
+    lines = [line for line in (agreement_line(found), accuracy) if line]
+    return Head(title, [f"{line[:1].upper()}{line[1:]}." for line in lines])
 
 
 def _tiles(found: Shadow) -> Iterator[Tile]:

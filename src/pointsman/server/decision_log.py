@@ -13,7 +13,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -29,7 +29,7 @@ from pointsman.routing.route import Route
 LOG = "decisions.jsonl"
 PICTURES = "pictures"
 MAX_BYTES = 8 * 2**20
-"""Default size of a file: some 8,000 requests of one screenshot and a sentence"""
+"""Default size of a file: some 10,000 requests of one screenshot and a sentence"""
 KEEP = 4
 """Default number of older files"""
 _LOCK = ".lock"
@@ -46,7 +46,7 @@ class DecisionLog:
 
     Once it is made, nothing that goes wrong reaches a request: a full disk is one warning, and
     the log goes on when there is space. A process that is killed leaves at most one torn line,
-    which readers drop. Nothing waits for the disk, so a power cut may take the last records.
+    which readers drop. Lines do not wait for the disk, so a power cut may take the last records.
 
     Args:
         folder: made for this user alone if it is missing: the log holds what users wrote.
@@ -100,7 +100,10 @@ class DecisionLog:
         plan: str,
         image_bytes: Sequence[bytes] | None,
     ) -> None:
-        """Appends one decision. It never raises, and takes well under a millisecond per record.
+        """Appends one decision. It never raises.
+
+        It takes well under a millisecond, but a new picture waits for the disk: in an event loop,
+        call it on a thread.
 
         Args:
             request_id: the name under which a correction refers to the decision.
@@ -228,20 +231,24 @@ class Decisions:
                 self.skipped += bool(line.strip())
 
     def _lines(self) -> Iterator[bytes]:
-        # Opened first: a rotation in the meantime then loses nothing.
-        with (self.folder / LOG).open("rb") as newest:
+        with ExitStack() as stack:
+            newest = None
+            with suppress(FileNotFoundError):  # a process was killed while it rotated
+                # Opened first: a rotation in the meantime then loses nothing.
+                newest = stack.enter_context((self.folder / LOG).open("rb"))
             for _, path in _older(self.folder):
                 with suppress(FileNotFoundError), path.open("rb") as file:
-                    if not os.path.sameopenfile(file.fileno(), newest.fileno()):
+                    if not newest or not os.path.sameopenfile(file.fileno(), newest.fileno()):
                         yield from file
-            yield from newest
+            yield from newest or ()
 
 
 def read_log(folder: str | Path) -> Decisions:
     """The decisions in a folder. Raises ``ArtefactError`` if there is no log in it."""
-    if not (Path(folder) / LOG).is_file():
+    path = Path(folder)
+    if not path.is_dir() or not ((path / LOG).is_file() or _older(path)):
         raise ArtefactError(f"{folder}: holds no {LOG}; give the folder that a server logs to")
-    return Decisions(Path(folder))
+    return Decisions(path)
 
 
 def picture_of(folder: Path, digest: str) -> Path | None:
