@@ -4,7 +4,7 @@ VLLM := .venv-vllm
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-lab test-vllm vllm check bench docs clean
+.PHONY: demo test test-lab test-vllm test-page vllm check bench docs clean
 
 demo: $(VENV)/.core
 	$(BIN)/pointsman demo
@@ -22,6 +22,12 @@ test-lab: $(VENV)/.dev
 # Adapters and `auto` in a real vLLM, which has an environment of its own: 3.5 GB on disk.
 test-vllm: $(VENV)/.dev vllm
 	$(BIN)/python -m pytest tests/vllm
+
+# The server's page in a real Chromium.
+test-page: $(VENV)/.dev
+	$(BIN)/pip install --quiet playwright
+	command -v chromium >/dev/null || $(BIN)/playwright install --with-deps chromium
+	$(BIN)/python -m pytest tests/server/test_page.py
 
 vllm: $(VLLM)/.made
 

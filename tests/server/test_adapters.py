@@ -106,7 +106,7 @@ def test_load_replace_and_unload(server: Server) -> None:
     said, shown = answer(server, "fourth")
     assert said == calendar
     first = shown["generation"]
-    assert "already loaded" in load(server, "fourth", "claim-window")[1]
+    assert "already been loaded" in load(server, "fourth", "claim-window")[1]
     refused = load(server, "fourth", "claim-window", load_inplace=True, expected_generation="0")
     assert (refused[0], first in refused[1]) == (400, True)
     done = load(server, "fourth", "claim-window", load_inplace=True, expected_generation=first)

@@ -200,7 +200,7 @@ class _Routes:
             expected=_optional_text(body, "expected_generation"),
         )
         return PlainTextResponse(
-            f"Success: adapter {name!r} is in service, generation {digest}.",
+            f"Success: LoRA adapter {name!r} added successfully, generation {digest}.",
             headers={"x-pointsman-generation": digest},
         )
 
@@ -208,7 +208,7 @@ class _Routes:
         body = await _json(request)
         name, expected = _text(body, "lora_name"), _optional_text(body, "expected_generation")
         await asyncio.to_thread(self._service.models.unload, name, expected=expected)
-        return PlainTextResponse(f"Success: adapter {name!r} is out of service.")
+        return PlainTextResponse(f"Success: LoRA adapter {name!r} removed successfully.")
 
     async def replace_router(self, request: Request) -> Plain:
         """Puts a retrained, sealed router in service."""

@@ -20,10 +20,14 @@ from pointsman.server.pictures import read_pictures
 
 _Number = float | None
 _Whole = int | None
-_REFUSED = ("logit_bias", "audio", "functions", "function_call", "best_of")
+_REFUSED = (
+    *("logit_bias", "audio", "functions", "function_call", "best_of"),
+    *("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar"),
+)
 """They would change the answer, and nothing here implements them."""
 _SESSIONS = ("session_id", "prompt_cache_key")
 _SEEDS = 2**63
+"""Seeds are whole numbers of 64 bits, with a sign"""
 _MARK = "POINTSMAN"
 
 
@@ -44,7 +48,7 @@ class ChatRequest(BaseModel):
     max_tokens: _Whole = Field(None, ge=1)
     max_completion_tokens: _Whole = Field(None, ge=1)
     stop: str | list[str] | None = None
-    seed: _Whole = None
+    seed: _Whole = Field(None, ge=-_SEEDS, lt=_SEEDS)
     temperature: _Number = Field(None, ge=0, le=100)
     top_p: _Number = Field(None, ge=0, le=1)
     top_k: _Whole = Field(None, ge=-1)

@@ -36,7 +36,7 @@ class Generation:
     """Its name in the engine"""
     digest: str
     root: str
-    """Its folder, as clients may see it"""
+    """Its folder, as it was asked for"""
 
 
 @dataclass
@@ -153,10 +153,10 @@ class Models:
                 raise RequestError(f"adapter {name!r} is sealed by the router; use another name")
             if is_taken and not in_place:
                 raise RequestError(
-                    f"adapter {name!r} is already loaded; send load_inplace to replace it"
+                    f"adapter {name!r} has already been loaded; send load_inplace to replace it"
                 )
             with self.told():
-                after = self._add(name, place)
+                after = self._add(name, place, path)
         if before is not None and before.inner != after.inner:
             self._retire(before)
         return after.digest
@@ -173,15 +173,13 @@ class Models:
                 message = message.replace(f"{path}/", "")
             raise RequestError(message) from None
 
-    def _add(self, name: str, place: Path) -> Generation:
+    def _add(self, name: str, place: Path, root: str) -> Generation:
         file = open_adapter(name, place)
         digest = generation(file.digests)
         before = self._loaded.get(name)
         if before is not None and before.digest == digest:
             return before
         self._count += 1
-        assert self.root is not None
-        root = str(place.relative_to(self.root.resolve()))
         found = Generation(name, f"{name[:48]}--{self._count}", digest, root)
         self.engine.add_adapter(found.inner, file)
         with self._lock:
