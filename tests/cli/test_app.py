@@ -193,7 +193,8 @@ def test_generate(folder: Path) -> None:
     short = ("--max-new-tokens", 2)
     answer = json.loads(request(folder, "generate", "--json", *short).out)
     fields = {"text", "adapter", "actions", "point", "typed", "route"}
-    assert set(answer) == fields | {"finish_reason", "prompt_tokens", "completion_tokens"}
+    counts = {"finish_reason", "prompt_tokens", "completion_tokens", "stop", "logprobs"}
+    assert set(answer) == fields | counts
     assert (answer["finish_reason"], answer["completion_tokens"]) == ("length", 2)
     assert set(answer["route"]) == ROUTE
     named = json.loads(request(folder, "generate", "--json", "--adapter=calendar", *short).out)

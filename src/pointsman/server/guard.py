@@ -5,15 +5,20 @@ import hmac
 import json
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pointsman.protocol.shown import error
+from pointsman.server.faults import headers_of
 from pointsman.server.metrics import Metrics
 from pointsman.server.options import ServerOptions
 
 OPEN = ("/health", "/", "/page.css", "/page.js")
 """Paths without a key: they show nothing but that the server is there"""
 ADMIN = ("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/v1/router")
+QUEUED = ("/v1/chat/completions", "/chat/completions")
+"""Paths of requests that wait for a place"""
 _LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 _log = logging.getLogger("pointsman.server")
 
@@ -32,6 +37,7 @@ class Guard:
     def __init__(self, app: Any, options: ServerOptions, metrics: Metrics) -> None:
         self._app, self._options, self._metrics = app, options, metrics
         self._most = options.max_body_mb << 20
+        self._inside = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -51,11 +57,27 @@ class Guard:
             if scope["method"] in ("POST", "PUT", "PATCH"):
                 self._check_kind(headers)
                 receive = _again(await self._body(headers, receive), receive)
-            await self._app(scope, receive, sent)
+            with self._place(scope["path"]):
+                await self._app(scope, receive, sent)
         except Refused as fault:
             await _answer(sent, fault)
         finally:
             self._tell(scope, status, time.perf_counter() - began)
+
+    @contextmanager
+    def _place(self, path: str) -> Iterator[None]:
+        """Refuses at once what would wait for too long, before its pictures cost anything."""
+        if path not in QUEUED:
+            yield
+            return
+        most = self._options.slots + self._options.max_waiting
+        if self._inside >= most:
+            raise Refused(429, f"{most} requests are here already; try again", "RateLimitError")
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
 
     def _check_host(self, headers: dict[bytes, bytes]) -> None:
         """A page elsewhere may lead a name of its own to this machine (DNS rebinding)."""
@@ -145,10 +167,10 @@ async def _answer(send: Any, fault: Refused) -> None:
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
-        (b"x-should-retry", b"false"),
-        # The rest of a body that is too large or too slow is not read.
-        (b"connection", b"close"),
+        *((name.encode(), value.encode()) for name, value in headers_of(fault.status).items()),
     ]
+    if fault.status in (408, 413):  # the rest of the body is not read
+        headers.append((b"connection", b"close"))
     if fault.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": fault.status, "headers": headers})
