@@ -132,6 +132,7 @@ def benchmarks(document: Document) -> None:
     document.table("speed |", [*speed_claims(), *gpu_claims()])
     document.table("robustness |", robustness_claims())
     document.table("inside vLLM |", vllm_claims())
+    document.table("the server |", server_claims())
     document.table("more routers and adapters |", other_claims())
 
 
@@ -396,6 +397,45 @@ def vllm_gpu_claims(name: str) -> Iterator[str]:
             "bench_vllm_gpu",
             name,
         )
+
+
+def server_claims() -> Iterator[str]:
+    traffic, cost, foreign = read("server"), read("server_overhead"), read("server_foreign")
+    over = traffic["overload"]
+    yield claim(
+        f"{traffic['requests']:,} random requests of {traffic['clients']} clients for "
+        f"{traffic['adapters']} adapters, while adapters and routers are exchanged: wrong",
+        str(traffic["wrong"]),
+        "check_server",
+        "server",
+    )
+    refused = f"{over['refused_ms_median']}, {over['refused_ms_p99']}"
+    yield claim(
+        "Overload: statuses; answers a second; refused in ms, median and p99",
+        f"{', '.join(over['statuses'])}; {over['answers_per_second']}; {refused}",
+        "check_server",
+        "server",
+    )
+    yield claim(
+        "SIGTERM under load: streams that end completely; exit status",
+        f"{traffic['sigterm'].get('complete', 0)} of 16; {traffic['sigterm']['exit status']}",
+        "check_server",
+        "server",
+    )
+    yield claim(
+        "One client, server over engine: time per request",
+        f"{cost['median_ratio']:.2f} ({cost['server_ms']:.0f} ms / {cost['engine_ms']:.0f} ms)",
+        "bench_server",
+        "server_overhead",
+    )
+    yield claim(
+        f"vLLM's client tests of {foreign['vllm_tests']}: passed; failed for a reason that the "
+        "results name; failed otherwise",
+        f"{foreign['passed']} of {foreign['tests']}; {len(foreign['inapplicable'])}; "
+        f"{len(foreign['failed'])}",
+        "check_server_foreign",
+        "server_foreign",
+    )
 
 
 def other_claims() -> Iterator[str]:
