@@ -10,6 +10,7 @@ import pytest
 
 from pointsman.cli import projects
 from pointsman.project import FILE_NAME, Project, load_project
+from pointsman.server.options import ServerOptions
 from support.commands import refused, run, succeeds
 from support.inputs import write_config
 from support.tiny import ADAPTERS, make_base
@@ -31,12 +32,13 @@ def test_init_writes_a_file_to_fill_in(here: Path) -> None:
     text = (here / FILE_NAME).read_text()
     # Every key is there, with a comment before it; all of them filled in make a project.
     keys = {field.name for field in fields(Project)} - {"labels", "adapters"}
-    for key in keys:
+    for key in keys - {"server"}:
         assert re.search(rf"^# .+\n(# )?{key} = ", text, re.MULTILINE), key
-    (here / FILE_NAME).write_text(re.sub(r"^# ([\w-]+ = )", r"\1", text, flags=re.MULTILINE))
+    (here / FILE_NAME).write_text(re.sub(r"^# (\[server\]|[\w-]+ = )", r"\1", text, flags=re.M))
     project = load_project(here / FILE_NAME)
     assert tuple(project.adapters) == ADAPTERS
     assert all(getattr(project, key) is not None for key in keys)
+    assert ServerOptions.from_table(project.server, here).port == 8000
 
 
 def test_init_overwrites_nothing_unless_forced(here: Path) -> None:

@@ -117,6 +117,9 @@ def test_deadline_and_full_queue(small: Server) -> None:
     assert {*statuses} == {429, 504}
     full = next(headers for status, headers in found if status == 429)
     assert int(full["retry-after-ms"]) > 0
+    until = time.monotonic() + 5
+    while load_of(small) and time.monotonic() < until:
+        time.sleep(0.05)
     assert load_of(small) == 0
 
 

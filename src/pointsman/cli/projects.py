@@ -46,6 +46,11 @@ router = "router"
 # calendar = "adapters/calendar"
 # claim-window = "adapters/claim-window"
 # provider-select = "adapters/provider-select"
+
+# Options of `pointsman serve`; `pointsman serve --show-config` prints all with their defaults.
+# [server]
+# port = 8000
+# adapter_root = "adapters"
 """
 
 
