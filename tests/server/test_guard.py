@@ -89,7 +89,7 @@ def test_a_client_that_goes_away_costs_nothing(server: Server) -> None:
         gone = time.monotonic()
         while load_of(server) and time.monotonic() < gone + 10:
             time.sleep(0.02)
-        assert time.monotonic() - gone < 2
+        assert time.monotonic() - gone < 5  # a second, where no other test takes the cores
 
 
 def test_deadline_and_full_queue(small: Server) -> None:
