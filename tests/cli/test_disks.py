@@ -1,19 +1,18 @@
 """Places that cannot be written, full disks, interruptions: one line, nothing lost."""
 
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from pointsman.routing import feature_store as features_module
 from support.commands import PROGRESS, refused, run, succeeds
+from support.disks import file_size_limit
 from support.inputs import write_samples
 from support.processes import ended, start
 from support.sources import tree
@@ -38,17 +37,6 @@ def test_places_that_cannot_be_written(
     assert "cannot be written" in refused("export", router, "--out", dataset)
     assert "give the name of a file" in refused("export", router, "--out", "/")
     assert file.read_text() == "mine"
-
-
-@contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """No file can grow beyond ``size``: the system refuses to write more, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_write_that_is_cut_off_leaves_nothing_behind(

@@ -113,6 +113,8 @@ def test_load_replace_and_unload(server: Server) -> None:
     assert done[0] == 200
     said, shown = answer(server, "fourth")
     assert (said, shown["generation"] == first) == (claim, False)
+    assert 'pointsman_request_seconds_count{adapter="fourth"}' in call(server, "/metrics", "use")[1]
+    assert "fourth--" not in call(server, "/metrics", "use")[1]
     assert unload(server, "fourth", expected_generation=first)[0] == 400
     assert unload(server, "fourth")[0] == 200
     with pytest.raises(openai.NotFoundError):

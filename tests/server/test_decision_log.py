@@ -5,14 +5,11 @@ import io
 import json
 import logging
 import os
-import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from pointsman.errors import ArtefactError, ConfigError
 from pointsman.images import load_image
 from pointsman.routing.route import Route
 from pointsman.server.decision_log import DecisionLog, picture_of, read_log
+from support.disks import file_size_limit
 from support.sources import png
 
 ROUTE = Route(1, "claim-window", {"calendar": 0.1, "claim-window": 0.9}, False, 1.5)
@@ -265,20 +263,10 @@ def test_killed_writers_lose_at_most_their_last_line(tmp_path: Path) -> None:
         assert mine == [f"{name}{n}" for n in range(len(mine))]
 
 
-@contextmanager
-def no_file_beyond(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_a_full_disk_is_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log = opened(tmp_path, pictures=True)
     write(log, "before")
-    with caplog.at_level(logging.WARNING), no_file_beyond(700):
+    with caplog.at_level(logging.WARNING), file_size_limit(700):
         for number in range(3):
             write(log, f"lost{number}", "long " * 200)
         write(log, "lost3", "x", png(1, (900, 700), "bmp"))

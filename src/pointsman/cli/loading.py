@@ -146,11 +146,20 @@ def _pocket() -> Project:
         return load_project(folder / FILE_NAME)
 
 
+def project_or_pocket(config: Path | None) -> tuple[Project, str]:
+    """The project of a file, else the pocket's, and its name in errors."""
+    if config is not None:
+        return load_project(config), str(config)
+    console.note("no --config: using the embedded pocket model")
+    return _pocket(), "the pocket model"
+
+
 def _project(given: Given) -> Project | None:
     """The project, with the options' router and encoder instead of its own."""
-    if given.config is None:
-        return None
-    project = load_project(given.config)
+    return None if given.config is None else _with_options(load_project(given.config), given)
+
+
+def _with_options(project: Project, given: Given) -> Project:
     return replace(
         project,
         router=project.router if given.router is None else str(given.router),
@@ -178,12 +187,8 @@ def _text_router(given: Given, project: Project | None) -> TextRouter | None:
 def _engine(given: Given, project: Project | None) -> Engine:
     where = str(given.config)
     if project is None:
-        console.note("no --config: using the embedded pocket model")
-        project, where = _pocket(), "the pocket model"
-        if given.router is not None:
-            project = replace(project, router=str(given.router))
-        if given.encoder is not None:
-            project = replace(project, encoder=given.encoder)
+        found, where = project_or_pocket(None)
+        project = _with_options(found, given)
     console.quiet_libraries()
     device, dtype, plan = given.device, given.dtype, given.plan
     if given.multitask is not None:

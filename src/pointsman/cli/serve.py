@@ -1,8 +1,6 @@
 """The command serve."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +12,6 @@ from pointsman.cli.projects import find_config
 from pointsman.errors import MissingDependency
 
 if TYPE_CHECKING:
-    from pointsman.project import Project
     from pointsman.server.options import ServerOptions
 
 
@@ -39,51 +36,38 @@ def serve(
         raise MissingDependency(
             f"{error.name} is not installed; run: pip install 'pointsman[server]'"
         ) from None
+    from pointsman.cli.loading import project_or_pocket
     from pointsman.engine.engine import Engine
     from pointsman.engine.options import EngineOptions
     from pointsman.routing.seal import router_digest
 
     found = find_config(config)
-    with _project(found) as (project, where):
-        folder = Path() if found is None else found.parent
-        settings = ServerOptions.from_table(project.server, folder, host=host, port=port)
-        if show_config:
-            console.show_json(_shown(settings))
-            return
-        place = listen(settings)  # before the model is loaded
-        console.quiet_libraries()
-        engine = Engine.from_project(
-            project,
-            where,
-            device=device,
-            dtype=dtype,
-            options=EngineOptions(
-                slots=settings.slots,
-                max_waiting=settings.max_waiting,
-                max_new_tokens=settings.max_new_tokens,
-            ),
-        )
-        samples = _samples() if found is None else {}
-        app = make_app(engine, router_digest(str(project.router)), settings, samples)
+    project, where = project_or_pocket(found)
+    folder = Path() if found is None else found.parent
+    settings = ServerOptions.from_table(project.server, folder, host=host, port=port)
+    if show_config:
+        console.show_json(_shown(settings))
+        return
+    place = listen(settings)  # before the model is loaded
+    console.quiet_libraries()
+    engine = Engine.from_project(
+        project,
+        where,
+        device=device,
+        dtype=dtype,
+        options=EngineOptions(
+            slots=settings.slots,
+            max_waiting=settings.max_waiting,
+            max_new_tokens=settings.max_new_tokens,
+        ),
+    )
+    samples = _samples() if found is None else {}
+    app = make_app(engine, router_digest(str(project.router)), settings, samples)
     _log_requests()
     address, number = place.getsockname()[:2]
     host_name = f"[{address}]" if ":" in address else address
     console.note(f"plan {engine.plan.name}: {engine.plan.why}")
     run(app, place, settings, lambda: console.note(f"ready: http://{host_name}:{number}"))
-
-
-@contextmanager
-def _project(found: Path | None) -> Iterator[tuple["Project", str]]:
-    """The project, and its name in errors."""
-    from pointsman.pocket import pocket_folder
-    from pointsman.project import FILE_NAME, load_project
-
-    if found is not None:
-        yield load_project(found), str(found)
-        return
-    console.note("no --config: using the embedded pocket model")
-    with pocket_folder() as folder:
-        yield load_project(folder / FILE_NAME), "the pocket model"
 
 
 def _shown(settings: "ServerOptions") -> dict[str, Any]:

@@ -22,6 +22,7 @@ from pointsman.labels import ROUTED
 from pointsman.protocol.conversations import turns_of
 from pointsman.protocol.decisions import Decided, answers, check_questions, messages_of
 from pointsman.protocol.shown import OBJECT, debug_headers, error, headers
+from pointsman.routing.route import Route
 from pointsman.server.answers import Response, event
 from pointsman.server.chat import ChatRequest, read_chat
 from pointsman.server.faults import (
@@ -32,7 +33,7 @@ from pointsman.server.faults import (
     headers_of,
     status_of,
 )
-from pointsman.server.guard import Guard
+from pointsman.server.guard import QUEUED, Guard
 from pointsman.server.options import ServerOptions
 from pointsman.server.pictures import read_pictures
 from pointsman.server.playground import attach_page
@@ -81,7 +82,7 @@ class _Routes:
         self._base_digest = service.engine.base.fingerprint.weights[:12]
 
     def attach(self, app: FastAPI) -> None:
-        for path in ("/v1/chat/completions", "/chat/completions"):
+        for path in QUEUED:
             app.add_api_route(path, self.chat, methods=["POST"], response_model=None)
         app.add_api_route("/v1/decisions", self.decisions, methods=["POST"], response_model=None)
         app.add_api_route("/v1/route", self.route, methods=["POST"], response_model=None)
@@ -101,8 +102,7 @@ class _Routes:
         session = request.headers.get("x-session-id") or None
         base = self._service.engine.base
         asked = await asyncio.to_thread(read_chat, body, self._options, base, session)
-        left = self._options.deadline - (time.perf_counter() - started)
-        running = await _while_there(request, self._service.begin(asked, started), left)
+        running = await self._in_time(request, self._service.begin(asked, started), started)
         response = Response(running, f"fp_{self._base_digest}_{self._service.router_digest[:12]}")
         await self._service.log(running, response.request_id)
         found = self._headers(running, request)
@@ -110,19 +110,41 @@ class _Routes:
             events = self._until(response.events(), running, started)
             return StreamingResponse(events, headers=found, media_type="text/event-stream")
         try:
-            left = self._options.deadline - (time.perf_counter() - started)
-            return JSONResponse(await _while_there(request, response.whole(), left), headers=found)
+            whole = await self._in_time(request, response.whole(), started)
+            return JSONResponse(whole, headers=found)
         except BaseException:
             running.cancel()
             raise
+
+    def _left(self, started: float) -> float:
+        """Seconds until a request's deadline."""
+        return self._options.deadline - (time.perf_counter() - started)
+
+    async def _in_time(self, request: Request, work: Awaitable[T], started: float) -> T:
+        """The result of ``work``, which is cancelled when the client goes away or time is over."""
+        task = asyncio.ensure_future(work)
+        gone = asyncio.create_task(_gone(request))
+        try:
+            ends = {task, gone}
+            await asyncio.wait(
+                ends, timeout=self._left(started), return_when=asyncio.FIRST_COMPLETED
+            )
+            if not task.done():
+                raise ClientGone if gone.done() else deadline_passed(self._options.deadline)
+            return task.result()
+        finally:
+            gone.cancel()
+            if not task.done():
+                task.cancel()
+                with suppress(asyncio.CancelledError, Exception):
+                    await task
 
     async def _until(
         self, events: AsyncIterator[str], running: Running, started: float
     ) -> AsyncIterator[str]:
         """A stream's events until the deadline. A client that goes away cancels its answers."""
         try:
-            left = self._options.deadline - (time.perf_counter() - started)
-            async with asyncio.timeout(left):
+            async with asyncio.timeout(self._left(started)):
                 async for one in events:
                     yield one
         except TimeoutError:
@@ -155,10 +177,8 @@ class _Routes:
     async def decisions(self, request: Request) -> Plain:
         body = await _json(request)
         check_questions(body, self._service.engine.labels)
-        prompt = await asyncio.to_thread(self._prompt, messages_of(body))
-        route = await self._service.decide(prompt)
+        prompt, route = await self._decided(messages_of(body))
         tokens = await asyncio.to_thread(self._length, prompt)
-        self._service.count(route)
         shown = {OBJECT: self._service.shown(route)}
         return JSONResponse(answers(body, Decided(asdict(route), tokens)) | shown)
 
@@ -167,13 +187,18 @@ class _Routes:
         messages = body.get("messages")
         if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
             raise RequestError("messages: give a list of messages")
-        prompt = await asyncio.to_thread(self._prompt, messages)
-        route = await self._service.decide(prompt)
-        self._service.count(route)
+        _, route = await self._decided(messages)
         shown = self._service.shown(route)
         plan = self._service.engine.plan.name
         found = headers(asdict(route), self._service.router_digest, plan)
         return JSONResponse({"model": ROUTED, OBJECT: shown}, headers=found)
+
+    async def _decided(self, messages: list[dict[str, Any]]) -> tuple[Prompt, Route]:
+        """Messages as a prompt, and the decision on it."""
+        prompt = await asyncio.to_thread(self._prompt, messages)
+        route = await self._service.decide(prompt)
+        self._service.count(route)
+        return prompt, route
 
     def _prompt(self, messages: list[dict[str, Any]]) -> Prompt:
         turns, parts = turns_of(messages)
@@ -232,23 +257,6 @@ class _Routes:
 
     async def metrics(self) -> Plain:
         return Plain(self._service.metrics.text(), media_type="text/plain; version=0.0.4")
-
-
-async def _while_there(request: Request, work: Awaitable[T], seconds: float) -> T:
-    """The result of ``work``, which is cancelled when the client goes away or time is over."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.create_task(_gone(request))
-    try:
-        await asyncio.wait({task, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGone if gone.done() else deadline_passed(round(seconds))
-        return task.result()
-    finally:
-        gone.cancel()
-        if not task.done():
-            task.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await task
 
 
 async def _gone(request: Request) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from pointsman.protocol.bodies import replayed
 from pointsman.protocol.shown import error
 from pointsman.server.faults import headers_of
 from pointsman.server.metrics import Metrics
@@ -56,7 +57,7 @@ class Guard:
             self._check_key(scope["path"], headers)
             if scope["method"] in ("POST", "PUT", "PATCH"):
                 self._check_kind(headers)
-                receive = _again(await self._body(headers, receive), receive)
+                receive = replayed(await self._body(headers, receive), receive)
             with self._place(scope["path"]):
                 await self._app(scope, receive, sent)
         except Refused as fault:
@@ -150,16 +151,6 @@ def _given(headers: dict[bytes, bytes]) -> bytes:
     """The key of a request."""
     kind, _, key = headers.get(b"authorization", b"").partition(b" ")
     return key.strip() if kind.lower() == b"bearer" else b""
-
-
-def _again(body: bytes, receive: Any) -> Any:
-    """A ``receive`` that gives the body once, and then what the client does."""
-    remaining = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def again() -> Any:
-        return remaining.pop() if remaining else await receive()
-
-    return again
 
 
 async def _answer(send: Any, fault: Refused) -> None:

@@ -6,15 +6,14 @@ gateways which balance vLLM by adapter (Gateway API inference extension, llm-d) 
 
 import threading
 import time
-from collections import Counter as Tally
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
-from pointsman.engine.engine import Engine
 from pointsman.engine.stream import Stream
 from pointsman.labels import BASE, ROUTED
+from pointsman.server.models import Models
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -22,8 +21,8 @@ _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 class Metrics:
     """The counters of one server, in a registry of their own."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, models: Models) -> None:
+        self._engine, self._name = models.engine, models.public_name
         self._registry = registry = CollectorRegistry()
         self.routed = Counter(
             "pointsman_routed_requests",
@@ -44,13 +43,6 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
-        self.first = Histogram(
-            "pointsman_first_token_seconds",
-            "From request to the first token.",
-            ["adapter"],
-            buckets=_SECONDS,
-            registry=registry,
-        )
         self.confidence = Histogram(
             "pointsman_confidence",
             "Probability of the likeliest adapter.",
@@ -61,7 +53,7 @@ class Metrics:
         self.tokens = Counter(
             "pointsman_tokens", "Tokens read and written.", ["kind"], registry=registry
         )
-        self._running: Tally[str] = Tally()
+        self._running = 0
         self._lock = threading.Lock()
         registry.register(self)
 
@@ -69,25 +61,26 @@ class Metrics:
     def load(self) -> int:
         """Answers that are being made or wait."""
         with self._lock:
-            return self._running.total()
+            return self._running
 
     def began(self, stream: Stream) -> None:
         """Counts an answer until it ends."""
         with self._lock:
-            self._running[""] += 1
+            self._running += 1
         began = time.perf_counter()
         stream.add_done_callback(lambda done: self._ended(done, began))
 
     def _ended(self, stream: Stream, began: float) -> None:
         with self._lock:
-            self._running[""] -= 1
+            self._running -= 1
         try:
             answer = stream.result()
         except Exception:  # it is counted by its status
             return
         self.tokens.labels("prompt").inc(answer.prompt_tokens)
         self.tokens.labels("completion").inc(answer.completion_tokens)
-        self.seconds.labels(answer.adapter or BASE).observe(time.perf_counter() - began)
+        name = self._name(answer.adapter or BASE)
+        self.seconds.labels(name).observe(time.perf_counter() - began)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The engine's state at this moment."""
@@ -100,7 +93,10 @@ class Metrics:
         )
         names = ("max_lora", "running_lora_adapters", "waiting_lora_adapters")
         info = GaugeMetricFamily("vllm:lora_requests_info", "Adapters at work.", labels=names)
-        busy, next_ = (",".join(sorted(set(each) - {BASE, ROUTED})) for each in (running, waiting))
+        busy, next_ = (
+            ",".join(sorted({self._name(name) for name in each} - {BASE, ROUTED}))
+            for each in (running, waiting)
+        )
         info.add_metric([str(len(self._engine.adapters)), busy, next_], time.time())
         yield info
 

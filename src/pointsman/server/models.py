@@ -59,6 +59,8 @@ class Models:
         self._users: Counter[str] = Counter()
         self._retired: set[str] = set()
         self._count = 0
+        self._names: dict[str, str] = {}
+        """Names of loaded adapters by those in the engine"""
         sealed = self.engine.router.adapter_digests
         self._sealed = {
             name: Generation(name, name, generation(sealed.get(name, {})), name)
@@ -110,6 +112,10 @@ class Models:
         with self._lock:
             found = self._all().get(adapter or BASE)
             return None if found is None else found.digest
+
+    def public_name(self, inner: str) -> str:
+        """The name that clients know an adapter by, from that in the engine."""
+        return self._names.get(inner, inner)
 
     def listed(self) -> list[dict[str, Any]]:
         """The models in the form of OpenAI's and vLLM's list."""
@@ -184,6 +190,7 @@ class Models:
         self.engine.add_adapter(found.inner, file)
         with self._lock:
             self._loaded[name] = found
+            self._names[found.inner] = name
         return found
 
     def unload(self, name: str, *, expected: str | None = None) -> None:
@@ -226,6 +233,7 @@ class Models:
         for inner in unused:
             try:
                 self.engine.remove_adapter(inner)
+                self._names.pop(inner, None)
             except ConfigError:  # its last token is still being made
                 time.sleep(0.05)
                 with self._lock:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
+from pointsman.engine.options import EngineOptions
 from pointsman.errors import ConfigError
 
 KEY, ADMIN_KEY = "POINTSMAN_API_KEY", "POINTSMAN_ADMIN_KEY"
@@ -24,7 +25,7 @@ class ServerOptions:
     """The address to listen on; any other than a loopback one needs a key"""
     port: int = 8000
     """0: a free port"""
-    slots: int = 32
+    slots: int = EngineOptions.slots
     """Requests answered at the same time; others wait"""
     max_waiting: int = 256
     """Waiting requests; further ones get status 429"""

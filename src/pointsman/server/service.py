@@ -49,9 +49,9 @@ class Service:
 
     def __init__(self, engine: Engine, digest: str, options: ServerOptions) -> None:
         self.engine, self.options, self.router_digest = engine, options, digest
-        self.metrics = Metrics(engine)
         root = None if options.adapter_root is None else Path(options.adapter_root)
         self.models = Models(engine, digest, root)
+        self.metrics = Metrics(self.models)
         self._log: DecisionLog | None = None
         if options.decision_log is not None:
             folder, pictures = Path(options.decision_log), options.log_pictures
@@ -125,20 +125,21 @@ class Service:
         what answers."""
         name = self.models.plain(asked.model)
         prompt = asked.routed or asked.prompt
-        if name != ROUTED or (asked.routed is None and not self._is_background(prompt, asked)):
+        if name != ROUTED or (
+            asked.routed is None and not self._is_background(prompt, asked.session)
+        ):
             return None, name
         route = await self.decide(prompt, asked.session)
         route.check_answered()
         return route, route.adapter or BASE
 
-    def _is_background(self, prompt: Prompt, asked: Asked | None = None) -> bool:
+    def _is_background(self, prompt: Prompt, session: str | None) -> bool:
         """Whether a request without an image is none for a router of images.
 
         In a session it is: there, it may follow a request with an image.
         """
         reads_images = not self.engine.router.origin.is_encoder
-        in_session = asked is not None and asked.session is not None
-        return reads_images and not (prompt.images or self.options.route_text or in_session)
+        return reads_images and not (prompt.images or self.options.route_text or session)
 
     def _submit(self, asked: Asked, name: str) -> tuple[Stream, ...]:
         """Queues every answer of a request. The pictures are decoded and cut on this thread."""
@@ -180,7 +181,7 @@ class Service:
     async def decide(self, prompt: Prompt, session: str | None = None) -> Route:
         """The decision on a prompt; nothing is generated."""
         route = await asyncio.to_thread(self.engine.route_prompt, prompt, session=session)
-        if session is None and self._is_background(prompt):
+        if self._is_background(prompt, session):
             return self.engine.router.abstaining(route, str(self.engine.options.fallback))
         return route
 

@@ -14,6 +14,7 @@ from prometheus_client import Counter
 
 from pointsman.errors import RequestError
 from pointsman.labels import ROUTED
+from pointsman.protocol.bodies import replayed
 from pointsman.protocol.conversations import is_whole, routed_messages
 from pointsman.protocol.decisions import answers, check_questions, messages_of
 from pointsman.protocol.shown import OBJECT, REFUSED, answering, error, headers, refusal
@@ -103,7 +104,7 @@ class RoutedResponses:
                 if (decided := decisions.first) is not None and decided["refused"]:
                     await response.refuse(decided)
                     return
-                await self._app(_sized(scope, body), _replayed(body, receive), response)
+                await self._app(_sized(scope, body), replayed(body, receive), response)
 
 
 async def _body(receive: Any) -> bytes:
@@ -113,16 +114,6 @@ async def _body(receive: Any) -> bytes:
         parts.append(message.get("body", b""))
         if message["type"] != "http.request" or not message.get("more_body"):
             return b"".join(parts)
-
-
-def _replayed(body: bytes, receive: Any) -> Any:
-    """A ``receive`` that gives the body once, and then what the client does."""
-    remaining = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def again() -> Any:
-        return remaining.pop() if remaining else await receive()
-
-    return again
 
 
 def _sized(scope: Any, body: bytes) -> Any:
