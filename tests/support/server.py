@@ -68,18 +68,22 @@ def serve(
     *options: str,
     table: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
+    module: str = "pointsman",
 ) -> Iterator[Server]:
     """Starts the server of the pocket on a free port, and stops it at the end.
 
     Args:
         table: the options in ``[server]``.
+        module: what is run in place of ``pointsman``.
     """
-    words = [sys.executable, "-m", "pointsman", "serve", "--port", "0", *options]
+    words = [sys.executable, "-m", module, "serve", "--port", "0", *options]
     if table is not None:
         words += ["--config", str(_project(log.with_suffix(".toml"), table))]
     names = ("POINTSMAN_API_KEY", "POINTSMAN_ADMIN_KEY")
     clean = {name: value for name, value in os.environ.items() if name not in names}
-    paths = os.pathsep.join([str(REPOSITORY / "src"), os.environ.get("PYTHONPATH", "")])
+    paths = os.pathsep.join(
+        [*(str(REPOSITORY / name) for name in ("src", "tests")), os.environ.get("PYTHONPATH", "")]
+    )
     with log.open("wb") as file:
         process = subprocess.Popen(
             words,
