@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -37,7 +37,6 @@ from pointsman.server.requests import (
 from pointsman.server.schema import (
     CHAT,
     ERRORS,
-    TEXT,
     Decisions,
     Load,
     Model,
@@ -97,9 +96,16 @@ class _Routes:
         self._base_digest = service.engine.base.fingerprint.weights[:12]
 
     def attach(self, app: FastAPI) -> None:
-        def add(path: str, work: Callable[..., Any], responses: Any, method: str = "GET") -> None:
+        def add(path: str, work: Any, sends: Any, method: str = "GET") -> None:
+            """Adds a route that sends a model's JSON, or a response of another class."""
+            kind, more = (JSONResponse, sends) if isinstance(sends, dict) else (sends, None)
             app.add_api_route(
-                path, work, methods=[method], responses=responses, response_model=None
+                path,
+                work,
+                methods=[method],
+                responses=more,
+                response_class=kind,
+                response_model=None,
             )
 
         for path in QUEUED:
@@ -108,14 +114,14 @@ class _Routes:
         add("/v1/route", self.route, sent(Routed), "POST")
         add("/v1/models", self.models, sent(ModelList))
         add("/v1/models/{model:path}", self.model, sent(Model))
-        add("/v1/load_lora_adapter", self.load, TEXT, "POST")
-        add("/v1/unload_lora_adapter", self.unload, TEXT, "POST")
+        add("/v1/load_lora_adapter", self.load, PlainTextResponse, "POST")
+        add("/v1/unload_lora_adapter", self.unload, PlainTextResponse, "POST")
         add("/v1/router", self.replace_router, sent(RouterDigest), "POST")
-        add("/health", self.health, None)
+        add("/health", self.health, Plain)
         add("/ready", self.ready, sent(Ready))
         add("/version", self.version, sent(Version))
         add("/load", self.busy, sent(Load))
-        add("/metrics", self.metrics, TEXT)
+        add("/metrics", self.metrics, PlainTextResponse)
 
     async def chat(self, body: ChatRequest, request: Request) -> Plain:
         started = time.perf_counter()

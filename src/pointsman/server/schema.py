@@ -245,9 +245,6 @@ CHAT: dict[int | str, dict[str, Any]] = {
         "content": {"text/event-stream": {"itemSchema": _EVENT}},
     }
 }
-TEXT: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/plain": {"schema": {"type": "string"}}}}
-}
 
 
 def complete(app: FastAPI) -> None:
