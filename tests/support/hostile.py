@@ -163,7 +163,7 @@ PLACES = (
     *("C:", "C:/windows", "c:calendar", "file:///etc", "file:/etc", "http://127.0.0.1/"),
     *("https://evil.example/a", "s3://bucket/a", "hf://x/y", "org/model", "data:,x", "nul", "con"),
     *("\x00", "calendar\x00", "\x00calendar", "calendar\x00/../..", "calendar\n", "\ncalendar"),
-    *(" calendar", "calendar ", "calendar.", "calendar/x", "calendar/adapter_config.json/.."),
+    *(" calendar", "calendar ", "calendar.", "calendar/x", "calendar/adapter_config.json/x"),
     *(
         "CALENDAR",
         "calendar\u0301",
