@@ -114,8 +114,9 @@ def turns_of(messages: Sequence[Mapping[str, Any]]) -> tuple[list[Turn], list[di
     turns, images = [], []
     for message in messages:
         role = message.get("role")
-        if role not in _ROLES:
-            raise RequestError(f"messages: role {role!r} is none of {', '.join(_ROLES)}")
+        if not isinstance(role, str) or role not in _ROLES:
+            shown = repr(role)[:80]
+            raise RequestError(f"messages: role {shown} is none of {', '.join(_ROLES)}")
         parts: list[str | None] = []
         for part in _parts(message.get("content")):
             kind = part.get("type")
@@ -125,10 +126,11 @@ def turns_of(messages: Sequence[Mapping[str, Any]]) -> tuple[list[Turn], list[di
             elif kind in _TEXTS and isinstance(part.get("text"), str):
                 parts.append(part["text"])
             else:
-                raise RequestError(f"messages: auto reads text and images, not a part {kind!r}")
+                shown = repr(kind)[:80]
+                raise RequestError(f"messages: auto reads text and images, not a part {shown}")
         if message.get("tool_calls"):
             parts.append(_calls(message["tool_calls"], "\n" if parts else ""))
-        turns.append(Turn(_ROLES[str(role)], tuple(parts)))
+        turns.append(Turn(_ROLES[role], tuple(parts)))
     return turns, images
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from pointsman.conversation import Prompt, Turn
 from pointsman.engine.sampling import Sampling
@@ -17,6 +17,7 @@ from pointsman.models.base import Base
 from pointsman.protocol.conversations import turns_of
 from pointsman.server.options import ServerOptions
 from pointsman.server.pictures import read_pictures
+from pointsman.server.requests import Messages, Request
 
 _Number = float | None
 _Whole = int | None
@@ -31,17 +32,13 @@ _SEEDS = 2**63
 _MARK = "POINTSMAN"
 
 
-class StreamOptions(BaseModel):
-    model_config = ConfigDict(extra="allow")
+class StreamOptions(Request):
     include_usage: bool | None = None
 
 
-class ChatRequest(BaseModel):
-    """The fields that are read; any other is accepted and ignored."""
-
-    model_config = ConfigDict(extra="allow", protected_namespaces=())
+class ChatRequest(Request):
     model: str = Field(description="`auto`, an adapter, `base:adapter`, or the base")
-    messages: list[dict[str, Any]] = Field(min_length=1)
+    messages: Messages
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: _Whole = Field(None, ge=1)

@@ -37,6 +37,8 @@ class ServerOptions:
     """Seconds in which running requests may end after a SIGTERM"""
     max_body_mb: int = 64
     """Largest request"""
+    head_seconds: int = 30
+    """Seconds in which the head of a connection's next request must have arrived"""
     body_seconds: int = 60
     """Seconds in which a request's body must have arrived"""
     max_images: int = 16
@@ -130,6 +132,7 @@ _RANGES = {
     "deadline": (1, 86_400),
     "drain": (0, 3600),
     "max_body_mb": (1, 1024),
+    "head_seconds": (1, 3600),
     "body_seconds": (1, 3600),
     "max_images": (0, 256),
     "max_pixels": (64, 64_000_000),
