@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import openai
+import uvicorn
 
+from pointsman.engine.engine import Engine
+from pointsman.server.app import make_app
+from pointsman.server.options import ServerOptions
+from pointsman.server.run import listen
 from support.tiny import REPOSITORY
 
 START_SECONDS = 120
@@ -93,6 +99,25 @@ def serve(
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         process.wait(60)
+
+
+@contextmanager
+def serve_here(engine: Engine, **options: Any) -> Iterator[str]:
+    """Serves an engine of this process, and closes it at the end; yields the address."""
+    settings = ServerOptions(port=0, **options)
+    place = listen(settings)
+    app = make_app(engine, "0" * 64, settings)
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5))
+    thread = threading.Thread(target=lambda: server.run(sockets=[place]))
+    thread.start()
+    until = time.monotonic() + START_SECONDS
+    while not server.started and time.monotonic() < until:
+        time.sleep(0.02)
+    try:
+        yield f"http://127.0.0.1:{place.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(60)
 
 
 def _project(path: Path, table: Mapping[str, Any]) -> Path:
