@@ -38,6 +38,7 @@ from pointsman.server.options import ServerOptions
 from pointsman.server.pictures import read_pictures
 from pointsman.server.playground import attach_page
 from pointsman.server.service import Running, Service
+from pointsman.server.tracing import Tracing
 
 T = TypeVar("T")
 
@@ -47,12 +48,14 @@ def make_app(
     router_digest: str,
     options: ServerOptions,
     samples: dict[str, tuple[dict[str, Any], bytes]] | None = None,
+    tracing: Tracing | None = None,
 ) -> FastAPI:
     """The application around an engine, which it closes at the end.
 
     Args:
         router_digest: of the sealed router.
         samples: what the page offers to try, see ``attach_page``.
+        tracing: closed at the end; None: no traces.
     """
     service = Service(engine, router_digest, options)
 
@@ -60,6 +63,8 @@ def make_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await asyncio.to_thread(engine.close)
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
 
     app = FastAPI(
         title="Pointsman", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
@@ -72,7 +77,7 @@ def make_app(
     app.add_exception_handler(HTTPException, _no_route)
     for kind in (DeadlineError, ClientGone, torch.OutOfMemoryError, Exception):
         app.add_exception_handler(kind, _refuse)
-    app.add_middleware(Guard, options=options, metrics=service.metrics)
+    app.add_middleware(Guard, options=options, metrics=service.metrics, tracing=tracing)
     return app
 
 
@@ -102,9 +107,11 @@ class _Routes:
         session = request.headers.get("x-session-id") or None
         base = self._service.engine.base
         asked = await asyncio.to_thread(read_chat, body, self._options, base, session)
+        request.state.asked = asked
         running = await self._in_time(request, self._service.begin(asked, started), started)
+        request.state.running = running
         response = Response(running, f"fp_{self._base_digest}_{self._service.router_digest[:12]}")
-        await self._service.log(running, response.request_id)
+        await self._service.log(running)
         found = self._headers(running, request)
         if asked.is_stream:
             events = self._until(response.events(), running, started)
@@ -177,7 +184,7 @@ class _Routes:
     async def decisions(self, request: Request) -> Plain:
         body = await _json(request)
         check_questions(body, self._service.engine.labels)
-        prompt, route = await self._decided(messages_of(body))
+        prompt, route = await self._decided(messages_of(body), request)
         tokens = await asyncio.to_thread(self._length, prompt)
         shown = {OBJECT: self._service.shown(route)}
         return JSONResponse(answers(body, Decided(asdict(route), tokens)) | shown)
@@ -187,17 +194,20 @@ class _Routes:
         messages = body.get("messages")
         if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
             raise RequestError("messages: give a list of messages")
-        _, route = await self._decided(messages)
+        _, route = await self._decided(messages, request)
         shown = self._service.shown(route)
         plan = self._service.engine.plan.name
         found = headers(asdict(route), self._service.router_digest, plan)
         return JSONResponse({"model": ROUTED, OBJECT: shown}, headers=found)
 
-    async def _decided(self, messages: list[dict[str, Any]]) -> tuple[Prompt, Route]:
+    async def _decided(
+        self, messages: list[dict[str, Any]], request: Request
+    ) -> tuple[Prompt, Route]:
         """Messages as a prompt, and the decision on it."""
         prompt = await asyncio.to_thread(self._prompt, messages)
         route = await self._service.decide(prompt)
         self._service.count(route)
+        request.state.route = route
         return prompt, route
 
     def _prompt(self, messages: list[dict[str, Any]]) -> Prompt:

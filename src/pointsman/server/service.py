@@ -2,8 +2,9 @@
 
 import asyncio
 import time
+import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,10 @@ class Running:
     """The object ``pointsman`` of the response"""
     overhead: float
     """Milliseconds before the engine had the request: parsing, pictures, tokens"""
+    routed_apart: tuple[int, int] | None
+    """When a request that the router cannot read as it is was routed: begin and end, see ``Times``;
+    None: its answer's own forward routed it"""
+    id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
 
     def cancel(self) -> None:
         for stream in self.streams:
@@ -66,12 +71,13 @@ class Service:
         Raises:
             PointsmanError: it cannot be answered.
         """
-        taken = self.models.take(asked.model)
+        taken, apart = self.models.take(asked.model), time.time_ns()
         try:
             route, name = await self._routed_apart(asked)
         except BaseException:
             self._end(taken)
             raise
+        times = None if route is None else (apart, time.time_ns())
         name = name if taken is None else taken.inner
         streams = await self._submitted(asked, name, taken)
         overhead = 1e3 * (time.perf_counter() - started)
@@ -83,7 +89,7 @@ class Service:
             raise
         if route is not None:
             self.count(route)
-        return Running(asked, streams, route, self.shown(route, taken), overhead)
+        return Running(asked, streams, route, self.shown(route, taken), overhead, times)
 
     async def _submitted(
         self, asked: Asked, name: str, taken: Generation | None
@@ -185,13 +191,13 @@ class Service:
             return self.engine.router.abstaining(route, str(self.engine.options.fallback))
         return route
 
-    async def log(self, running: Running, request_id: str) -> None:
+    async def log(self, running: Running) -> None:
         """Writes a decision to the decision log, if there is one."""
         if self._log is not None and running.route is not None:
             asked = running.asked
             await asyncio.to_thread(
                 self._log.write,
-                request_id=request_id,
+                request_id=running.id,
                 model=asked.model,
                 session=asked.session,
                 prompt=asked.routed or asked.prompt,
