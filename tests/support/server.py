@@ -74,15 +74,17 @@ def serve(
     *options: str,
     table: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
+    router: Path | None = None,
 ) -> Iterator[Server]:
     """Starts the server of the pocket on a free port, and stops it at the end.
 
     Args:
         table: the options in ``[server]``.
+        router: in place of the pocket's.
     """
     words = [sys.executable, "-m", "pointsman", "serve", "--port", "0", *options]
-    if table is not None:
-        words += ["--config", str(_project(log.with_suffix(".toml"), table))]
+    if table is not None or router is not None:
+        words += ["--config", str(_project(log.with_suffix(".toml"), table or {}, router))]
     names = ("POINTSMAN_API_KEY", "POINTSMAN_ADMIN_KEY")
     clean = {name: value for name, value in os.environ.items() if name not in names}
     paths = os.pathsep.join([str(REPOSITORY / "src"), os.environ.get("PYTHONPATH", "")])
@@ -120,11 +122,13 @@ def serve_here(engine: Engine, **options: Any) -> Iterator[str]:
         thread.join(60)
 
 
-def _project(path: Path, table: Mapping[str, Any]) -> Path:
+def _project(path: Path, table: Mapping[str, Any], router: Path | None) -> Path:
     """The pocket's project with further options."""
     pocket = REPOSITORY / "src/pointsman/pocket/model"
     text = (pocket / "pointsman.toml").read_text()
     text = re.sub(r'= "(base|router|adapters/[^"]*)"', rf'= "{pocket}/\1"', text)
+    if router is not None:
+        text = text.replace(f'"{pocket}/router"', f'"{router}"')
     lines = [f"{name} = {json.dumps(value)}" for name, value in table.items()]
     path.write_text("\n".join([text, "[server]", *lines]) + "\n")
     return path

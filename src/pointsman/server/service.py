@@ -18,6 +18,7 @@ from pointsman.routing.router import Router
 from pointsman.routing.seal import router_digest
 from pointsman.server.chat import Asked
 from pointsman.server.decision_log import DecisionLog
+from pointsman.server.drift import Watch
 from pointsman.server.metrics import Metrics
 from pointsman.server.models import Generation, Models
 from pointsman.server.options import ServerOptions
@@ -56,7 +57,8 @@ class Service:
         self.engine, self.options, self.router_digest = engine, options, digest
         root = None if options.adapter_root is None else Path(options.adapter_root)
         self.models = Models(engine, digest, root)
-        self.metrics = Metrics(self.models)
+        self._drift = Watch(engine.router)
+        self.metrics = Metrics(self.models, self._drift)
         self._log: DecisionLog | None = None
         if options.decision_log is not None:
             folder, pictures = Path(options.decision_log), options.log_pictures
@@ -125,6 +127,7 @@ class Service:
         answers = answering(asdict(route))
         self.metrics.routed.labels(answers, str(route.abstained).lower()).inc()
         self.metrics.confidence.labels(answers).observe(route.confidence)
+        self._drift.add(route)
 
     async def _routed_apart(self, asked: Asked) -> tuple[Route | None, str]:
         """The decision on a request whose own prompt cannot be routed, and the engine's name for
@@ -221,6 +224,7 @@ class Service:
                 return router_digest(place)
 
         self.router_digest = self.models.router_digest = await asyncio.to_thread(work)
+        self._drift.use(self.engine.router)
         if self._log is not None:
             self._log.router_digest = self.router_digest
         return self.router_digest
