@@ -241,6 +241,11 @@ def test_errors(traced: Server, collector: Collector) -> None:
     assert span.attributes["http.response.status_code"] == 404
     assert span.attributes["gen_ai.request.model"] == "?" + "x" * 199
     assert not span.is_error, "the client's fault is no error of the server's"
+    too_long = {"role": "user", "content": "word " * 9000}
+    assert post(traced, path, {"model": "provider-select", "messages": [too_long]})[0] == 400
+    [span] = collector.request("chat provider-select")
+    assert span.attributes["http.response.status_code"] == 400
+    assert collector.inside(span) == []
     long = {"model": "base", "messages": [message], "max_tokens": 9000, "ignore_eos": True}
     assert post(traced, path, long | {"n": 16})[0] == 504
     [span] = collector.request("chat base")

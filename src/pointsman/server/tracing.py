@@ -106,7 +106,7 @@ class Tracing:
         if fault is not None:
             span.set_status(self._api.StatusCode.ERROR)
         inside = self._api.set_span_in_context(span)
-        for part, start, end, more in [] if running is None else _parts(running, began, ended):
+        for part, start, end, more in [] if running is None else _parts(running, began):
             child = self._tracer.start_span(part, inside, attributes=more, start_time=start)
             child.end(end)
         span.end(ended)
@@ -197,22 +197,25 @@ def _fault(running: Running | None, status: int) -> str | None:
 Part = tuple[str, int, int, Attributes]
 
 
-def _parts(running: Running, began: int, ended: int) -> Iterator[Part]:
+def _parts(running: Running, began: int) -> Iterator[Part]:
     """The spans inside a request's: name, start, end and attributes."""
     apart = running.routed_apart
     queued = running.streams[0].times.queued
-    yield "read", began, queued if apart is None else apart[0], {}
+    if read := queued if apart is None else apart[0]:  # else it could not be read
+        yield "read", began, read, {}
     if apart is not None and running.route is not None:
         yield "route", *apart, _of_route(running.route)
     for number, stream in enumerate(running.streams):
         more = {"pointsman.choice": number} if len(running.streams) > 1 else {}
-        yield from _parts_of(stream, ended, more)
+        if stream.times.queued:
+            yield from _parts_of(stream, more)
 
 
-def _parts_of(stream: Stream, ended: int, more: Attributes) -> Iterator[Part]:
+def _parts_of(stream: Stream, more: Attributes) -> Iterator[Part]:
     times, route = stream.times, stream.decision
+    ended = times.done or time.time_ns()  # an answer goes on a little where its client has gone
     if not times.taken:  # it was cancelled while it waited
-        yield "queue", times.queued, times.done or ended, more
+        yield "queue", times.queued, ended, more
         return
     yield "queue", times.queued, times.taken, more
     ready = times.decided or times.taken
@@ -220,4 +223,4 @@ def _parts_of(stream: Stream, ended: int, more: Attributes) -> Iterator[Part]:
         yield "route", times.taken, ready, more | _of_route(route)
     if times.said:
         yield "first token", ready, times.said, more
-    yield "generate", times.said or ready, times.done or ended, more
+    yield "generate", times.said or ready, ended, more
