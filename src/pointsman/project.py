@@ -164,7 +164,7 @@ def _project(table: Mapping[str, Any], path: Path) -> Project:
     folder = path.parent
     places = {key: _located(table[key], folder) for key in ("base", "encoder") if table.get(key)}
     if "router" in table:
-        places["router"] = str(folder / _expanded(table["router"]))
+        places["router"] = str(folder / expanded(table["router"]))
     adapters = {name: _located(value, folder) for name, value in table["adapters"].items()}
     # An empty base or encoder is none.
     return Project(**{**table, "base": None, "encoder": None, **places, "adapters": adapters})
@@ -172,7 +172,7 @@ def _project(table: Mapping[str, Any], path: Path) -> Project:
 
 def _located(value: str, folder: Path) -> str:
     """``value`` as a path if something is there or it looks like one; a Hub id is left alone."""
-    path = folder / _expanded(value)
+    path = folder / expanded(value)
     is_path = path.exists() or value.startswith((".", "/", "~")) or value.count("/") > 1
     if not is_path:
         return value
@@ -180,7 +180,8 @@ def _located(value: str, folder: Path) -> str:
     return str(path) if path.exists() or path.is_absolute() else f"./{path}"
 
 
-def _expanded(value: str) -> Path:
+def expanded(value: str) -> Path:
+    """A path with the user's home in place of ``~``. Raises ``ConfigError`` if there is none."""
     try:
         return Path(value).expanduser()
     except RuntimeError:

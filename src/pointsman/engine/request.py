@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from traceback import clear_frames
 from typing import Any
 
 from pointsman.conversation import Prompt
@@ -125,6 +126,9 @@ def failing(
     try:
         yield
     except Exception as error:
+        # A forward's frames hold its tensors. Kept with the error, they would be memory that is
+        # still taken when there is none left.
+        clear_frames(error.__traceback__)
         for request in requests:
             request.feed.fail(error)
         for request in requests:

@@ -188,10 +188,13 @@ class Scheduler:
             except Exception:
                 if len(requests) == 1:
                     raise
-                for request in requests:
-                    self._read([request])
-            else:
+                read = None
+            # Not in the handler: until it ends, the failed forward's tensors take the memory.
+            if read is not None:
                 self._begin(requests, *read)
+                return
+            for request in requests:
+                self._read([request])
 
     def _continue(self, request: Request) -> bool:
         """Reads only the new part of a conversation whose start is in the prefix cache."""

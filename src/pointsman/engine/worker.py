@@ -3,6 +3,7 @@
 import atexit
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -94,6 +95,7 @@ class Worker:
             self.check_open(0 if block else len(requests))
             for request in requests:
                 request.feed.on_cancel = partial(self._withdraw, request)
+                request.feed.times.queued = time.time_ns()
             self._waiting.extend(requests)
             self._lock.notify_all()
 
@@ -244,6 +246,8 @@ class Worker:
         with failing([request]):
             self._check(request)
             if not request.feed.is_cancelled:
+                if not request.feed.is_routed:  # a decided one was read before
+                    request.feed.times.taken = time.time_ns()
                 return not request.feed.is_done
             request.finish("", "cancelled")
         return False

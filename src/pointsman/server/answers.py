@@ -22,15 +22,11 @@ class Response:
     def __init__(self, running: Running, fingerprint: str) -> None:
         self._running = running
         self._common: dict[str, Any] = {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "id": running.id,
             "created": int(time.time()),
             "model": running.asked.model,  # as it was asked for
             "system_fingerprint": fingerprint,
         }
-
-    @property
-    def request_id(self) -> str:
-        return str(self._common["id"])
 
     async def whole(self) -> dict[str, Any]:
         """The complete response. Raises the error of an answer that failed."""

@@ -49,6 +49,7 @@ from pointsman.server.schema import (
     sent,
 )
 from pointsman.server.service import Running, Service
+from pointsman.server.tracing import Tracing
 
 T = TypeVar("T")
 
@@ -58,12 +59,14 @@ def make_app(
     router_digest: str,
     options: ServerOptions,
     samples: dict[str, tuple[dict[str, Any], bytes]] | None = None,
+    tracing: Tracing | None = None,
 ) -> FastAPI:
     """The application around an engine, which it closes at the end.
 
     Args:
         router_digest: of the sealed router.
         samples: what the page offers to try, see ``attach_page``.
+        tracing: closed at the end; None: no traces.
     """
     service = Service(engine, router_digest, options)
 
@@ -71,6 +74,8 @@ def make_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await asyncio.to_thread(engine.close)
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
 
     app = FastAPI(
         title="Pointsman",
@@ -86,7 +91,7 @@ def make_app(
     attach_page(app, samples or {})
     attach_faults(app)
     complete(app)
-    app.add_middleware(Guard, options=options, metrics=service.metrics)
+    app.add_middleware(Guard, options=options, metrics=service.metrics, tracing=tracing)
     return app
 
 
@@ -128,9 +133,11 @@ class _Routes:
         session = request.headers.get("x-session-id") or None
         base = self._service.engine.base
         asked = await asyncio.to_thread(read_chat, body, self._options, base, session)
+        request.state.asked = asked
         running = await self._in_time(request, self._service.begin(asked, started), started)
+        request.state.running = running
         response = Response(running, f"fp_{self._base_digest}_{self._service.router_digest[:12]}")
-        await self._service.log(running, response.request_id)
+        await self._service.log(running)
         found = self._headers(running, request)
         if asked.is_stream:
             events = self._until(response.events(), running, started)
@@ -200,26 +207,29 @@ class _Routes:
             found["x-pointsman-generation"] = running.shown["generation"]
         return found
 
-    async def decisions(self, body: DecisionRequest) -> Plain:
+    async def decisions(self, body: DecisionRequest, request: Request) -> Plain:
         asked = body.model_dump()
         check_questions(asked, self._service.engine.labels)
-        prompt, route = await self._decided(messages_of(asked))
+        prompt, route = await self._decided(messages_of(asked), request)
         tokens = await asyncio.to_thread(self._length, prompt)
         shown = {OBJECT: self._service.shown(route)}
         return JSONResponse(answers(asked, Decided(asdict(route), tokens)) | shown)
 
-    async def route(self, body: RouteRequest) -> Plain:
-        _, route = await self._decided(body.messages)
+    async def route(self, body: RouteRequest, request: Request) -> Plain:
+        _, route = await self._decided(body.messages, request)
         shown = self._service.shown(route)
         plan = self._service.engine.plan.name
         found = headers(asdict(route), self._service.router_digest, plan)
         return JSONResponse({"model": ROUTED, OBJECT: shown}, headers=found)
 
-    async def _decided(self, messages: list[dict[str, Any]]) -> tuple[Prompt, Route]:
+    async def _decided(
+        self, messages: list[dict[str, Any]], request: Request
+    ) -> tuple[Prompt, Route]:
         """Messages as a prompt, and the decision on it."""
         prompt = await asyncio.to_thread(self._prompt, messages)
         route = await self._service.decide(prompt)
         self._service.count(route)
+        request.state.route = route
         return prompt, route
 
     def _prompt(self, messages: list[dict[str, Any]]) -> Prompt:

@@ -56,9 +56,15 @@ def status_of(fault: Exception) -> tuple[int, str]:
             return status, name
     if isinstance(fault, DeadlineError):
         return 504, "TimeoutError"
-    if isinstance(fault, torch.OutOfMemoryError):
+    if _is_out_of_memory(fault):
         return 503, "ServiceUnavailableError"
     return 500, "InternalServerError"
+
+
+def _is_out_of_memory(fault: Exception) -> bool:
+    """Whether a device or this machine had no memory. The CPU's allocator has no class for it."""
+    is_on_cpu = isinstance(fault, RuntimeError) and "DefaultCPUAllocator: can't" in str(fault)
+    return is_on_cpu or isinstance(fault, torch.OutOfMemoryError | MemoryError)
 
 
 def body_of(fault: Exception) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
+import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pointsman.routing.router import Router
 from pointsman.routing.seal import router_digest
 from pointsman.server.chat import Asked
 from pointsman.server.decision_log import DecisionLog
+from pointsman.server.drift import Watch
 from pointsman.server.metrics import Metrics
 from pointsman.server.models import Generation, Models
 from pointsman.server.options import ServerOptions
@@ -34,6 +36,10 @@ class Running:
     """The object ``pointsman`` of the response"""
     overhead: float
     """Milliseconds before the engine had the request: parsing, pictures, tokens"""
+    routed_apart: tuple[int, int] | None
+    """When a request that the router cannot read as it is was routed: begin and end, see ``Times``;
+    None: its answer's own forward routed it"""
+    id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
 
     def cancel(self) -> None:
         for stream in self.streams:
@@ -51,7 +57,8 @@ class Service:
         self.engine, self.options, self.router_digest = engine, options, digest
         root = None if options.adapter_root is None else Path(options.adapter_root)
         self.models = Models(engine, digest, root)
-        self.metrics = Metrics(self.models)
+        self._drift = Watch(engine.router)
+        self.metrics = Metrics(self.models, self._drift)
         self._log: DecisionLog | None = None
         if options.decision_log is not None:
             folder, pictures = Path(options.decision_log), options.log_pictures
@@ -66,12 +73,13 @@ class Service:
         Raises:
             PointsmanError: it cannot be answered.
         """
-        taken = self.models.take(asked.model)
+        taken, apart = self.models.take(asked.model), time.time_ns()
         try:
             route, name = await self._routed_apart(asked)
         except BaseException:
             self._end(taken)
             raise
+        times = None if route is None else (apart, time.time_ns())
         name = name if taken is None else taken.inner
         streams = await self._submitted(asked, name, taken)
         overhead = 1e3 * (time.perf_counter() - started)
@@ -83,7 +91,7 @@ class Service:
             raise
         if route is not None:
             self.count(route)
-        return Running(asked, streams, route, self.shown(route, taken), overhead)
+        return Running(asked, streams, route, self.shown(route, taken), overhead, times)
 
     async def _submitted(
         self, asked: Asked, name: str, taken: Generation | None
@@ -119,6 +127,7 @@ class Service:
         answers = answering(asdict(route))
         self.metrics.routed.labels(answers, str(route.abstained).lower()).inc()
         self.metrics.confidence.labels(answers).observe(route.confidence)
+        self._drift.add(route)
 
     async def _routed_apart(self, asked: Asked) -> tuple[Route | None, str]:
         """The decision on a request whose own prompt cannot be routed, and the engine's name for
@@ -185,13 +194,13 @@ class Service:
             return self.engine.router.abstaining(route, str(self.engine.options.fallback))
         return route
 
-    async def log(self, running: Running, request_id: str) -> None:
+    async def log(self, running: Running) -> None:
         """Writes a decision to the decision log, if there is one."""
         if self._log is not None and running.route is not None:
             asked = running.asked
             await asyncio.to_thread(
                 self._log.write,
-                request_id=request_id,
+                request_id=running.id,
                 model=asked.model,
                 session=asked.session,
                 prompt=asked.routed or asked.prompt,
@@ -215,6 +224,7 @@ class Service:
                 return router_digest(place)
 
         self.router_digest = self.models.router_digest = await asyncio.to_thread(work)
+        self._drift.use(self.engine.router)
         if self._log is not None:
             self._log.router_digest = self.router_digest
         return self.router_digest
