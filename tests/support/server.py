@@ -67,16 +67,18 @@ def serve(
     log: Path,
     *options: str,
     table: Mapping[str, Any] | None = None,
+    settings: str = "",
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     """Starts the server of the pocket on a free port, and stops it at the end.
 
     Args:
         table: the options in ``[server]``.
+        settings: lines at the top of the project file.
     """
     words = [sys.executable, "-m", "pointsman", "serve", "--port", "0", *options]
-    if table is not None:
-        words += ["--config", str(_project(log.with_suffix(".toml"), table))]
+    if table is not None or settings:
+        words += ["--config", str(_project(log.with_suffix(".toml"), table or {}, settings))]
     names = ("POINTSMAN_API_KEY", "POINTSMAN_ADMIN_KEY")
     clean = {name: value for name, value in os.environ.items() if name not in names}
     paths = os.pathsep.join([str(REPOSITORY / "src"), os.environ.get("PYTHONPATH", "")])
@@ -95,13 +97,13 @@ def serve(
         process.wait(60)
 
 
-def _project(path: Path, table: Mapping[str, Any]) -> Path:
+def _project(path: Path, table: Mapping[str, Any], settings: str) -> Path:
     """The pocket's project with further options."""
     pocket = REPOSITORY / "src/pointsman/pocket/model"
     text = (pocket / "pointsman.toml").read_text()
     text = re.sub(r'= "(base|router|adapters/[^"]*)"', rf'= "{pocket}/\1"', text)
     lines = [f"{name} = {json.dumps(value)}" for name, value in table.items()]
-    path.write_text("\n".join([text, "[server]", *lines]) + "\n")
+    path.write_text("\n".join([settings + text, "[server]", *lines]) + "\n")
     return path
 
 

@@ -62,7 +62,8 @@ def serve(
         ),
     )
     samples = _samples() if found is None else {}
-    app = make_app(engine, router_digest(str(project.router)), settings, samples)
+    digest = router_digest(str(project.router))
+    app = make_app(engine, digest, settings, samples, route_text=project.route_text)
     _log_requests()
     address, number = place.getsockname()[:2]
     host_name = f"[{address}]" if ":" in address else address

@@ -7,31 +7,33 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-import torch
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.responses import Response as Plain
-from starlette.exceptions import HTTPException
 
 from pointsman import __version__
 from pointsman.conversation import Prompt
 from pointsman.engine.engine import Engine
-from pointsman.errors import PointsmanError, RequestError
-from pointsman.labels import ROUTED
+from pointsman.errors import RequestError
+from pointsman.labels import BASE, ROUTED
 from pointsman.protocol.conversations import turns_of
 from pointsman.protocol.decisions import Decided, answers, check_questions, messages_of
-from pointsman.protocol.shown import OBJECT, debug_headers, error, headers
+from pointsman.protocol.requests import SESSION_HEADER, session_of
+from pointsman.protocol.shown import (
+    OBJECT,
+    as_headers,
+    debug_headers,
+    headers,
+    named_headers,
+)
 from pointsman.routing.route import Route
 from pointsman.server.answers import Response, event
 from pointsman.server.chat import ChatRequest, read_chat
 from pointsman.server.faults import (
     ClientGone,
-    DeadlineError,
     body_of,
     deadline_passed,
-    headers_of,
-    status_of,
+    handle_faults,
 )
 from pointsman.server.guard import QUEUED, Guard
 from pointsman.server.options import ServerOptions
@@ -47,14 +49,17 @@ def make_app(
     router_digest: str,
     options: ServerOptions,
     samples: dict[str, tuple[dict[str, Any], bytes]] | None = None,
+    *,
+    route_text: bool = False,
 ) -> FastAPI:
     """The application around an engine, which it closes at the end.
 
     Args:
         router_digest: of the sealed router.
         samples: what the page offers to try, see ``attach_page``.
+        route_text: the project's option.
     """
-    service = Service(engine, router_digest, options)
+    service = Service(engine, router_digest, options, route_text=route_text)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -67,11 +72,7 @@ def make_app(
     app.state.service = service
     _Routes(service).attach(app)
     attach_page(app, samples or {})
-    app.add_exception_handler(PointsmanError, _refuse)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _no_route)
-    for kind in (DeadlineError, ClientGone, torch.OutOfMemoryError, Exception):
-        app.add_exception_handler(kind, _refuse)
+    handle_faults(app)
     app.add_middleware(Guard, options=options, metrics=service.metrics)
     return app
 
@@ -99,7 +100,7 @@ class _Routes:
 
     async def chat(self, body: ChatRequest, request: Request) -> Plain:
         started = time.perf_counter()
-        session = request.headers.get("x-session-id") or None
+        session = session_of(request.headers.get(SESSION_HEADER), vars(body))
         base = self._service.engine.base
         asked = await asyncio.to_thread(read_chat, body, self._options, base, session)
         running = await self._in_time(request, self._service.begin(asked, started), started)
@@ -155,29 +156,27 @@ class _Routes:
             running.cancel()
 
     def _headers(self, running: Running, request: Request) -> dict[str, str]:
-        found = {"x-pointsman-overhead-ms": f"{running.overhead:.1f}"}
+        values = {"overhead-ms": f"{running.overhead:.1f}"}
         if running.asked.ignored:
             names = [
                 name for name in running.asked.ignored if name.isascii() and name.isprintable()
             ]
-            found["x-pointsman-ignored"] = ", ".join(names)[:1000]
+            values["ignored"] = ", ".join(names)[:1000]
+        if running.shown["generation"]:
+            values["generation"] = running.shown["generation"]
         digest, plan = self._service.router_digest, self._service.engine.plan.name
         if running.route is None:
-            adapter = running.shown["adapter"] or "base"
-            found |= {"x-pointsman-adapter": adapter, "x-pointsman-plan": plan}
-            found["x-pointsman-router"] = digest
-        else:
-            found |= headers(asdict(running.route), digest, plan)
-            if "x-pointsman-debug" in request.headers:
-                found |= debug_headers(asdict(running.route))
-        if running.shown["generation"]:
-            found["x-pointsman-generation"] = running.shown["generation"]
+            adapter = running.shown["adapter"] or BASE
+            return as_headers(values) | named_headers(adapter, digest, plan)
+        found = as_headers(values) | headers(asdict(running.route), digest, plan)
+        if "x-pointsman-debug" in request.headers:
+            found |= debug_headers(asdict(running.route))
         return found
 
     async def decisions(self, request: Request) -> Plain:
         body = await _json(request)
         check_questions(body, self._service.engine.labels)
-        prompt, route = await self._decided(messages_of(body))
+        prompt, route = await self._decided(messages_of(body), body, request)
         tokens = await asyncio.to_thread(self._length, prompt)
         shown = {OBJECT: self._service.shown(route)}
         return JSONResponse(answers(body, Decided(asdict(route), tokens)) | shown)
@@ -187,16 +186,19 @@ class _Routes:
         messages = body.get("messages")
         if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
             raise RequestError("messages: give a list of messages")
-        _, route = await self._decided(messages)
+        _, route = await self._decided(messages, body, request)
         shown = self._service.shown(route)
         plan = self._service.engine.plan.name
         found = headers(asdict(route), self._service.router_digest, plan)
         return JSONResponse({"model": ROUTED, OBJECT: shown}, headers=found)
 
-    async def _decided(self, messages: list[dict[str, Any]]) -> tuple[Prompt, Route]:
+    async def _decided(
+        self, messages: list[dict[str, Any]], body: dict[str, Any], request: Request
+    ) -> tuple[Prompt, Route]:
         """Messages as a prompt, and the decision on it."""
+        session = session_of(request.headers.get(SESSION_HEADER), body)
         prompt = await asyncio.to_thread(self._prompt, messages)
-        route = await self._service.decide(prompt)
+        route = await self._service.decide(prompt, session)
         self._service.count(route)
         return prompt, route
 
@@ -226,7 +228,7 @@ class _Routes:
         )
         return PlainTextResponse(
             f"Success: LoRA adapter {name!r} added successfully, generation {digest}.",
-            headers={"x-pointsman-generation": digest},
+            headers=as_headers({"generation": digest}),
         )
 
     async def unload(self, request: Request) -> Plain:
@@ -283,27 +285,3 @@ def _text(body: dict[str, Any], name: str) -> str:
 
 def _optional_text(body: dict[str, Any], name: str) -> str | None:
     return None if body.get(name) is None else _text(body, name)
-
-
-async def _refuse(request: Request, fault: Exception) -> Plain:
-    if isinstance(fault, ClientGone):
-        return Plain(status_code=499)  # it is only logged
-    status, _ = status_of(fault)
-    return JSONResponse(body_of(fault), status, headers=headers_of(status))
-
-
-async def _invalid(_: Request, fault: RequestValidationError) -> Plain:
-    """Pydantic's first complaint as one line that names the field."""
-    first = fault.errors()[0]
-    place = ".".join(str(part) for part in first["loc"][1:]) or "body"
-    value = "" if first["type"] == "missing" else f" ({str(first.get('input'))[:80]!r})"
-    content = error(f"{place}: {first['msg']}{value}", param=place)
-    return JSONResponse(content, 400, headers=headers_of(400))
-
-
-async def _no_route(request: Request, fault: HTTPException) -> Plain:
-    content = error(
-        f"{fault.detail}: {request.method} {request.url.path}", "NotFoundError", fault.status_code
-    )
-    found = {**headers_of(fault.status_code), **(fault.headers or {})}
-    return JSONResponse(content, fault.status_code, headers=found)

@@ -25,7 +25,6 @@ _REFUSED = (
     *("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar"),
 )
 """They would change the answer, and nothing here implements them."""
-_SESSIONS = ("session_id", "prompt_cache_key")
 _SEEDS = 2**63
 """Seeds are whole numbers of 64 bits, with a sign"""
 _MARK = "POINTSMAN"
@@ -34,6 +33,7 @@ _MARK = "POINTSMAN"
 class StreamOptions(BaseModel):
     model_config = ConfigDict(extra="allow")
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
 
 
 class ChatRequest(BaseModel):
@@ -85,6 +85,9 @@ class Asked:
     session: str | None
     is_stream: bool
     with_usage: bool
+    """Whether a stream ends with the usage"""
+    with_usage_so_far: bool
+    """Whether each of its events has it too"""
     with_tools: bool
     """Whether calls in the text are also given as calls"""
     ignored: tuple[str, ...]
@@ -96,7 +99,7 @@ def read_chat(
     """Reads a request and its pictures, which takes a while: not in the event loop.
 
     Args:
-        session: from the request's header, if there is one.
+        session: that the request belongs to, if any.
 
     Raises:
         RequestError, SampleError: it cannot be answered as it was made.
@@ -106,11 +109,11 @@ def read_chat(
     turns, parts = turns_of(request.messages)
     pictures, images = read_pictures(parts, options)
     shown = _with_tools(base, turns, request.tools) if _takes_tools(request) else None
-    named = next((getattr(request, name) for name in _SESSIONS if getattr(request, name)), None)
     samples = request.n or 1
     if samples > options.max_samples:
         raise RequestError(f"n is {samples}; give at most {options.max_samples}")
     ignored = [name for name, value in extra.items() if value is not None]
+    wanted = request.stream_options or StreamOptions()
     ignored += ["tools"] if _takes_tools(request) and shown is None else []
     return Asked(
         model=request.model,
@@ -119,9 +122,10 @@ def read_chat(
         pictures=pictures,
         samplings=tuple(_sampling(request, number) for number in range(samples)),
         max_new_tokens=request.max_completion_tokens or request.max_tokens,
-        session=session or named,
+        session=session,
         is_stream=bool(request.stream),
-        with_usage=bool(request.stream_options and request.stream_options.include_usage),
+        with_usage=bool(wanted.include_usage),
+        with_usage_so_far=bool(wanted.include_usage and wanted.continuous_usage_stats),
         with_tools=_takes_tools(request),
         ignored=tuple(ignored),
     )

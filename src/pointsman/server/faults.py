@@ -5,6 +5,10 @@ import re
 from typing import Any
 
 import torch
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
 
 from pointsman.errors import (
     AbstainedError,
@@ -75,3 +79,35 @@ def headers_of(status: int) -> dict[str, str]:
     if status in (429, 503):
         return {"retry-after-ms": str(RETRY_MS), "retry-after": "1"}
     return {"x-should-retry": "false"}
+
+
+def handle_faults(app: FastAPI) -> None:
+    """Has an application answer errors like this."""
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _no_route)
+    for kind in (PointsmanError, DeadlineError, ClientGone, torch.OutOfMemoryError, Exception):
+        app.add_exception_handler(kind, _refuse)
+
+
+async def _refuse(request: Request, fault: Exception) -> Response:
+    if isinstance(fault, ClientGone):
+        return Response(status_code=499)  # it is only logged
+    status, _ = status_of(fault)
+    return JSONResponse(body_of(fault), status, headers=headers_of(status))
+
+
+async def _invalid(_: Request, fault: RequestValidationError) -> Response:
+    """Pydantic's first complaint as one line that names the field."""
+    first = fault.errors()[0]
+    place = ".".join(str(part) for part in first["loc"][1:]) or "body"
+    value = "" if first["type"] == "missing" else f" ({str(first.get('input'))[:80]!r})"
+    content = error(f"{place}: {first['msg']}{value}", param=place)
+    return JSONResponse(content, 400, headers=headers_of(400))
+
+
+async def _no_route(request: Request, fault: HTTPException) -> Response:
+    content = error(
+        f"{fault.detail}: {request.method} {request.url.path}", "NotFoundError", fault.status_code
+    )
+    found = {**headers_of(fault.status_code), **(fault.headers or {})}
+    return JSONResponse(content, fault.status_code, headers=found)

@@ -45,9 +45,6 @@ class ServerOptions:
     """Pixels of an image before it is scaled down: an 8K screen"""
     max_samples: int = 16
     """Largest ``n`` of a request"""
-    route_text: bool = False
-    """Whether ``auto`` routes requests without an image to an adapter. Chat front ends send such
-    requests in the background, for titles and tags; a router of screenshots was trained on none"""
     image_hosts: tuple[str, ...] = ()
     """Hosts from which images may be fetched; none by default"""
     adapter_root: str | None = None
@@ -72,9 +69,8 @@ class ServerOptions:
             value = getattr(self, name)
             if not (isinstance(value, str) and value) and (name == "host" or value is not None):
                 raise ConfigError(f"[server] {name} is {value!r}; give a string")
-        for name in ("log_pictures", "route_text"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"[server] {name} is {getattr(self, name)!r}; give true or false")
+        if not isinstance(self.log_pictures, bool):
+            raise ConfigError(f"[server] log_pictures is {self.log_pictures!r}; give true or false")
         if not all(isinstance(host, str) and host for host in self.image_hosts):
             raise ConfigError(f"[server] image_hosts is {list(self.image_hosts)}; give host names")
         if not self.is_local and not self.api_key:

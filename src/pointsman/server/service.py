@@ -11,6 +11,7 @@ from pointsman.conversation import Prompt
 from pointsman.engine.engine import Engine
 from pointsman.engine.stream import Stream
 from pointsman.labels import BASE, ROUTED
+from pointsman.protocol.requests import is_background
 from pointsman.protocol.shown import answering, described
 from pointsman.routing.route import Route
 from pointsman.routing.router import Router
@@ -45,10 +46,14 @@ class Service:
 
     Args:
         digest: of the sealed router.
+        route_text: the project's option.
     """
 
-    def __init__(self, engine: Engine, digest: str, options: ServerOptions) -> None:
+    def __init__(
+        self, engine: Engine, digest: str, options: ServerOptions, *, route_text: bool = False
+    ) -> None:
         self.engine, self.options, self.router_digest = engine, options, digest
+        self._route_text = route_text
         root = None if options.adapter_root is None else Path(options.adapter_root)
         self.models = Models(engine, digest, root)
         self.metrics = Metrics(self.models)
@@ -134,12 +139,12 @@ class Service:
         return route, route.adapter or BASE
 
     def _is_background(self, prompt: Prompt, session: str | None) -> bool:
-        """Whether a request without an image is none for a router of images.
-
-        In a session it is: there, it may follow a request with an image.
-        """
-        reads_images = not self.engine.router.origin.is_encoder
-        return reads_images and not (prompt.images or self.options.route_text or session)
+        return is_background(
+            session,
+            has_images=bool(prompt.images),
+            reads_images=not self.engine.router.origin.is_encoder,
+            route_text=self._route_text,
+        )
 
     def _submit(self, asked: Asked, name: str) -> tuple[Stream, ...]:
         """Queues every answer of a request. The pictures are decoded and cut on this thread."""
