@@ -23,6 +23,8 @@ _Whole = int | None
 _REFUSED = (
     *("logit_bias", "audio", "functions", "function_call", "best_of"),
     *("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar"),
+    *("regex", "ebnf", "json_schema", "structural_tag", "stop_regex", "custom_logit_processor"),
+    *("use_beam_search", "continue_final_message"),
 )
 """They would change the answer, and nothing here implements them."""
 _SEEDS = 2**63
