@@ -148,6 +148,14 @@ def test_what_would_change_the_answer_is_refused(
     assert headers["x-should-retry"] == "false"
 
 
+@pytest.mark.parametrize("model", ["auto", "calendar"])
+def test_a_stream_that_cannot_begin_has_a_status(server: Server, model: str) -> None:
+    body = {"model": model, "messages": [user("long " * 6000, screen())], "stream": True}
+    status, found, _ = post(server, body)
+    assert (status, found["error"]["code"]) == (400, 400)
+    assert "is longer than the model's context length of 4096" in found["error"]["message"]
+
+
 @pytest.mark.parametrize(
     "body",
     [b"", b"{", b"[]", b"null", b'{"model": 1}', b"[" * 100_000, b'{"a":' * 50_000, b"\xff\xfe"],

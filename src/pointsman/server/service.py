@@ -63,7 +63,7 @@ class Service:
             self._log = DecisionLog(folder, pictures=pictures, router_digest=digest)
 
     async def begin(self, asked: Asked, started: float) -> Running:
-        """Hands a request to the engine and waits for the decision.
+        """Hands a request to the engine and waits for the decision, or else the first token.
 
         Args:
             started: ``time.perf_counter()`` when the request came.
@@ -81,7 +81,9 @@ class Service:
         streams = await self._submitted(asked, name, taken)
         overhead = 1e3 * (time.perf_counter() - started)
         try:
-            route = await streams[0].async_route() if name == ROUTED else route
+            # A named model's first token, before which a fault still has a status of its own.
+            decided = await streams[0].async_route()
+            route = decided if name == ROUTED else route
         except BaseException:
             for stream in streams:
                 stream.cancel()
