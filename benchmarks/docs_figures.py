@@ -436,6 +436,23 @@ def server_claims() -> Iterator[str]:
         "check_server_foreign",
         "server_foreign",
     )
+    if (RESULTS / "server_vllm.json").is_file():
+        yield from server_vllm_claims()
+
+
+def server_vllm_claims() -> Iterator[str]:
+    found = read("server_vllm")
+    ours = found["pointsman"]
+    theirs = max(found["vllm"].values(), key=lambda way: float(way["requests_per_second"]))
+    yield claim(
+        f"`vllm bench serve`, {found['requests']} pictures, {found['clients']} clients, adapters "
+        "at random: requests a second, ours over vLLM's; first token in ms at p99",
+        f"{ours['requests_per_second']} / {theirs['requests_per_second']} = "
+        f"{found['requests_per_second_ratio']}; {ours['first_token_ms_p99']:.0f}, "
+        f"{theirs['first_token_ms_p99']:.0f}",
+        "bench_server_vllm",
+        "server_vllm",
+    )
 
 
 def other_claims() -> Iterator[str]:
