@@ -38,6 +38,10 @@ class Project:
     """What answers where the router abstains: ``base``, an adapter, or ``error``: it fails."""
     hysteresis: float | None = None
     """See ``EngineOptions``, whose default holds where this is None."""
+    route_text: bool = False
+    """Whether ``auto`` routes requests without an image to an adapter, in both servers. Chat front
+    ends send such requests in the background, for titles and tags; a router of screenshots was
+    trained on none."""
     server: Mapping[str, Any] = field(default_factory=dict)
     """Options of ``pointsman serve``, see ``ServerOptions``"""
     labels: LabelMap = field(init=False, repr=False, compare=False)
@@ -62,6 +66,10 @@ def _is_share(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
 def _is_table_of_text(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(path, str) for path in value.values())
 
@@ -78,6 +86,7 @@ _KEYS: dict[str, tuple[str, Callable[[object], bool]]] = {
     "router": ("a string", _is_text),
     "fallback": ("a string", _is_text),
     "hysteresis": ("a number from 0 to 1", _is_share),
+    "route_text": ("true or false", _is_flag),
     "server": ("a table [server]", _is_table),
     "adapters": ('[adapters] with lines of the form name = "path"', _is_table_of_text),
 }

@@ -73,6 +73,7 @@ def serve(
     log: Path,
     *options: str,
     table: Mapping[str, Any] | None = None,
+    settings: str = "",
     environment: Mapping[str, str] | None = None,
     router: Path | None = None,
     module: str = "pointsman",
@@ -81,12 +82,14 @@ def serve(
 
     Args:
         table: the options in ``[server]``.
+        settings: lines at the top of the project file.
         router: in place of the pocket's.
         module: what is run in place of ``pointsman``.
     """
     words = [sys.executable, "-m", module, "serve", "--port", "0", *options]
-    if table is not None or router is not None:
-        words += ["--config", str(_project(log.with_suffix(".toml"), table or {}, router))]
+    if table is not None or settings or router is not None:
+        path = _project(log.with_suffix(".toml"), table or {}, settings, router)
+        words += ["--config", str(path)]
     names = ("POINTSMAN_API_KEY", "POINTSMAN_ADMIN_KEY")
     clean = {name: value for name, value in os.environ.items() if name not in names}
     paths = os.pathsep.join(
@@ -126,7 +129,7 @@ def serve_here(engine: Engine, **options: Any) -> Iterator[str]:
         thread.join(60)
 
 
-def _project(path: Path, table: Mapping[str, Any], router: Path | None) -> Path:
+def _project(path: Path, table: Mapping[str, Any], settings: str, router: Path | None) -> Path:
     """The pocket's project with further options."""
     pocket = REPOSITORY / "src/pointsman/pocket/model"
     text = (pocket / "pointsman.toml").read_text()
@@ -134,7 +137,7 @@ def _project(path: Path, table: Mapping[str, Any], router: Path | None) -> Path:
     if router is not None:
         text = text.replace(f'"{pocket}/router"', f'"{router}"')
     lines = [f"{name} = {json.dumps(value)}" for name, value in table.items()]
-    path.write_text("\n".join([text, "[server]", *lines]) + "\n")
+    path.write_text("\n".join([settings + text, "[server]", *lines]) + "\n")
     return path
 
 

@@ -64,7 +64,14 @@ def serve(
         ),
     )
     samples = _samples() if found is None else {}
-    app = make_app(engine, router_digest(str(project.router)), settings, samples, tracing)
+    app = make_app(
+        engine,
+        router_digest(str(project.router)),
+        settings,
+        samples,
+        tracing,
+        route_text=project.route_text,
+    )
     _log_requests()
     address, number = place.getsockname()[:2]
     host_name = f"[{address}]" if ":" in address else address

@@ -398,6 +398,7 @@ class Engine:
         for request in requests:
             with failing([request]), self._preparing:
                 self._backend.prepare(request)
+                request.feed.prompt_tokens = len(request.ids)
         ready = [request for request in requests if request.feed.error is None]
         if ready:
             self._worker.enqueue(ready, block=block)

@@ -87,6 +87,8 @@ class Request:
         Args:
             tokens: its number of tokens; by default those generated so far.
         """
+        count = len(self.tokens) if tokens is None else tokens
+        self.feed.completion_tokens = count
         self.say(text[self.chars_said :])
         self._stream(self.stopping.flush())
         if self.stopping.found is not None:
@@ -101,7 +103,7 @@ class Request:
                 self.route,
                 finish_reason=reason,
                 prompt_tokens=len(self.ids),
-                completion_tokens=len(self.tokens) if tokens is None else tokens,
+                completion_tokens=count,
                 stop=self.stopping.found,
                 logprobs=tuple(self.feed.logprobs) if has_logprobs else None,
             )

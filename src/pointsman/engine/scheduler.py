@@ -329,6 +329,7 @@ class Scheduler:
         if request.decoder is None:
             request.decoder = DecodeStream(skip_special_tokens=True)
         request.tokens.append(token)
+        request.feed.completion_tokens = len(request.tokens)
         request.say(request.decoder.step(self.base.tokenizer.backend_tokenizer, token))
         reason = self._finish_reason(request, token)
         if reason is not None:

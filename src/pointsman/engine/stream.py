@@ -46,6 +46,7 @@ class Feed:
         """Text generated but not yet read"""
         self.logprobs: list[TokenLogprob] = []
         """One entry for each token, if asked for; written before the token's text"""
+        self.prompt_tokens = self.completion_tokens = 0
         self.route: Route | None = None
         self.times = Times()
         self.is_routed = self.is_done = self.is_cancelled = False
@@ -216,6 +217,16 @@ class Stream:
     def error(self) -> BaseException | None:
         """What ended it, if it failed."""
         return self._feed.error
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompt, including those of its images."""
+        return self._feed.prompt_tokens
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of the answer so far. A token is counted before its text is there."""
+        return self._feed.completion_tokens
 
     @property
     def is_done(self) -> bool:

@@ -55,18 +55,29 @@ def routed_messages(body: Mapping[str, Any], history: History) -> list[dict[str,
 
 def is_whole(request: Mapping[str, Any], history: History) -> bool:
     """Whether the router may see all of a request of another interface than chat completions."""
+    roles = [turn.get("role", "user") for turn in _turns(request)]
+    if any(request.get(key) for key in (*_REWRITING, "previous_response_id", "conversation")):
+        return False
+    if history == "last-user" and (len(roles) > 1 or request.get("system")):
+        return False
+    return all(role in ("user", "system", "developer") for role in roles)
+
+
+def shows_image(request: Mapping[str, Any]) -> bool:
+    """Whether a request of any interface has an image in its conversation."""
+    contents = [turn.get("content") for turn in _turns(request)]
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    return any(isinstance(part, dict) and part.get("type") in _IMAGES for part in parts)
+
+
+def _turns(request: Mapping[str, Any]) -> list[dict[str, Any]]:
     turns = [
         turn
         for key in ("messages", "input")
         if isinstance(request.get(key), list)
         for turn in request[key]
     ]
-    roles = [turn.get("role", "user") for turn in turns if isinstance(turn, dict)]
-    if any(request.get(key) for key in (*_REWRITING, "previous_response_id", "conversation")):
-        return False
-    if history == "last-user" and (len(roles) > 1 or request.get("system")):
-        return False
-    return all(role in ("user", "system", "developer") for role in roles)
+    return [turn for turn in turns if isinstance(turn, dict)]
 
 
 def seen_messages(messages: Sequence[Mapping[str, Any]], history: History) -> list[dict[str, Any]]:

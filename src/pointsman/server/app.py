@@ -14,10 +14,11 @@ from fastapi.responses import Response as Plain
 from pointsman import __version__
 from pointsman.conversation import Prompt
 from pointsman.engine.engine import Engine
-from pointsman.labels import ROUTED
+from pointsman.labels import BASE, ROUTED
 from pointsman.protocol.conversations import turns_of
 from pointsman.protocol.decisions import Decided, answers, check_questions, messages_of
-from pointsman.protocol.shown import OBJECT, debug_headers, headers
+from pointsman.protocol.requests import SESSION_HEADER, session_of
+from pointsman.protocol.shown import OBJECT, as_headers, debug_headers, headers, named_headers
 from pointsman.routing.route import Route
 from pointsman.server.answers import Response, event
 from pointsman.server.chat import ChatRequest, read_chat
@@ -60,6 +61,8 @@ def make_app(
     options: ServerOptions,
     samples: dict[str, tuple[dict[str, Any], bytes]] | None = None,
     tracing: Tracing | None = None,
+    *,
+    route_text: bool = False,
 ) -> FastAPI:
     """The application around an engine, which it closes at the end.
 
@@ -67,8 +70,9 @@ def make_app(
         router_digest: of the sealed router.
         samples: what the page offers to try, see ``attach_page``.
         tracing: closed at the end; None: no traces.
+        route_text: the project's option.
     """
-    service = Service(engine, router_digest, options)
+    service = Service(engine, router_digest, options, route_text=route_text)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -130,7 +134,7 @@ class _Routes:
 
     async def chat(self, body: ChatRequest, request: Request) -> Plain:
         started = time.perf_counter()
-        session = request.headers.get("x-session-id") or None
+        session = session_of(request.headers.get(SESSION_HEADER), vars(body))
         base = self._service.engine.base
         asked = await asyncio.to_thread(read_chat, body, self._options, base, session)
         request.state.asked = asked
@@ -188,46 +192,45 @@ class _Routes:
             running.cancel()
 
     def _headers(self, running: Running, request: Request) -> dict[str, str]:
-        found = {"x-pointsman-overhead-ms": f"{running.overhead:.1f}"}
+        values = {"overhead-ms": f"{running.overhead:.1f}"}
         if running.asked.ignored:
             names = [
                 name for name in running.asked.ignored if name.isascii() and name.isprintable()
             ]
-            found["x-pointsman-ignored"] = ", ".join(names)[:1000]
+            values["ignored"] = ", ".join(names)[:1000]
+        if running.shown["generation"]:
+            values["generation"] = running.shown["generation"]
         digest, plan = self._service.router_digest, self._service.engine.plan.name
         if running.route is None:
-            adapter = running.shown["adapter"] or "base"
-            found |= {"x-pointsman-adapter": adapter, "x-pointsman-plan": plan}
-            found["x-pointsman-router"] = digest
-        else:
-            found |= headers(asdict(running.route), digest, plan)
-            if "x-pointsman-debug" in request.headers:
-                found |= debug_headers(asdict(running.route))
-        if running.shown["generation"]:
-            found["x-pointsman-generation"] = running.shown["generation"]
+            adapter = running.shown["adapter"] or BASE
+            return as_headers(values) | named_headers(adapter, digest, plan)
+        found = as_headers(values) | headers(asdict(running.route), digest, plan)
+        if "x-pointsman-debug" in request.headers:
+            found |= debug_headers(asdict(running.route))
         return found
 
     async def decisions(self, body: DecisionRequest, request: Request) -> Plain:
         asked = body.model_dump()
         check_questions(asked, self._service.engine.labels)
-        prompt, route = await self._decided(messages_of(asked), request)
+        prompt, route = await self._decided(messages_of(asked), asked, request)
         tokens = await asyncio.to_thread(self._length, prompt)
         shown = {OBJECT: self._service.shown(route)}
         return JSONResponse(answers(asked, Decided(asdict(route), tokens)) | shown)
 
     async def route(self, body: RouteRequest, request: Request) -> Plain:
-        _, route = await self._decided(body.messages, request)
+        _, route = await self._decided(body.messages, body.model_dump(), request)
         shown = self._service.shown(route)
         plan = self._service.engine.plan.name
         found = headers(asdict(route), self._service.router_digest, plan)
         return JSONResponse({"model": ROUTED, OBJECT: shown}, headers=found)
 
     async def _decided(
-        self, messages: list[dict[str, Any]], request: Request
+        self, messages: list[dict[str, Any]], body: dict[str, Any], request: Request
     ) -> tuple[Prompt, Route]:
         """Messages as a prompt, and the decision on it."""
+        session = session_of(request.headers.get(SESSION_HEADER), body)
         prompt = await asyncio.to_thread(self._prompt, messages)
-        route = await self._service.decide(prompt)
+        route = await self._service.decide(prompt, session)
         self._service.count(route)
         request.state.route = route
         return prompt, route
@@ -256,7 +259,7 @@ class _Routes:
         )
         return PlainTextResponse(
             f"Success: LoRA adapter {body.lora_name!r} added successfully, generation {digest}.",
-            headers={"x-pointsman-generation": digest},
+            headers=as_headers({"generation": digest}),
         )
 
     async def unload(self, body: UnloadRequest) -> Plain:

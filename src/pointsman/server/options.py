@@ -49,9 +49,6 @@ class ServerOptions:
     """Pixels of an image before it is scaled down: an 8K screen"""
     max_samples: int = 16
     """Largest ``n`` of a request"""
-    route_text: bool = False
-    """Whether ``auto`` routes requests without an image to an adapter. Chat front ends send such
-    requests in the background, for titles and tags; a router of screenshots was trained on none"""
     image_hosts: tuple[str, ...] = ()
     """Hosts from which images may be fetched; none by default"""
     adapter_root: str | None = None
@@ -147,9 +144,10 @@ def _faults_of(values: Mapping[str, Any]) -> Iterator[ConfigError]:
         value = values[name]
         if not (isinstance(value, str) and value) and (name == "host" or value is not None):
             yield ConfigError(f"[server] {name} is {value!r}; give a string")
-    for name in ("log_pictures", "route_text"):
-        if not isinstance(values[name], bool):
-            yield ConfigError(f"[server] {name} is {values[name]!r}; give true or false")
+    if not isinstance(values["log_pictures"], bool):
+        yield ConfigError(
+            f"[server] log_pictures is {values['log_pictures']!r}; give true or false"
+        )
     hosts = values["image_hosts"]
     if not isinstance(hosts, tuple) or not all(isinstance(h, str) and h for h in hosts):
         yield ConfigError(f"[server] image_hosts is {hosts!r}; give a list of host names")

@@ -12,6 +12,7 @@ from pointsman.conversation import Prompt
 from pointsman.engine.engine import Engine
 from pointsman.engine.stream import Stream
 from pointsman.labels import BASE, ROUTED
+from pointsman.protocol.requests import is_background
 from pointsman.protocol.shown import answering, described
 from pointsman.routing.route import Route
 from pointsman.routing.router import Router
@@ -51,10 +52,14 @@ class Service:
 
     Args:
         digest: of the sealed router.
+        route_text: the project's option.
     """
 
-    def __init__(self, engine: Engine, digest: str, options: ServerOptions) -> None:
+    def __init__(
+        self, engine: Engine, digest: str, options: ServerOptions, *, route_text: bool = False
+    ) -> None:
         self.engine, self.options, self.router_digest = engine, options, digest
+        self._route_text = route_text
         root = None if options.adapter_root is None else Path(options.adapter_root)
         self.models = Models(engine, digest, root)
         self._drift = Watch(engine.router)
@@ -65,7 +70,7 @@ class Service:
             self._log = DecisionLog(folder, pictures=pictures, router_digest=digest)
 
     async def begin(self, asked: Asked, started: float) -> Running:
-        """Hands a request to the engine and waits for the decision.
+        """Hands a request to the engine and waits for the decision, or else the first token.
 
         Args:
             started: ``time.perf_counter()`` when the request came.
@@ -84,7 +89,9 @@ class Service:
         streams = await self._submitted(asked, name, taken)
         overhead = 1e3 * (time.perf_counter() - started)
         try:
-            route = await streams[0].async_route() if name == ROUTED else route
+            # A named model's first token, before which a fault still has a status of its own.
+            decided = await streams[0].async_route()
+            route = decided if name == ROUTED else route
         except BaseException:
             for stream in streams:
                 stream.cancel()
@@ -143,12 +150,12 @@ class Service:
         return route, route.adapter or BASE
 
     def _is_background(self, prompt: Prompt, session: str | None) -> bool:
-        """Whether a request without an image is none for a router of images.
-
-        In a session it is: there, it may follow a request with an image.
-        """
-        reads_images = not self.engine.router.origin.is_encoder
-        return reads_images and not (prompt.images or self.options.route_text or session)
+        return is_background(
+            session,
+            has_images=bool(prompt.images),
+            reads_images=not self.engine.router.origin.is_encoder,
+            route_text=self._route_text,
+        )
 
     def _submit(self, asked: Asked, name: str) -> tuple[Stream, ...]:
         """Queues every answer of a request. The pictures are decoded and cut on this thread."""
