@@ -7,7 +7,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pointsman.server.options import ServerOptions
 
-
 CONNECTIONS = 512
 """Connections that are kept at least: clients beyond the queue are to be told 429, not cut off"""
 
