@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import openai
 from common import report
 
@@ -57,11 +57,11 @@ def _spread(seconds: list[float]) -> dict[str, float] | None:
     return {"median": round(1e3 * statistics.median(found), 1), "p99": round(1e3 * p99, 1)}
 
 
-async def one(client: httpx.AsyncClient, tally: Tally) -> None:
+async def one(client: httpx2.AsyncClient, tally: Tally) -> None:
     began = time.perf_counter()
     try:
         found = await client.post("/v1/chat/completions", content=BODY, headers=HEADERS)
-    except httpx.HTTPError as fault:
+    except httpx2.HTTPError as fault:
         tally.statuses[type(fault).__name__] += 1
         return
     tally.statuses[str(found.status_code)] += 1
@@ -69,16 +69,16 @@ async def one(client: httpx.AsyncClient, tally: Tally) -> None:
     where.append(time.perf_counter() - began)
 
 
-def client_of(server: Server) -> httpx.AsyncClient:
-    limits = httpx.Limits(max_connections=2000, max_keepalive_connections=200)
-    return httpx.AsyncClient(base_url=server.url, timeout=600, limits=limits)
+def client_of(server: Server) -> httpx2.AsyncClient:
+    limits = httpx2.Limits(max_connections=2000, max_keepalive_connections=200)
+    return httpx2.AsyncClient(base_url=server.url, timeout=600, limits=limits)
 
 
 async def capacity(server: Server, seconds: float) -> float:
     """Answers per second while as many clients wait as the server has slots."""
     tally, until = Tally(), time.monotonic() + seconds
 
-    async def again(client: httpx.AsyncClient) -> None:
+    async def again(client: httpx2.AsyncClient) -> None:
         while time.monotonic() < until:
             await one(client, tally)
 
@@ -110,7 +110,7 @@ async def hang_up(server: Server, number: int) -> dict[str, Any]:
     content = json.dumps({**body, "ignore_eos": True}).encode()
 
     async def leaving() -> None:
-        url = httpx.URL(server.url)
+        url = httpx2.URL(server.url)
         for _ in left:
             _, writer = await asyncio.open_connection(url.host, url.port)
             head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: "
@@ -120,7 +120,7 @@ async def hang_up(server: Server, number: int) -> dict[str, Any]:
             await asyncio.sleep(rng.random())
             writer.close()
 
-    async def staying(client: httpx.AsyncClient) -> None:
+    async def staying(client: httpx2.AsyncClient) -> None:
         while not leavers.done():
             await one(client, tally)
 
@@ -142,7 +142,7 @@ async def hang_up(server: Server, number: int) -> dict[str, Any]:
     }
 
 
-async def busy(client: httpx.AsyncClient) -> int:
+async def busy(client: httpx2.AsyncClient) -> int:
     """Requests that the engine has."""
     text = (await client.get("/metrics")).text
     names = ("vllm:num_requests_running", "vllm:num_requests_waiting")
@@ -172,7 +172,7 @@ async def stop_under_load(server: Server, after: float) -> Counter[str]:
             ends[f"refused with {error.status_code}"] += 1
         except openai.APIConnectionError as error:
             # A connection that was never accepted is refused; one that was must be answered.
-            is_refused = isinstance(error.__cause__, httpx.ConnectError)
+            is_refused = isinstance(error.__cause__, httpx2.ConnectError)
             ends["cut off" if begun or not is_refused else "not accepted"] += 1
 
     async with openai.AsyncOpenAI(
