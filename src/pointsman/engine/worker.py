@@ -142,13 +142,17 @@ class Worker:
         job = Job(work, session)
         with self._lock:
             self.check_open()
-            before = (*self._taken, *self._waiting) if session else ()
+            before = (*self._taken, *self._waiting, *self._undecided()) if session else ()
             is_behind = any(other.session == session for other in before)
             (self._waiting if is_behind else self._jobs).append(job)
             self._turns += is_behind
             self._lock.notify_all()
         result: T = job.future.result()
         return result
+
+    def _undecided(self) -> list[Request]:
+        """Requests whose prompts are being read."""
+        return [request for request in self._backend.at_work if request.routed]
 
     def close(self) -> None:
         """Lets queued requests finish and ends the thread."""
@@ -266,7 +270,7 @@ class Worker:
         """Splits the queue into what is taken, what is run next, and what keeps waiting."""
         taken: list[Request] = []
         behind = deque[Request | Job]()
-        sessions: set[str] = set()
+        sessions = {each.session for each in self._undecided() if each.session}
         """Sessions for which something is decided first"""
         queue = iter(self._waiting)
         for each in queue:
@@ -276,9 +280,7 @@ class Worker:
             if is_first and isinstance(each, Job):
                 self._jobs.append(each)
                 self._turns -= 1
-            elif (
-                is_first and isinstance(each, Request) and each.is_prepared and len(taken) < room
-            ):
+            elif is_first and isinstance(each, Request) and each.is_prepared and len(taken) < room:
                 taken.append(each)
             else:
                 behind.append(each)
