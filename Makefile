@@ -13,7 +13,8 @@ demo: $(VENV)/.core
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(PARALLEL) tests --ignore tests/lab --ignore tests/vllm
+	$(BIN)/python -m pytest $(PARALLEL) tests --ignore tests/lab --ignore tests/vllm \
+	    --ignore tests/server/test_page.py
 
 # The screen renderer and the pocket's pretraining, up to a rebuild of the whole pocket.
 test-lab: $(VENV)/.dev
@@ -23,10 +24,13 @@ test-lab: $(VENV)/.dev
 test-vllm: $(VENV)/.dev vllm
 	$(BIN)/python -m pytest tests/vllm
 
-# The server's page in a real Chromium.
+# The server's page in a real Chromium: the one that is there, else Debian's, else Playwright's.
 test-page: $(VENV)/.dev
 	$(BIN)/pip install --quiet playwright
-	command -v chromium >/dev/null || $(BIN)/playwright install --with-deps chromium
+	command -v chromium >/dev/null || command -v google-chrome >/dev/null \
+	    || { test $$(id -u) = 0 && apt-get update --quiet=2 \
+	        && apt-get install --yes --quiet=2 chromium; } \
+	    || $(BIN)/playwright install --with-deps chromium
 	$(BIN)/python -m pytest tests/server/test_page.py
 
 vllm: $(VLLM)/.made

@@ -429,12 +429,29 @@ def server_claims() -> Iterator[str]:
         "server_overhead",
     )
     yield claim(
-        f"vLLM's client tests of {foreign['vllm_tests']}: passed; failed for a reason that the "
-        "results name; failed otherwise",
-        f"{foreign['passed']} of {foreign['tests']}; {len(foreign['inapplicable'])}; "
-        f"{len(foreign['failed'])}",
+        f"Client tests of vLLM {foreign['vllm_tests']} and SGLang that apply: passed; answered "
+        "otherwise on purpose, as the results say; failed. Inapplicable",
+        f"{foreign['passed']} of {foreign['apply']}; {len(foreign['different'])}; "
+        f"{len(foreign['failed'])}. {len(foreign['inapplicable'])}",
         "check_server_foreign",
         "server_foreign",
+    )
+    if (RESULTS / "server_vllm.json").is_file():
+        yield from server_vllm_claims()
+
+
+def server_vllm_claims() -> Iterator[str]:
+    found = read("server_vllm")
+    ours = found["pointsman"]
+    theirs = max(found["vllm"].values(), key=lambda way: float(way["requests_per_second"]))
+    yield claim(
+        f"`vllm bench serve`, {found['requests']} pictures, {found['clients']} clients, adapters "
+        "at random: requests a second, ours over vLLM's; first token in ms at p99",
+        f"{ours['requests_per_second']} / {theirs['requests_per_second']} = "
+        f"{found['requests_per_second_ratio']}; {ours['first_token_ms_p99']:.0f}, "
+        f"{theirs['first_token_ms_p99']:.0f}",
+        "bench_server_vllm",
+        "server_vllm",
     )
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from pointsman.conversation import make_prompt
 from pointsman.errors import ImageError, SampleError
 from pointsman.images import check_size, image_size, load_image
+from support.bad_pictures import png
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -297,6 +298,11 @@ def test_a_broken_file_is_an_image_or_one_clear_line(kind: str) -> None:
         assert message.startswith("shot: ")
         assert "\n" not in message
     assert refused > 50
+
+
+def test_what_pillow_asserts_is_an_error_of_the_picture() -> None:
+    with pytest.raises(ImageError, match=r"^shot: the image is corrupt or cut off \(Assertion"):
+        load_image(png(random.Random(220)), "shot")
 
 
 def test_what_is_there_but_no_image(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_labels_are_made_once(tmp_path: Path) -> None:
 def test_an_unknown_key_has_a_suggestion(key: str, meant: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=rf"unknown key '{key}'.*; did you mean '{meant}'"):
         load_project(project(tmp_path, f'{key} = "a/b"\n{FULL}'))
-    with pytest.raises(ConfigError, match=r"hysteresis, server, adapters$"):
+    with pytest.raises(ConfigError, match=r"hysteresis, route_text, server, adapters$"):
         load_project(project(tmp_path, f'zzzz = "a/b"\n{FULL}'))
 
 

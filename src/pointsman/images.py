@@ -64,8 +64,11 @@ def load_image(source: Source, name: str | None = None) -> Image.Image:
         rgb = rgb if turn is None else rgb.transpose(turn)
         rgb.info.clear()  # or the result would be turned again
         return rgb
-    except (OSError, ValueError, SyntaxError, RuntimeError) as error:
-        raise ImageError(f"{name}: the image is corrupt or cut off ({error})") from None
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's readers raise almost anything on a broken file
+        reason = str(error) or type(error).__name__
+        raise ImageError(f"{name}: the image is corrupt or cut off ({reason})") from None
     finally:
         if image is not source:
             image.close()
@@ -128,8 +131,11 @@ def open_image(source: Path | str | bytes | NDArray[np.uint8], name: str) -> Ima
         raise ImageError(f"{name}: the image is huge; scale it down") from None
     except UnidentifiedImageError:
         raise ImageError(f"{name}: not an image that is read; give {_KNOWN}") from None
-    except (OSError, ValueError, SyntaxError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or error  # without the name, which may be long
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:
+        # Without the file's name, which may be long.
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ImageError(f"{name}: cannot be read as an image ({reason})") from None
 
 

@@ -38,6 +38,10 @@ class Project:
     """What answers where the router abstains: ``base``, an adapter, or ``error``: it fails."""
     hysteresis: float | None = None
     """See ``EngineOptions``, whose default holds where this is None."""
+    route_text: bool = False
+    """Whether ``auto`` routes requests without an image to an adapter, in both servers. Chat front
+    ends send such requests in the background, for titles and tags; a router of screenshots was
+    trained on none."""
     server: Mapping[str, Any] = field(default_factory=dict)
     """Options of ``pointsman serve``, see ``ServerOptions``"""
     labels: LabelMap = field(init=False, repr=False, compare=False)
@@ -62,6 +66,10 @@ def _is_share(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
 def _is_table_of_text(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(path, str) for path in value.values())
 
@@ -78,6 +86,7 @@ _KEYS: dict[str, tuple[str, Callable[[object], bool]]] = {
     "router": ("a string", _is_text),
     "fallback": ("a string", _is_text),
     "hysteresis": ("a number from 0 to 1", _is_share),
+    "route_text": ("true or false", _is_flag),
     "server": ("a table [server]", _is_table),
     "adapters": ('[adapters] with lines of the form name = "path"', _is_table_of_text),
 }
@@ -164,7 +173,7 @@ def _project(table: Mapping[str, Any], path: Path) -> Project:
     folder = path.parent
     places = {key: _located(table[key], folder) for key in ("base", "encoder") if table.get(key)}
     if "router" in table:
-        places["router"] = str(folder / _expanded(table["router"]))
+        places["router"] = str(folder / expanded(table["router"]))
     adapters = {name: _located(value, folder) for name, value in table["adapters"].items()}
     # An empty base or encoder is none.
     return Project(**{**table, "base": None, "encoder": None, **places, "adapters": adapters})
@@ -172,7 +181,7 @@ def _project(table: Mapping[str, Any], path: Path) -> Project:
 
 def _located(value: str, folder: Path) -> str:
     """``value`` as a path if something is there or it looks like one; a Hub id is left alone."""
-    path = folder / _expanded(value)
+    path = folder / expanded(value)
     is_path = path.exists() or value.startswith((".", "/", "~")) or value.count("/") > 1
     if not is_path:
         return value
@@ -180,7 +189,8 @@ def _located(value: str, folder: Path) -> str:
     return str(path) if path.exists() or path.is_absolute() else f"./{path}"
 
 
-def _expanded(value: str) -> Path:
+def expanded(value: str) -> Path:
+    """A path with the user's home in place of ``~``. Raises ``ConfigError`` if there is none."""
     try:
         return Path(value).expanduser()
     except RuntimeError:

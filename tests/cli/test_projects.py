@@ -38,6 +38,7 @@ def test_init_writes_a_file_to_fill_in(here: Path) -> None:
     project = load_project(here / FILE_NAME)
     assert tuple(project.adapters) == ADAPTERS
     assert all(getattr(project, key) is not None for key in keys)
+    (here / "adapters").mkdir()
     assert ServerOptions.from_table(project.server, here).port == 8000
 
 
@@ -95,6 +96,42 @@ def test_all_faults_are_found_at_once(config: Path, tiny_project: Project, tmp_p
         "list [adapters] in the router's order, or train a router on this order",
     ):
         assert message in shown
+
+
+def test_all_faults_of_the_server(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("POINTSMAN_API_KEY", raising=False)
+    lines = [
+        "[server]",
+        'host = "0.0.0.0"',
+        "prot = 8000",
+        "slots = 0",
+        "log_pictures = 1",
+        'image_hosts = "example.org"',
+        'adapter_root = "gone"',
+        'api_key = "secret"',
+    ]
+    config.write_text("\n".join([config.read_text(), *lines]))
+    found = json.loads(run("check", config, "--json").out)["findings"]
+    errors = [finding["message"] for finding in found if finding["level"] == "error"]
+    assert {finding["kind"] for finding in found} == {"server", "seal"}  # the rest is checked too
+    for message in (
+        "host 0.0.0.0 is open to other machines",
+        "unknown key 'prot'; known are host, port",
+        "slots is 0; give a whole number from 1 to 1024",
+        "log_pictures is 1; give true or false",
+        "image_hosts is 'example.org'; give a list of host names",
+        f"adapter_root: {config.parent / 'gone'} is no folder",
+        "unknown key 'api_key'; set POINTSMAN_API_KEY",
+    ):
+        assert [message in error for error in errors].count(True) == 1, message
+    assert len(errors) == 7
+    monkeypatch.setenv("POINTSMAN_API_KEY", "a key")
+    again = json.loads(run("check", config, "--json").out)["findings"]
+    assert [f["kind"] for f in again].count("server") == 6
+    config.write_text(config.read_text().replace('"gone"', '"~nobody-here/x"'))
+    assert "no such user" in run("check", config).out
 
 
 def test_all_faults_of_the_file_itself(tmp_path: Path) -> None:

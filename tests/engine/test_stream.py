@@ -83,7 +83,7 @@ def test_a_stream_ends_for_everybody_who_reads_it(engine: Engine) -> None:
     assert text.strip() == stream.result().text
     fails = engine.submit(LONG)
     for _ in range(2):
-        with pytest.raises(SampleError, match="reads at most"):
+        with pytest.raises(SampleError, match="context length"):
             list(fails)
 
 
@@ -159,7 +159,7 @@ def test_an_error_is_its_own_requests(either: Engine) -> None:
         either.submit(prompt, adapter="claim-window", max_new_tokens=12)
         for prompt in (MIXED[0], LONG, MIXED[0], ODD, MIXED[0])
     ]
-    for index, message in ((1, "reads at most 2048"), (3, "1 images for 2 places")):
+    for index, message in ((1, "context length of 2048"), (3, "1 images for 2 places")):
         for wait in (streams[index].result, streams[index].route, lambda i=index: list(streams[i])):
             with pytest.raises(SampleError, match=message):
                 wait()

@@ -296,7 +296,7 @@ def test_a_stream_goes_on_beside_a_huge_text_and_a_huge_picture(make: MakeEngine
         at_work.route(20)
         request = batch_of(engine).at_work[0]
         before = len(request.tokens)
-        with pytest.raises(SampleError, match="reads at most 2048"):
+        with pytest.raises(SampleError, match="context length of 2048"):
             engine.generate(None, "x" * 10_000_000)
         between = len(request.tokens)
         beside = engine.submit(huge, adapter="calendar", max_new_tokens=1)
@@ -321,10 +321,10 @@ def test_a_text_of_megabytes_is_not_tokenised_whole(
     monkeypatch.setattr(type(tokenizer), "__call__", counted)
     for text in ("x" * 10_000_000, "<|im_end|>" * 1_000_000, "é" * 5_000_000):
         seen = 0
-        with pytest.raises(SampleError, match=r"more than \d+ tokens .* at most 2048"):
+        with pytest.raises(SampleError, match=r"more than \d+ tokens .* context length of 2048"):
             narrow.generate(None, text)
         assert seen < 100_000
     seen = 0
     long = Prompt((user_turn("<|im_end|>" * 300, 0),), ())
-    with pytest.raises(SampleError, match="reads at most 2048"):
+    with pytest.raises(SampleError, match="context length of 2048"):
         narrow.submit(long, max_new_tokens=1).result(30)

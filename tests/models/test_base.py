@@ -234,7 +234,7 @@ def test_images_must_fit_their_places(tiny_base: Base) -> None:
 
 
 def test_a_prompt_may_be_too_long(tiny_base: Base) -> None:
-    with pytest.raises(SampleError, match="reads at most 2048"):
+    with pytest.raises(SampleError, match="context length of 2048"):
         tiny_base.encode([prompt("long " * 1000)])
 
 

@@ -119,9 +119,16 @@ def test_bodies_of_stock_clients(server: Server, client: str) -> None:
         ({"max_tokens": 0}, "max_tokens"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "nobody", "content": "x"}]}, "messages"),
+        ({"messages": [{"role": ["user"], "content": "x"}]}, "messages"),
+        ({"messages": [{"role": {}, "content": "x"}]}, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": ["text"]}]}]}, "messages"),
         ({"messages": [{"role": "assistant", "content": "x"}]}, None),
         ({"response_format": {"type": "json_schema"}}, "response_format"),
         ({"logit_bias": {"1": 5}}, "logit_bias"),
+        ({"regex": "[0-9]+"}, "regex"),
+        ({"use_beam_search": True}, "use_beam_search"),
+        ({"continue_final_message": True}, "continue_final_message"),
+        ({"messages": [user("long " * 6000)]}, None),
         ({"modalities": ["audio"]}, "modalities"),
         ({"tools": [{}], "tool_choice": "required"}, "tool_choice"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
@@ -142,6 +149,14 @@ def test_what_would_change_the_answer_is_refused(
     assert (error["param"], error["code"]) == (param, 400)
     assert "\n" not in error["message"]
     assert headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize("model", ["auto", "calendar"])
+def test_a_stream_that_cannot_begin_has_a_status(server: Server, model: str) -> None:
+    body = {"model": model, "messages": [user("long " * 6000, screen())], "stream": True}
+    status, found, _ = post(server, body)
+    assert (status, found["error"]["code"]) == (400, 400)
+    assert "is longer than the model's context length of 4096" in found["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from pointsman.engine.engine import Engine
 from pointsman.evaluation.demo import demo_samples
 from pointsman.sample import load_prompt
-from support.server import CALENDAR, Server, data_url, screen, user
+from support.server import CALENDAR, Server, data_url, screen, serve, user
 
 ADAPTERS = ["calendar", "claim-window", "provider-select"]
 
@@ -84,6 +84,23 @@ def test_a_stream_ends_with_usage(client: openai.OpenAI) -> None:
     assert all(event.usage is None for event in events[:-1])
     whole = ask(client)
     assert events[-1].usage == whole.usage
+
+
+def test_usage_in_every_event(client: openai.OpenAI) -> None:
+    """As vLLM's load generator asks for it."""
+    options: Any = {"include_usage": True, "continuous_usage_stats": True}
+    events = list(ask(client, stream=True, stream_options=options))
+    prompt = ask(client).usage.prompt_tokens
+    counts = [event.usage.completion_tokens for event in events]
+    assert {event.usage.prompt_tokens for event in events} == {prompt}
+    assert all(
+        event.usage.total_tokens == prompt + n for event, n in zip(events, counts, strict=True)
+    )
+    assert counts == sorted(counts)
+    assert len({*counts}) > 2  # it grows as the answer does
+    assert counts[-1] == 10
+    without = ask(client, stream=True, stream_options={**options, "include_usage": False})
+    assert all(event.usage is None for event in without)
 
 
 def test_headers(client: openai.OpenAI) -> None:
@@ -171,6 +188,15 @@ def test_a_session_keeps_its_adapter(client: openai.OpenAI) -> None:
         extra_body={"session_id": "one"},
     )
     assert other.model_extra["pointsman"]["held"] is False
+    choices = [{"value": name} for name in ADAPTERS]
+    decide: Any = client.decisions.create
+    found = decide(
+        model="auto",
+        input="and the next one",
+        questions=[{"type": "choice", "instructions": "Which?", "choices": choices}],
+        extra_headers={"x-session-id": "one"},
+    )
+    assert found.model_extra["pointsman"]["adapter"] == "calendar"
 
 
 def test_background_requests_abstain(client: openai.OpenAI) -> None:
@@ -179,6 +205,15 @@ def test_background_requests_abstain(client: openai.OpenAI) -> None:
     found = ask(client, messages=[{"role": "user", "content": text}], max_tokens=4)
     assert found.model_extra["pointsman"]["abstained"] is True
     assert found.model_extra["pointsman"]["adapter"] is None
+
+
+def test_text_is_routed_if_the_project_says_so(tmp_path: Path) -> None:
+    messages: Any = [{"role": "user", "content": CALENDAR}]
+    with serve(tmp_path / "log", settings="route_text = true\n") as other, other.client() as client:
+        found: Any = client.chat.completions.create(model="auto", messages=messages, max_tokens=4)
+    with Engine.pocket() as engine:
+        route = engine.route(None, CALENDAR)
+    assert (found.pointsman["abstained"], found.pointsman["adapter"]) == (False, route.adapter)
 
 
 def test_decisions(client: openai.OpenAI) -> None:

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import openai
+import uvicorn
 
+from pointsman.engine.engine import Engine
+from pointsman.server.app import make_app
+from pointsman.server.options import ServerOptions
+from pointsman.server.run import listen
 from support.tiny import REPOSITORY
 
 START_SECONDS = 120
@@ -67,18 +73,23 @@ def serve(
     log: Path,
     *options: str,
     table: Mapping[str, Any] | None = None,
+    settings: str = "",
     environment: Mapping[str, str] | None = None,
+    router: Path | None = None,
     module: str = "pointsman",
 ) -> Iterator[Server]:
     """Starts the server of the pocket on a free port, and stops it at the end.
 
     Args:
         table: the options in ``[server]``.
+        settings: lines at the top of the project file.
+        router: in place of the pocket's.
         module: what is run in place of ``pointsman``.
     """
     words = [sys.executable, "-m", module, "serve", "--port", "0", *options]
-    if table is not None:
-        words += ["--config", str(_project(log.with_suffix(".toml"), table))]
+    if table is not None or settings or router is not None:
+        path = _project(log.with_suffix(".toml"), table or {}, settings, router)
+        words += ["--config", str(path)]
     names = ("POINTSMAN_API_KEY", "POINTSMAN_ADMIN_KEY")
     clean = {name: value for name, value in os.environ.items() if name not in names}
     paths = os.pathsep.join(
@@ -99,13 +110,34 @@ def serve(
         process.wait(60)
 
 
-def _project(path: Path, table: Mapping[str, Any]) -> Path:
+@contextmanager
+def serve_here(engine: Engine, **options: Any) -> Iterator[str]:
+    """Serves an engine of this process, and closes it at the end; yields the address."""
+    settings = ServerOptions(port=0, **options)
+    place = listen(settings)
+    app = make_app(engine, "0" * 64, settings)
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5))
+    thread = threading.Thread(target=lambda: server.run(sockets=[place]))
+    thread.start()
+    until = time.monotonic() + START_SECONDS
+    while not server.started and time.monotonic() < until:
+        time.sleep(0.02)
+    try:
+        yield f"http://127.0.0.1:{place.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(60)
+
+
+def _project(path: Path, table: Mapping[str, Any], settings: str, router: Path | None) -> Path:
     """The pocket's project with further options."""
     pocket = REPOSITORY / "src/pointsman/pocket/model"
     text = (pocket / "pointsman.toml").read_text()
     text = re.sub(r'= "(base|router|adapters/[^"]*)"', rf'= "{pocket}/\1"', text)
+    if router is not None:
+        text = text.replace(f'"{pocket}/router"', f'"{router}"')
     lines = [f"{name} = {json.dumps(value)}" for name, value in table.items()]
-    path.write_text("\n".join([text, "[server]", *lines]) + "\n")
+    path.write_text("\n".join([settings + text, "[server]", *lines]) + "\n")
     return path
 
 

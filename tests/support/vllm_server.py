@@ -102,17 +102,21 @@ def settings(config: Path | None = None) -> dict[str, str]:
     variables = {k: v for k, v in os.environ.items() if not k.startswith("POINTSMAN")}
     if config is not None:
         variables["POINTSMAN_CONFIG"] = str(config)
-    return {**variables, **SETTINGS, "PYTHONPATH": str(ENVIRONMENT)}
+    paths = os.pathsep.join([str(ENVIRONMENT), str(REPOSITORY / "src")])
+    return {**variables, **SETTINGS, "PYTHONPATH": paths}
 
 
 @contextmanager
-def serve(base: Path, log: Path, *options: str, config: Path | None = None) -> Iterator[VllmServer]:
+def serve(
+    base: Path, log: Path, *options: str, config: Path | None = None, threads: int = 1
+) -> Iterator[VllmServer]:
     """Starts ``vllm serve`` on a free port, waits until it is ready, and stops it at the end.
 
     Args:
         log: the file that receives its output.
         options: further options of ``vllm serve``.
         config: a project file; the router then chooses for the model ``auto``.
+        threads: of each operation on tensors.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -120,7 +124,7 @@ def serve(base: Path, log: Path, *options: str, config: Path | None = None) -> I
     # It ends with these tests, even where they are killed.
     command = ["setpriv", "--pdeathsig", "TERM", str(VLLM / "bin/vllm"), "serve", str(base)]
     command += ["--port", port, *OPTIONS, *options]
-    environment = settings(config)
+    environment = settings(config) | {"OMP_NUM_THREADS": str(threads)}
     with log.open("w") as output:
         process = subprocess.Popen(
             command,

@@ -133,16 +133,54 @@ def test_all_samples_of_a_request_have_one_adapter(
 
 def test_a_session_keeps_its_adapter(vllm: VllmServer, questions: list[Question]) -> None:
     outside = next(question for question in questions if question.adapter is None)
-    session = {"extra_body": {"vllm_xargs": {"pointsman_session": "one"}}}
+    names: list[dict[str, Any]] = [
+        {"extra_headers": {"x-session-id": "one"}, "extra_body": {"session_id": "two"}},
+        {"extra_body": {"session_id": "one", "prompt_cache_key": "two"}},
+        {"extra_body": {"prompt_cache_key": "one"}},
+    ]
 
-    async def ask(client: Client) -> tuple[Any, Any]:
-        await client.ask("auto", questions[0].messages, **session)
-        held = await client.ask("auto", outside.messages, **session)
-        return held.decision, (await client.ask("auto", outside.messages)).decision
+    async def ask(client: Client) -> tuple[list[Any], Any]:
+        await client.ask("auto", questions[0].messages, **names[0])
+        held = [await client.ask("auto", outside.messages, **name) for name in names]
+        held += [await client.ask("auto", [user("and the next one")], **name) for name in names]
+        alone = (await client.ask("auto", outside.messages)).decision
+        return [answer.decision for answer in held], alone
 
     held, alone = in_client(vllm, ask)
-    assert (held["adapter"], held["held"]) == (questions[0].adapter, True)
+    assert {decision["adapter"] for decision in held} == {questions[0].adapter}
+    assert [decision["held"] for decision in held[:3]] == [True] * 3
     assert (alone["adapter"], alone["abstained"]) == (None, True)
+
+
+def test_a_session_without_a_name(client: openai.OpenAI, questions: list[Question]) -> None:
+    messages: Any = questions[0].messages
+    with pytest.raises(openai.BadRequestError, match="prompt_cache_key: 7 names no session"):
+        client.chat.completions.create(
+            model="auto", messages=messages, extra_body={"prompt_cache_key": 7}
+        )
+
+
+def test_background_requests_abstain(vllm: VllmServer, client: openai.OpenAI) -> None:
+    """As `pointsman serve` answers them: by the base, though the router has a favourite."""
+    turns = [user("Click December 3 in the calendar")]
+    answered = [*turns, {"role": "assistant", "content": "done"}, user("A title for this chat")]
+
+    async def ask(client: Client) -> list[Any]:
+        found = [await client.ask("auto", messages) for messages in (turns, answered)]
+        return [*found, await client.ask(BASE, turns)]
+
+    alone, later, base = in_client(vllm, ask)
+    for answer in (alone, later):
+        assert (answer.decision["adapter"], answer.decision["abstained"]) == (None, True)
+    assert alone.text == base.text
+    choices = [{"value": name} for name in ADAPTERS]
+    decide: Any = client.decisions.create
+    found = decide(
+        model="auto",
+        input="Click December 3 in the calendar",
+        questions=[{"type": "choice", "instructions": "Which?", "choices": choices}],
+    )
+    assert found.answers[0].type == "refusal"
 
 
 def test_decisions_of_the_stock_client(client: openai.OpenAI, questions: list[Question]) -> None:
@@ -196,6 +234,7 @@ def test_other_interfaces(
         client.responses.create(model="auto", input=given)
     text: Any = client.completions.create(model="auto", prompt="Click the day", max_tokens=4)
     assert set(text.pointsman["probabilities"]) == set(ADAPTERS)
+    assert text.pointsman["abstained"] is True  # a request without an image
 
 
 def test_a_prompt_of_one_token_is_refused(client: openai.OpenAI) -> None:

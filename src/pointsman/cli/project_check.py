@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from pointsman.adapters.check.check import check_adapter
 from pointsman.adapters.files import CONFIG, WEIGHTS, fetch_adapter
@@ -19,6 +20,7 @@ from pointsman.project import Project, faults, load_project, read_table
 from pointsman.routing.load import load_router
 from pointsman.routing.router import Router
 from pointsman.routing.seal import unsealed_note
+from pointsman.server.options import ServerOptions
 
 
 @dataclass
@@ -42,8 +44,8 @@ class _Check:
 def check_project(path: Path) -> Report:
     """Looks for faults in a project file and in everything it names.
 
-    The kinds of findings are ``project``, ``base``, ``encoder``, ``router``, ``seal``, and the
-    codes of ``check_adapter``. ``counts`` has the numbers of ``adapters`` and ``labels``.
+    The kinds of findings are ``project``, ``server``, ``base``, ``encoder``, ``router``, ``seal``,
+    and the codes of ``check_adapter``. ``counts`` has the numbers of ``adapters`` and ``labels``.
     """
     run = _Check(str(path))
     project = _project(run, path)
@@ -62,13 +64,21 @@ def check_project(path: Path) -> Report:
 
 def _project(run: _Check, path: Path) -> Project | None:
     with run.errors_of("project"):
-        for fault in faults(read_table(path), path):
+        table = read_table(path)
+        _server(run, table.get("server"), path.parent)
+        broken = list(faults(table, path))
+        for fault in broken:
             run.add("error", "project", str(fault))
-    if run.findings:
-        return None
-    with run.errors_of("project"):
-        return load_project(path)
+        return None if broken else load_project(path)
     return None
+
+
+def _server(run: _Check, table: Any, folder: Path) -> None:
+    """Checks the options of ``serve``, and whether the environment has the key that they need."""
+    if isinstance(table, dict):
+        with run.errors_of("server"):
+            for fault in ServerOptions.faults(table, folder):
+                run.add("error", "server", str(fault))
 
 
 def _base(run: _Check, project: Project) -> Base | None:

@@ -40,6 +40,10 @@ router = "router"
 # by more than this, from 0 to 1. Default: 0.2.
 # hysteresis = 0.2
 
+# Whether servers route requests without an image to adapters too; chat front ends send such
+# requests in the background. Default: false.
+# route_text = false
+
 # The adapters: name = "folder or Hub id", one per line. Their order is the label order: the first
 # is label 0. Append new adapters at the end, and never reorder or rename them.
 [adapters]

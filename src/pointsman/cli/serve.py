@@ -32,6 +32,7 @@ def serve(
         from pointsman.server.app import make_app
         from pointsman.server.options import ServerOptions
         from pointsman.server.run import listen, run
+        from pointsman.server.tracing import Tracing
     except ModuleNotFoundError as error:
         raise MissingDependency(
             f"{error.name} is not installed; run: pip install 'pointsman[server]'"
@@ -48,6 +49,7 @@ def serve(
     if show_config:
         console.show_json(_shown(settings))
         return
+    tracing = Tracing.from_environment()
     place = listen(settings)  # before the model is loaded
     console.quiet_libraries()
     engine = Engine.from_project(
@@ -62,7 +64,14 @@ def serve(
         ),
     )
     samples = _samples() if found is None else {}
-    app = make_app(engine, router_digest(str(project.router)), settings, samples)
+    app = make_app(
+        engine,
+        router_digest(str(project.router)),
+        settings,
+        samples,
+        tracing,
+        route_text=project.route_text,
+    )
     _log_requests()
     address, number = place.getsockname()[:2]
     host_name = f"[{address}]" if ":" in address else address

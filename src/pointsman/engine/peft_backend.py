@@ -232,7 +232,9 @@ def _one_by_one(work: Callable[[Sequence[Request]], None], requests: Sequence[Re
     try:
         if requests:
             work(requests)
+        return
     except Exception:
-        for request in requests:
-            with failing([request]):
-                work([request])
+        pass  # and with the error goes what the failed forward held
+    for request in requests:
+        with failing([request]):
+            work([request])

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from traceback import clear_frames
 from typing import Any
 
 from pointsman.conversation import Prompt
@@ -88,6 +89,8 @@ class Request:
         Args:
             tokens: its number of tokens; by default those generated so far.
         """
+        count = len(self.tokens) if tokens is None else tokens
+        self.feed.completion_tokens = count
         self.say(text[self.chars_said :])
         self._stream(self.stopping.flush())
         if self.stopping.found is not None:
@@ -102,7 +105,7 @@ class Request:
                 self.route,
                 finish_reason=reason,
                 prompt_tokens=len(self.ids),
-                completion_tokens=len(self.tokens) if tokens is None else tokens,
+                completion_tokens=count,
                 stop=self.stopping.found,
                 logprobs=tuple(self.feed.logprobs) if has_logprobs else None,
             )
@@ -127,6 +130,9 @@ def failing(
     try:
         yield
     except Exception as error:
+        # A forward's frames hold its tensors. Kept with the error, they would be memory that is
+        # still taken when there is none left.
+        clear_frames(error.__traceback__)
         for request in requests:
             request.feed.fail(error)
         for request in requests:

@@ -215,10 +215,13 @@ class Scheduler:
             except Exception:
                 if len(requests) == 1:
                     raise
-                for request in requests:
-                    yield from self._read([request])
-            else:
+                read = None
+            # Not in the handler: until it ends, the failed forward's tensors take the memory.
+            if read is not None:
                 self._begin(requests, *read)
+                return
+            for request in requests:
+                yield from self._read([request])
 
     def _continue(self, request: Request) -> bool:
         """Reads only the new part of a conversation whose start is in the prefix cache."""
@@ -355,6 +358,7 @@ class Scheduler:
         if request.decoder is None:
             request.decoder = DecodeStream(skip_special_tokens=True)
         request.tokens.append(token)
+        request.feed.completion_tokens = len(request.tokens)
         request.say(request.decoder.step(self.base.tokenizer.backend_tokenizer, token))
         reason = self._finish_reason(request, token)
         if reason is not None:

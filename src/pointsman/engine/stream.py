@@ -7,9 +7,11 @@ an event loop, which is woken up and never polls.
 import asyncio
 import logging
 import os
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from threading import Condition
 from typing import Any
 
@@ -21,6 +23,20 @@ from pointsman.routing.route import Route
 _log = logging.getLogger("pointsman.engine")
 
 
+@dataclass
+class Times:
+    """When what happened to a request, in nanoseconds since 1970; 0: it has not."""
+
+    queued: int = 0
+    taken: int = 0
+    """From the queue, to be read"""
+    decided: int = 0
+    """By the router"""
+    said: int = 0
+    """The first piece of text"""
+    done: int = 0
+
+
 class Feed:
     """The state of one answer so far."""
 
@@ -30,7 +46,9 @@ class Feed:
         """Text generated but not yet read"""
         self.logprobs: list[TokenLogprob] = []
         """One entry for each token, if asked for; written before the token's text"""
+        self.prompt_tokens = self.completion_tokens = 0
         self.route: Route | None = None
+        self.times = Times()
         self.is_routed = self.is_done = self.is_cancelled = False
         self.answer: Answer | None = None
         self.error: BaseException | None = None
@@ -45,10 +63,12 @@ class Feed:
     def decide(self, route: Route | None) -> None:
         """Sets the router's decision; None if the caller named an adapter."""
         self.route = route
+        self.times.decided = 0 if route is None else time.time_ns()
         self._change(is_routed=True)
 
     def say(self, piece: str) -> None:
         """Adds the next piece of text."""
+        self.times.said = self.times.said or time.time_ns()
         self.pieces.append(piece)
         self._change()
 
@@ -110,6 +130,7 @@ class Feed:
             waiters, self._waiters = self._waiters, []
             callbacks: list[Callable[[], None]] = []
             if is_done:
+                self.times.done = time.time_ns()
                 self.on_cancel = None
                 callbacks, self._callbacks = self._callbacks, []
             self.changed.notify_all()
@@ -182,6 +203,30 @@ class Stream:
         A token's entry is there before its text is. A stop string's tokens have entries too.
         """
         return self._feed.logprobs
+
+    @property
+    def times(self) -> Times:
+        return self._feed.times
+
+    @property
+    def decision(self) -> Route | None:
+        """The decision, if there is one yet; see ``route``, which waits for it."""
+        return self._feed.route
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended it, if it failed."""
+        return self._feed.error
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompt, including those of its images."""
+        return self._feed.prompt_tokens
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of the answer so far. A token is counted before its text is there."""
+        return self._feed.completion_tokens
 
     @property
     def is_done(self) -> bool:

@@ -3,6 +3,7 @@
 import atexit
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -102,6 +103,7 @@ class Worker:
             self.check_open(0 if block else len(requests))
             for request in requests:
                 request.feed.on_cancel = partial(self._withdraw, request)
+                request.feed.times.queued = time.time_ns()
             self._waiting.extend(requests)
             for request in requests:
                 self._preparing.submit(self._prepare, request)
@@ -109,10 +111,22 @@ class Worker:
     def _prepare(self, request: Request) -> None:
         """Prepares a request, on a thread for that. One that cannot be answered is ended."""
         with failing([request]):
-            if not request.feed.is_cancelled:
-                self._backend.prepare(request)
+            try:
+                if not request.feed.is_cancelled:
+                    self._backend.prepare(request)
+            except Exception:  # first: its caller may come again as soon as it has failed
+                self._forget(request)
+                raise
+            request.feed.prompt_tokens = len(request.ids)
         with self._lock:
             request.is_prepared = True
+            self._lock.notify_all()
+
+    def _forget(self, request: Request) -> None:
+        """Removes a request from the queue, if it is there."""
+        with self._lock:
+            if request in self._waiting:
+                self._waiting.remove(request)
             self._lock.notify_all()
 
     def aside(self, work: Callable[[], T]) -> T:
@@ -294,6 +308,8 @@ class Worker:
         with failing([request]):
             self._check(request)
             if not request.feed.is_cancelled:
+                if not request.feed.is_routed:  # a decided one was read before
+                    request.feed.times.taken = time.time_ns()
                 return not request.feed.is_done
             request.finish("", "cancelled")
         return False

@@ -13,11 +13,16 @@ from scipy.stats import binomtest
 from pointsman.conversation import Prompt, routed_part
 from pointsman.errors import ConfigError, PointsmanError, SampleError
 from pointsman.evaluation.corrections import match, read_corrections
-from pointsman.evaluation.drift import NOT_TESTED, Share, against_validation, within_log
 from pointsman.evaluation.worth import Interval
 from pointsman.images import load_image
 from pointsman.progress import Progress, no_progress
 from pointsman.routing.decision import Decision
+from pointsman.routing.drift import (
+    Share,
+    against_validation,
+    spreads_against_validation,
+    within_log,
+)
 from pointsman.routing.request_router import RequestRouter
 from pointsman.routing.route import Route
 from pointsman.server.decision_log import Decisions, picture_of
@@ -283,7 +288,8 @@ def _drift(
     if training is not None:
         share = Share(sum(d.route.abstained for d in newest), len(newest))
         yield from against_validation(share, training, "the router in use")
-    yield NOT_TESTED
+        routes = [decision.route for decision in newest]
+        yield from spreads_against_validation(routes, training, "the router in use")
 
 
 def _both(values: Sequence[Any]) -> dict[str, Any]:

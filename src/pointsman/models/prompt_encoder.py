@@ -133,8 +133,8 @@ class PromptEncoder:
                 tokens += len(self.tokenizer(part, add_special_tokens=False)["input_ids"])
                 if tokens > _TOO_LONG * self.longest:
                     raise SampleError(
-                        f"a prompt has more than {int(tokens / _TOO_LONG)} tokens and the base "
-                        f"reads at most {self.longest}; shorten the text"
+                        f"a prompt of more than {int(tokens / _TOO_LONG)} tokens is longer than "
+                        f"the model's context length of {self.longest}; shorten the text"
                     )
 
     def _content(self, part: str | None) -> dict[str, str]:
@@ -215,8 +215,8 @@ class PromptEncoder:
         longest, most = max(map(len, rows)), self.longest
         if longest > most:
             raise SampleError(
-                f"a prompt has {longest} tokens and the base reads at most {most}; "
-                "shorten the text or set max_pixels for smaller images"
+                f"a prompt of {longest} tokens is longer than the model's context length of "
+                f"{most}; shorten the text or set max_pixels for smaller images"
             )
         filler = self.tokenizer.pad_token_id
         ids = pad(rows, 0 if filler is None else filler, padding_side)

@@ -55,18 +55,29 @@ def routed_messages(body: Mapping[str, Any], history: History) -> list[dict[str,
 
 def is_whole(request: Mapping[str, Any], history: History) -> bool:
     """Whether the router may see all of a request of another interface than chat completions."""
+    roles = [turn.get("role", "user") for turn in _turns(request)]
+    if any(request.get(key) for key in (*_REWRITING, "previous_response_id", "conversation")):
+        return False
+    if history == "last-user" and (len(roles) > 1 or request.get("system")):
+        return False
+    return all(role in ("user", "system", "developer") for role in roles)
+
+
+def shows_image(request: Mapping[str, Any]) -> bool:
+    """Whether a request of any interface has an image in its conversation."""
+    contents = [turn.get("content") for turn in _turns(request)]
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    return any(isinstance(part, dict) and part.get("type") in _IMAGES for part in parts)
+
+
+def _turns(request: Mapping[str, Any]) -> list[dict[str, Any]]:
     turns = [
         turn
         for key in ("messages", "input")
         if isinstance(request.get(key), list)
         for turn in request[key]
     ]
-    roles = [turn.get("role", "user") for turn in turns if isinstance(turn, dict)]
-    if any(request.get(key) for key in (*_REWRITING, "previous_response_id", "conversation")):
-        return False
-    if history == "last-user" and (len(roles) > 1 or request.get("system")):
-        return False
-    return all(role in ("user", "system", "developer") for role in roles)
+    return [turn for turn in turns if isinstance(turn, dict)]
 
 
 def seen_messages(messages: Sequence[Mapping[str, Any]], history: History) -> list[dict[str, Any]]:
@@ -114,8 +125,9 @@ def turns_of(messages: Sequence[Mapping[str, Any]]) -> tuple[list[Turn], list[di
     turns, images = [], []
     for message in messages:
         role = message.get("role")
-        if role not in _ROLES:
-            raise RequestError(f"messages: role {role!r} is none of {', '.join(_ROLES)}")
+        if not isinstance(role, str) or role not in _ROLES:
+            shown = repr(role)[:80]
+            raise RequestError(f"messages: role {shown} is none of {', '.join(_ROLES)}")
         parts: list[str | None] = []
         for part in _parts(message.get("content")):
             kind = part.get("type")
@@ -125,10 +137,11 @@ def turns_of(messages: Sequence[Mapping[str, Any]]) -> tuple[list[Turn], list[di
             elif kind in _TEXTS and isinstance(part.get("text"), str):
                 parts.append(part["text"])
             else:
-                raise RequestError(f"messages: auto reads text and images, not a part {kind!r}")
+                shown = repr(kind)[:80]
+                raise RequestError(f"messages: auto reads text and images, not a part {shown}")
         if message.get("tool_calls"):
             parts.append(_calls(message["tool_calls"], "\n" if parts else ""))
-        turns.append(Turn(_ROLES[str(role)], tuple(parts)))
+        turns.append(Turn(_ROLES[role], tuple(parts)))
     return turns, images
 
 

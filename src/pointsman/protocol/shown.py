@@ -30,20 +30,27 @@ def described(decision: Decision, router_digest: str, sealed: Mapping[str, Any])
 def headers(decision: Decision, router_digest: str, plan: str) -> dict[str, str]:
     """The headers of every response with a decision."""
     values = {
-        "adapter": answering(decision),
         "label": decision["label"],
         "confidence": f"{max(decision['probabilities'].values()):.4f}",
         "abstained": str(decision["abstained"]).lower(),
-        "plan": plan,
-        "router": router_digest,
     }
-    return {f"x-pointsman-{name}": str(value) for name, value in values.items()}
+    return named_headers(answering(decision), router_digest, plan) | as_headers(values)
+
+
+def named_headers(adapter: str, router_digest: str, plan: str) -> dict[str, str]:
+    """The headers of every response, with a decision or where a model was named."""
+    return as_headers({"adapter": adapter, "plan": plan, "router": router_digest})
 
 
 def debug_headers(decision: Decision) -> dict[str, str]:
     """Those that are added where a request has the header ``x-pointsman-debug``."""
     values = {name: decision[name] for name in ("score", "probabilities", "candidates", "held")}
-    return {f"x-pointsman-{name}": json.dumps(value) for name, value in values.items()}
+    return as_headers({name: json.dumps(value) for name, value in values.items()})
+
+
+def as_headers(values: Mapping[str, Any]) -> dict[str, str]:
+    """Values under our headers' names."""
+    return {f"x-pointsman-{name}": str(value) for name, value in values.items()}
 
 
 def answering(decision: Decision) -> str:

@@ -14,7 +14,9 @@ from pointsman.files import write_bytes
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
 from pointsman.models.features import FeatureRecipe
 from pointsman.progress import Log, Progress, logging_to
+from pointsman.routing.calibration import Calibration
 from pointsman.routing.depth_plot import depth_png
+from pointsman.routing.drift import spread_of
 from pointsman.routing.feature_store import Features, check_finite, read_features
 from pointsman.routing.fit_calibration import fit_temperature, with_label_sets
 from pointsman.routing.fit_head import TrainSettings, fit_head
@@ -30,7 +32,7 @@ from pointsman.routing.model_selection import (
     select_features,
 )
 from pointsman.routing.router import Probes, Router, check_place
-from pointsman.routing.scores import Parts, mean_and_scale
+from pointsman.routing.scores import Parts, Scorer, mean_and_scale
 from pointsman.routing.validate import Assembler, folds_of, validate
 
 __all__ = ["TrainSettings", "train_router"]
@@ -231,8 +233,24 @@ def _seal(candidates: list[Candidate], assembler: Assembler) -> Router:
             "chosen": candidates.index(best),
             "why": why,
             "validated": validated.to_json(),
+            "spreads": _spreads(assembler.values(best, "val"), head, scorer, calibration),
         },
     )
+
+
+def _spreads(
+    val: tuple[Tensor, Tensor], head: RouterHead, scorer: Scorer, calibration: Calibration
+) -> dict[str, list[float]]:
+    """How the decisions on validation in scope are spread, so that drift is seen; see ``drift``."""
+    values, labels = val
+    with torch.inference_mode():
+        evidence = scorer(head, values[labels != OUT_OF_SCOPE])
+    routed = evidence.scores >= calibration.threshold
+    confidence = calibration.probabilities(evidence.logits).amax(-1)
+    return {
+        "confidence": spread_of(confidence[routed]),
+        "score": spread_of(evidence.scores[routed]),
+    }
 
 
 def _log_prior(features: Features, settings: TrainSettings) -> tuple[float, ...]:

@@ -22,15 +22,11 @@ class Response:
     def __init__(self, running: Running, fingerprint: str) -> None:
         self._running = running
         self._common: dict[str, Any] = {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "id": running.id,
             "created": int(time.time()),
             "model": running.asked.model,  # as it was asked for
             "system_fingerprint": fingerprint,
         }
-
-    @property
-    def request_id(self) -> str:
-        return str(self._common["id"])
 
     async def whole(self) -> dict[str, Any]:
         """The complete response. Raises the error of an answer that failed."""
@@ -100,7 +96,9 @@ class Response:
         return {"index": number, "delta": delta, "finish_reason": reason, "logprobs": shown}
 
     def _event(self, choices: list[dict[str, Any]], **more: Any) -> str:
-        if self._running.asked.with_usage:
+        if self._running.asked.with_usage_so_far:
+            more = {"usage": _usage(self._running.streams), **more}
+        elif self._running.asked.with_usage:
             more = {"usage": None, **more}
         return event(
             {**self._common, "object": "chat.completion.chunk", "choices": choices, **more}
@@ -144,7 +142,8 @@ async def _merged(sources: list[AsyncIterator[str]]) -> AsyncIterator[str]:
             task.cancel()
 
 
-def _usage(answers: list[Answer]) -> dict[str, Any]:
+def _usage(answers: Sequence[Answer | Stream]) -> dict[str, Any]:
+    """Of whole answers, or of what there is so far."""
     read, said = answers[0].prompt_tokens, sum(answer.completion_tokens for answer in answers)
     return {"prompt_tokens": read, "completion_tokens": said, "total_tokens": read + said}
 

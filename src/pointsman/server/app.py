@@ -7,37 +7,50 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-import torch
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.responses import Response as Plain
-from starlette.exceptions import HTTPException
 
 from pointsman import __version__
 from pointsman.conversation import Prompt
 from pointsman.engine.engine import Engine
-from pointsman.errors import PointsmanError, RequestError
-from pointsman.labels import ROUTED
+from pointsman.labels import BASE, ROUTED
 from pointsman.protocol.conversations import turns_of
 from pointsman.protocol.decisions import Decided, answers, check_questions, messages_of
-from pointsman.protocol.shown import OBJECT, debug_headers, error, headers
+from pointsman.protocol.requests import SESSION_HEADER, session_of
+from pointsman.protocol.shown import OBJECT, as_headers, debug_headers, headers, named_headers
 from pointsman.routing.route import Route
 from pointsman.server.answers import Response, event
 from pointsman.server.chat import ChatRequest, read_chat
-from pointsman.server.faults import (
-    ClientGone,
-    DeadlineError,
-    body_of,
-    deadline_passed,
-    headers_of,
-    status_of,
-)
+from pointsman.server.faults import ClientGone, attach_faults, body_of, deadline_passed
 from pointsman.server.guard import QUEUED, Guard
 from pointsman.server.options import ServerOptions
 from pointsman.server.pictures import read_pictures
 from pointsman.server.playground import attach_page
+from pointsman.server.reading import JsonRoute
+from pointsman.server.requests import (
+    DecisionRequest,
+    LoadRequest,
+    RouteRequest,
+    RouterRequest,
+    UnloadRequest,
+)
+from pointsman.server.schema import (
+    CHAT,
+    ERRORS,
+    Decisions,
+    Load,
+    Model,
+    ModelList,
+    Ready,
+    Routed,
+    RouterDigest,
+    Version,
+    complete,
+    sent,
+)
 from pointsman.server.service import Running, Service
+from pointsman.server.tracing import Tracing
 
 T = TypeVar("T")
 
@@ -47,32 +60,42 @@ def make_app(
     router_digest: str,
     options: ServerOptions,
     samples: dict[str, tuple[dict[str, Any], bytes]] | None = None,
+    tracing: Tracing | None = None,
+    *,
+    route_text: bool = False,
 ) -> FastAPI:
     """The application around an engine, which it closes at the end.
 
     Args:
         router_digest: of the sealed router.
         samples: what the page offers to try, see ``attach_page``.
+        tracing: closed at the end; None: no traces.
+        route_text: the project's option.
     """
-    service = Service(engine, router_digest, options)
+    service = Service(engine, router_digest, options, route_text=route_text)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await asyncio.to_thread(engine.close)
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
 
     app = FastAPI(
-        title="Pointsman", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
+        title="Pointsman",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        responses=ERRORS,
     )
+    app.router.route_class = JsonRoute
     app.state.service = service
     _Routes(service).attach(app)
     attach_page(app, samples or {})
-    app.add_exception_handler(PointsmanError, _refuse)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _no_route)
-    for kind in (DeadlineError, ClientGone, torch.OutOfMemoryError, Exception):
-        app.add_exception_handler(kind, _refuse)
-    app.add_middleware(Guard, options=options, metrics=service.metrics)
+    attach_faults(app)
+    complete(app)
+    app.add_middleware(Guard, options=options, metrics=service.metrics, tracing=tracing)
     return app
 
 
@@ -82,29 +105,43 @@ class _Routes:
         self._base_digest = service.engine.base.fingerprint.weights[:12]
 
     def attach(self, app: FastAPI) -> None:
+        def add(path: str, work: Any, sends: Any, method: str = "GET") -> None:
+            """Adds a route that sends a model's JSON, or a response of another class."""
+            kind, more = (JSONResponse, sends) if isinstance(sends, dict) else (sends, None)
+            app.add_api_route(
+                path,
+                work,
+                methods=[method],
+                responses=more,
+                response_class=kind,
+                response_model=None,
+            )
+
         for path in QUEUED:
-            app.add_api_route(path, self.chat, methods=["POST"], response_model=None)
-        app.add_api_route("/v1/decisions", self.decisions, methods=["POST"], response_model=None)
-        app.add_api_route("/v1/route", self.route, methods=["POST"], response_model=None)
-        app.add_api_route("/v1/models", self.models, methods=["GET"])
-        app.add_api_route("/v1/models/{model:path}", self.model, methods=["GET"])
-        app.add_api_route("/v1/load_lora_adapter", self.load, methods=["POST"])
-        app.add_api_route("/v1/unload_lora_adapter", self.unload, methods=["POST"])
-        app.add_api_route("/v1/router", self.replace_router, methods=["POST"])
-        app.add_api_route("/health", self.health, methods=["GET"])
-        app.add_api_route("/ready", self.ready, methods=["GET"])
-        app.add_api_route("/version", self.version, methods=["GET"])
-        app.add_api_route("/load", self.busy, methods=["GET"])
-        app.add_api_route("/metrics", self.metrics, methods=["GET"])
+            add(path, self.chat, CHAT, "POST")
+        add("/v1/decisions", self.decisions, sent(Decisions), "POST")
+        add("/v1/route", self.route, sent(Routed), "POST")
+        add("/v1/models", self.models, sent(ModelList))
+        add("/v1/models/{model:path}", self.model, sent(Model))
+        add("/v1/load_lora_adapter", self.load, PlainTextResponse, "POST")
+        add("/v1/unload_lora_adapter", self.unload, PlainTextResponse, "POST")
+        add("/v1/router", self.replace_router, sent(RouterDigest), "POST")
+        add("/health", self.health, Plain)
+        add("/ready", self.ready, sent(Ready))
+        add("/version", self.version, sent(Version))
+        add("/load", self.busy, sent(Load))
+        add("/metrics", self.metrics, PlainTextResponse)
 
     async def chat(self, body: ChatRequest, request: Request) -> Plain:
         started = time.perf_counter()
-        session = request.headers.get("x-session-id") or None
+        session = session_of(request.headers.get(SESSION_HEADER), vars(body))
         base = self._service.engine.base
         asked = await asyncio.to_thread(read_chat, body, self._options, base, session)
+        request.state.asked = asked
         running = await self._in_time(request, self._service.begin(asked, started), started)
+        request.state.running = running
         response = Response(running, f"fp_{self._base_digest}_{self._service.router_digest[:12]}")
-        await self._service.log(running, response.request_id)
+        await self._service.log(running)
         found = self._headers(running, request)
         if asked.is_stream:
             events = self._until(response.events(), running, started)
@@ -155,49 +192,47 @@ class _Routes:
             running.cancel()
 
     def _headers(self, running: Running, request: Request) -> dict[str, str]:
-        found = {"x-pointsman-overhead-ms": f"{running.overhead:.1f}"}
+        values = {"overhead-ms": f"{running.overhead:.1f}"}
         if running.asked.ignored:
             names = [
                 name for name in running.asked.ignored if name.isascii() and name.isprintable()
             ]
-            found["x-pointsman-ignored"] = ", ".join(names)[:1000]
+            values["ignored"] = ", ".join(names)[:1000]
+        if running.shown["generation"]:
+            values["generation"] = running.shown["generation"]
         digest, plan = self._service.router_digest, self._service.engine.plan.name
         if running.route is None:
-            adapter = running.shown["adapter"] or "base"
-            found |= {"x-pointsman-adapter": adapter, "x-pointsman-plan": plan}
-            found["x-pointsman-router"] = digest
-        else:
-            found |= headers(asdict(running.route), digest, plan)
-            if "x-pointsman-debug" in request.headers:
-                found |= debug_headers(asdict(running.route))
-        if running.shown["generation"]:
-            found["x-pointsman-generation"] = running.shown["generation"]
+            adapter = running.shown["adapter"] or BASE
+            return as_headers(values) | named_headers(adapter, digest, plan)
+        found = as_headers(values) | headers(asdict(running.route), digest, plan)
+        if "x-pointsman-debug" in request.headers:
+            found |= debug_headers(asdict(running.route))
         return found
 
-    async def decisions(self, request: Request) -> Plain:
-        body = await _json(request)
-        check_questions(body, self._service.engine.labels)
-        prompt, route = await self._decided(messages_of(body))
+    async def decisions(self, body: DecisionRequest, request: Request) -> Plain:
+        asked = body.model_dump()
+        check_questions(asked, self._service.engine.labels)
+        prompt, route = await self._decided(messages_of(asked), asked, request)
         tokens = await asyncio.to_thread(self._length, prompt)
         shown = {OBJECT: self._service.shown(route)}
-        return JSONResponse(answers(body, Decided(asdict(route), tokens)) | shown)
+        return JSONResponse(answers(asked, Decided(asdict(route), tokens)) | shown)
 
-    async def route(self, request: Request) -> Plain:
-        body = await _json(request)
-        messages = body.get("messages")
-        if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
-            raise RequestError("messages: give a list of messages")
-        _, route = await self._decided(messages)
+    async def route(self, body: RouteRequest, request: Request) -> Plain:
+        _, route = await self._decided(body.messages, body.model_dump(), request)
         shown = self._service.shown(route)
         plan = self._service.engine.plan.name
         found = headers(asdict(route), self._service.router_digest, plan)
         return JSONResponse({"model": ROUTED, OBJECT: shown}, headers=found)
 
-    async def _decided(self, messages: list[dict[str, Any]]) -> tuple[Prompt, Route]:
+    async def _decided(
+        self, messages: list[dict[str, Any]], body: dict[str, Any], request: Request
+    ) -> tuple[Prompt, Route]:
         """Messages as a prompt, and the decision on it."""
+        session = session_of(request.headers.get(SESSION_HEADER), body)
         prompt = await asyncio.to_thread(self._prompt, messages)
-        route = await self._service.decide(prompt)
+        route = await self._service.decide(prompt, session)
         self._service.count(route)
+        request.state.route = route
         return prompt, route
 
     def _prompt(self, messages: list[dict[str, Any]]) -> Prompt:
@@ -214,31 +249,28 @@ class _Routes:
         name = self._service.models.plain(model)
         return next(row for row in self._service.models.listed() if row["id"] == name)
 
-    async def load(self, request: Request) -> Plain:
-        body = await _json(request)
-        name, path = _text(body, "lora_name"), _text(body, "lora_path")
+    async def load(self, body: LoadRequest) -> Plain:
         digest = await asyncio.to_thread(
             self._service.models.load,
-            name,
-            path,
-            in_place=body.get("load_inplace") is True,
-            expected=_optional_text(body, "expected_generation"),
+            body.lora_name,
+            body.lora_path,
+            in_place=bool(body.load_inplace),
+            expected=body.expected_generation,
         )
         return PlainTextResponse(
-            f"Success: LoRA adapter {name!r} added successfully, generation {digest}.",
-            headers={"x-pointsman-generation": digest},
+            f"Success: LoRA adapter {body.lora_name!r} added successfully, generation {digest}.",
+            headers=as_headers({"generation": digest}),
         )
 
-    async def unload(self, request: Request) -> Plain:
-        body = await _json(request)
-        name, expected = _text(body, "lora_name"), _optional_text(body, "expected_generation")
+    async def unload(self, body: UnloadRequest) -> Plain:
+        name, expected = body.lora_name, body.expected_generation
         await asyncio.to_thread(self._service.models.unload, name, expected=expected)
         return PlainTextResponse(f"Success: LoRA adapter {name!r} removed successfully.")
 
-    async def replace_router(self, request: Request) -> Plain:
+    async def replace_router(self, body: RouterRequest) -> Plain:
         """Puts a retrained, sealed router in service."""
-        folder = _text(await _json(request), "router_path")
-        return JSONResponse({"router_digest": await self._service.replace_router(folder)})
+        digest = await self._service.replace_router(body.router_path)
+        return JSONResponse({"router_digest": digest})
 
     async def health(self) -> Plain:
         return Plain(status_code=200 if self._service.engine.is_alive else 503)
@@ -262,48 +294,3 @@ class _Routes:
 async def _gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    try:
-        found = await request.json()
-    except (ValueError, RecursionError):
-        raise RequestError("the body is not JSON") from None
-    if not isinstance(found, dict):
-        raise RequestError("the body is no JSON object")
-    return found
-
-
-def _text(body: dict[str, Any], name: str) -> str:
-    value = body.get(name)
-    if not isinstance(value, str) or not value:
-        raise RequestError(f"{name}: give a string")
-    return value
-
-
-def _optional_text(body: dict[str, Any], name: str) -> str | None:
-    return None if body.get(name) is None else _text(body, name)
-
-
-async def _refuse(request: Request, fault: Exception) -> Plain:
-    if isinstance(fault, ClientGone):
-        return Plain(status_code=499)  # it is only logged
-    status, _ = status_of(fault)
-    return JSONResponse(body_of(fault), status, headers=headers_of(status))
-
-
-async def _invalid(_: Request, fault: RequestValidationError) -> Plain:
-    """Pydantic's first complaint as one line that names the field."""
-    first = fault.errors()[0]
-    place = ".".join(str(part) for part in first["loc"][1:]) or "body"
-    value = "" if first["type"] == "missing" else f" ({str(first.get('input'))[:80]!r})"
-    content = error(f"{place}: {first['msg']}{value}", param=place)
-    return JSONResponse(content, 400, headers=headers_of(400))
-
-
-async def _no_route(request: Request, fault: HTTPException) -> Plain:
-    content = error(
-        f"{fault.detail}: {request.method} {request.url.path}", "NotFoundError", fault.status_code
-    )
-    found = {**headers_of(fault.status_code), **(fault.headers or {})}
-    return JSONResponse(content, fault.status_code, headers=found)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from pointsman.conversation import Prompt, Turn
 from pointsman.engine.sampling import Sampling
@@ -17,31 +17,30 @@ from pointsman.models.base import Base
 from pointsman.protocol.conversations import turns_of
 from pointsman.server.options import ServerOptions
 from pointsman.server.pictures import read_pictures
+from pointsman.server.requests import Messages, Request
 
 _Number = float | None
 _Whole = int | None
 _REFUSED = (
     *("logit_bias", "audio", "functions", "function_call", "best_of"),
     *("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar"),
+    *("regex", "ebnf", "json_schema", "structural_tag", "stop_regex", "custom_logit_processor"),
+    *("use_beam_search", "continue_final_message"),
 )
 """They would change the answer, and nothing here implements them."""
-_SESSIONS = ("session_id", "prompt_cache_key")
 _SEEDS = 2**63
 """Seeds are whole numbers of 64 bits, with a sign"""
 _MARK = "POINTSMAN"
 
 
-class StreamOptions(BaseModel):
-    model_config = ConfigDict(extra="allow")
+class StreamOptions(Request):
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
 
 
-class ChatRequest(BaseModel):
-    """The fields that are read; any other is accepted and ignored."""
-
-    model_config = ConfigDict(extra="allow", protected_namespaces=())
+class ChatRequest(Request):
     model: str = Field(description="`auto`, an adapter, `base:adapter`, or the base")
-    messages: list[dict[str, Any]] = Field(min_length=1)
+    messages: Messages
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: _Whole = Field(None, ge=1)
@@ -85,6 +84,9 @@ class Asked:
     session: str | None
     is_stream: bool
     with_usage: bool
+    """Whether a stream ends with the usage"""
+    with_usage_so_far: bool
+    """Whether each of its events has it too"""
     with_tools: bool
     """Whether calls in the text are also given as calls"""
     ignored: tuple[str, ...]
@@ -96,7 +98,7 @@ def read_chat(
     """Reads a request and its pictures, which takes a while: not in the event loop.
 
     Args:
-        session: from the request's header, if there is one.
+        session: that the request belongs to, if any.
 
     Raises:
         RequestError, SampleError: it cannot be answered as it was made.
@@ -106,11 +108,11 @@ def read_chat(
     turns, parts = turns_of(request.messages)
     pictures, images = read_pictures(parts, options)
     shown = _with_tools(base, turns, request.tools) if _takes_tools(request) else None
-    named = next((getattr(request, name) for name in _SESSIONS if getattr(request, name)), None)
     samples = request.n or 1
     if samples > options.max_samples:
         raise RequestError(f"n is {samples}; give at most {options.max_samples}")
     ignored = [name for name, value in extra.items() if value is not None]
+    wanted = request.stream_options or StreamOptions()
     ignored += ["tools"] if _takes_tools(request) and shown is None else []
     return Asked(
         model=request.model,
@@ -119,9 +121,10 @@ def read_chat(
         pictures=pictures,
         samplings=tuple(_sampling(request, number) for number in range(samples)),
         max_new_tokens=request.max_completion_tokens or request.max_tokens,
-        session=session or named,
+        session=session,
         is_stream=bool(request.stream),
-        with_usage=bool(request.stream_options and request.stream_options.include_usage),
+        with_usage=bool(wanted.include_usage),
+        with_usage_so_far=bool(wanted.include_usage and wanted.continuous_usage_stats),
         with_tools=_takes_tools(request),
         ignored=tuple(ignored),
     )

@@ -5,6 +5,10 @@ import re
 from typing import Any
 
 import torch
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
 
 from pointsman.errors import (
     AbstainedError,
@@ -52,9 +56,15 @@ def status_of(fault: Exception) -> tuple[int, str]:
             return status, name
     if isinstance(fault, DeadlineError):
         return 504, "TimeoutError"
-    if isinstance(fault, torch.OutOfMemoryError):
+    if _is_out_of_memory(fault):
         return 503, "ServiceUnavailableError"
     return 500, "InternalServerError"
+
+
+def _is_out_of_memory(fault: Exception) -> bool:
+    """Whether a device or this machine had no memory. The CPU's allocator has no class for it."""
+    is_on_cpu = isinstance(fault, RuntimeError) and "DefaultCPUAllocator: can't" in str(fault)
+    return is_on_cpu or isinstance(fault, torch.OutOfMemoryError | MemoryError)
 
 
 def body_of(fault: Exception) -> dict[str, Any]:
@@ -75,3 +85,37 @@ def headers_of(status: int) -> dict[str, str]:
     if status in (429, 503):
         return {"retry-after-ms": str(RETRY_MS), "retry-after": "1"}
     return {"x-should-retry": "false"}
+
+
+def attach_faults(app: FastAPI) -> None:
+    """Answers every error of a route in OpenAI's form."""
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _no_route)
+    for kind in (PointsmanError, DeadlineError, ClientGone, torch.OutOfMemoryError, Exception):
+        app.add_exception_handler(kind, _refuse)
+
+
+async def _refuse(_: Request, fault: Exception) -> Response:
+    if isinstance(fault, ClientGone):
+        return Response(status_code=499)  # it is only logged
+    status, _name = status_of(fault)
+    return JSONResponse(body_of(fault), status, headers=headers_of(status))
+
+
+async def _invalid(_: Request, fault: Any) -> Response:
+    """Pydantic's first complaint as one line that names the field."""
+    first = fault.errors()[0]
+    if first["type"] == "json_invalid":
+        return JSONResponse(error(first["ctx"]["error"]), 400, headers=headers_of(400))
+    place = ".".join(str(part) for part in first["loc"][1:]) or "body"
+    value = "" if first["type"] == "missing" else f" ({str(first.get('input'))[:80]!r})"
+    content = error(f"{place}: {first['msg']}{value}", param=place)
+    return JSONResponse(content, 400, headers=headers_of(400))
+
+
+async def _no_route(request: Request, fault: Any) -> Response:
+    content = error(
+        f"{fault.detail}: {request.method} {request.url.path}", "NotFoundError", fault.status_code
+    )
+    found = {**headers_of(fault.status_code), **(fault.headers or {})}
+    return JSONResponse(content, fault.status_code, headers=found)

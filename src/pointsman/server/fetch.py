@@ -16,6 +16,12 @@ from pointsman.errors import RequestError
 
 _HOPS = 4
 _SECONDS = 10.0
+_UNICAST = ipaddress.ip_network("2000::/3")
+"""All of IPv6 that was ever given out; Python calls much of the rest global"""
+_RESERVED = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("3fff::/20"))
+"""Older versions of Python call some of them global: IETF protocols, documentation"""
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+"""They reach IPv4 hosts"""
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -92,9 +98,12 @@ def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
         if inner is not None:
             return _is_public(inner)
-        if address in ipaddress.ip_network("64:ff9b::/96"):  # NAT64 reaches IPv4 hosts
+        if address in _NAT64:
             return _is_public(ipaddress.ip_address(int(address) & 0xFFFFFFFF))
-    return address.is_global and not address.is_multicast
+        if address not in _UNICAST:
+            return False
+    is_reserved = any(address in network for network in _RESERVED)
+    return address.is_global and not address.is_multicast and not is_reserved
 
 
 def _read(response: http.client.HTTPResponse, most: int, until: float) -> bytes:

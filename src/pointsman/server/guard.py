@@ -14,6 +14,7 @@ from pointsman.protocol.shown import error
 from pointsman.server.faults import headers_of
 from pointsman.server.metrics import Metrics
 from pointsman.server.options import ServerOptions
+from pointsman.server.tracing import TRACED, Tracing
 
 OPEN = ("/health", "/", "/page.css", "/page.js")
 """Paths without a key: they show nothing but that the server is there"""
@@ -33,10 +34,13 @@ class Refused(Exception):
 
 
 class Guard:
-    """Refuses what no route should see, and logs each request in one line."""
+    """Refuses what no route should see; logs, counts and traces each request."""
 
-    def __init__(self, app: Any, options: ServerOptions, metrics: Metrics) -> None:
+    def __init__(
+        self, app: Any, options: ServerOptions, metrics: Metrics, tracing: Tracing | None
+    ) -> None:
         self._app, self._options, self._metrics = app, options, metrics
+        self._tracing = tracing
         self._most = options.max_body_mb << 20
         self._inside = 0
 
@@ -44,7 +48,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 0
+        began, at, status = time.perf_counter(), time.time_ns(), 0
 
         async def sent(message: Any) -> None:
             nonlocal status
@@ -64,6 +68,8 @@ class Guard:
             await _answer(sent, fault)
         finally:
             self._tell(scope, status, time.perf_counter() - began)
+            if self._tracing is not None and scope["path"] in TRACED:
+                self._tracing.record(scope, status, at)
 
     @contextmanager
     def _place(self, path: str) -> Iterator[None]:

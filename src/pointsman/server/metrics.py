@@ -13,6 +13,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from pointsman.engine.stream import Stream
 from pointsman.labels import BASE, ROUTED
+from pointsman.server.drift import Watch
 from pointsman.server.models import Models
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -21,7 +22,8 @@ _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 class Metrics:
     """The counters of one server, in a registry of their own."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, drift: Watch) -> None:
+        self._drift = drift
         self._engine, self._name = models.engine, models.public_name
         self._registry = registry = CollectorRegistry()
         self.routed = Counter(
@@ -99,6 +101,7 @@ class Metrics:
         )
         info.add_metric([str(len(self._engine.adapters)), busy, next_], time.time())
         yield info
+        yield from self._drift.collect()
 
     def text(self) -> bytes:
         """The exposition format of Prometheus."""

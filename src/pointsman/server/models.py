@@ -249,9 +249,17 @@ class Models:
         root = self.root.resolve()
         try:
             place = (root / path).resolve()
-            is_there = place.is_relative_to(root) and place.is_dir()
+            is_there = place.is_dir() and _is_inside(root, place)
         except (OSError, ValueError, RuntimeError):
             is_there = False
         if not is_there:
             raise LabelError("path: no such folder below the server's adapter_root")
         return place
+
+
+def _is_inside(root: Path, place: Path) -> bool:
+    """Whether a folder and all in it, links resolved, are files and folders below the root."""
+    return place.is_relative_to(root) and all(
+        each.resolve().is_relative_to(root) and (each.is_file() or each.is_dir())
+        for each in place.rglob("*")
+    )

@@ -6,11 +6,13 @@ import signal
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import uvicorn
 
 from pointsman.errors import ConfigError
+from pointsman.server.connections import TimedProtocol
 from pointsman.server.options import ServerOptions
 
 _HEADER_BYTES = 65_536
@@ -42,16 +44,18 @@ def run(app: Any, place: socket.socket, options: ServerOptions, ready: Callable[
         place: from ``listen``.
         ready: called when requests are answered.
     """
+    protocol: Any = partial(TimedProtocol, options=options)  # uvicorn calls it like the class
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=protocol,
+        ws="none",
         loop="asyncio",
         lifespan="on",
         access_log=False,
         log_config=None,
         server_header=False,
         h11_max_incomplete_event_size=_HEADER_BYTES,
-        timeout_keep_alive=30,
+        timeout_keep_alive=options.head_seconds,
         timeout_graceful_shutdown=options.drain,
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
+import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ from pointsman.conversation import Prompt
 from pointsman.engine.engine import Engine
 from pointsman.engine.stream import Stream
 from pointsman.labels import BASE, ROUTED
+from pointsman.protocol.requests import is_background
 from pointsman.protocol.shown import answering, described
 from pointsman.routing.route import Route
 from pointsman.routing.router import Router
 from pointsman.routing.seal import router_digest
 from pointsman.server.chat import Asked
 from pointsman.server.decision_log import DecisionLog
+from pointsman.server.drift import Watch
 from pointsman.server.metrics import Metrics
 from pointsman.server.models import Generation, Models
 from pointsman.server.options import ServerOptions
@@ -34,6 +37,10 @@ class Running:
     """The object ``pointsman`` of the response"""
     overhead: float
     """Milliseconds before the engine had the request: parsing, pictures, tokens"""
+    routed_apart: tuple[int, int] | None
+    """When a request that the router cannot read as it is was routed: begin and end, see ``Times``;
+    None: its answer's own forward routed it"""
+    id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
 
     def cancel(self) -> None:
         for stream in self.streams:
@@ -45,20 +52,25 @@ class Service:
 
     Args:
         digest: of the sealed router.
+        route_text: the project's option.
     """
 
-    def __init__(self, engine: Engine, digest: str, options: ServerOptions) -> None:
+    def __init__(
+        self, engine: Engine, digest: str, options: ServerOptions, *, route_text: bool = False
+    ) -> None:
         self.engine, self.options, self.router_digest = engine, options, digest
+        self._route_text = route_text
         root = None if options.adapter_root is None else Path(options.adapter_root)
         self.models = Models(engine, digest, root)
-        self.metrics = Metrics(self.models)
+        self._drift = Watch(engine.router)
+        self.metrics = Metrics(self.models, self._drift)
         self._log: DecisionLog | None = None
         if options.decision_log is not None:
             folder, pictures = Path(options.decision_log), options.log_pictures
             self._log = DecisionLog(folder, pictures=pictures, router_digest=digest)
 
     async def begin(self, asked: Asked, started: float) -> Running:
-        """Hands a request to the engine and waits for the decision.
+        """Hands a request to the engine and waits for the decision, or else the first token.
 
         Args:
             started: ``time.perf_counter()`` when the request came.
@@ -66,24 +78,27 @@ class Service:
         Raises:
             PointsmanError: it cannot be answered.
         """
-        taken = self.models.take(asked.model)
+        taken, apart = self.models.take(asked.model), time.time_ns()
         try:
             route, name = await self._routed_apart(asked)
         except BaseException:
             self._end(taken)
             raise
+        times = None if route is None else (apart, time.time_ns())
         name = name if taken is None else taken.inner
         streams = await self._submitted(asked, name, taken)
         overhead = 1e3 * (time.perf_counter() - started)
         try:
-            route = await streams[0].async_route() if name == ROUTED else route
+            # A named model's first token, before which a fault still has a status of its own.
+            decided = await streams[0].async_route()
+            route = decided if name == ROUTED else route
         except BaseException:
             for stream in streams:
                 stream.cancel()
             raise
         if route is not None:
             self.count(route)
-        return Running(asked, streams, route, self.shown(route, taken), overhead)
+        return Running(asked, streams, route, self.shown(route, taken), overhead, times)
 
     async def _submitted(
         self, asked: Asked, name: str, taken: Generation | None
@@ -119,6 +134,7 @@ class Service:
         answers = answering(asdict(route))
         self.metrics.routed.labels(answers, str(route.abstained).lower()).inc()
         self.metrics.confidence.labels(answers).observe(route.confidence)
+        self._drift.add(route)
 
     async def _routed_apart(self, asked: Asked) -> tuple[Route | None, str]:
         """The decision on a request whose own prompt cannot be routed, and the engine's name for
@@ -134,12 +150,12 @@ class Service:
         return route, route.adapter or BASE
 
     def _is_background(self, prompt: Prompt, session: str | None) -> bool:
-        """Whether a request without an image is none for a router of images.
-
-        In a session it is: there, it may follow a request with an image.
-        """
-        reads_images = not self.engine.router.origin.is_encoder
-        return reads_images and not (prompt.images or self.options.route_text or session)
+        return is_background(
+            session,
+            has_images=bool(prompt.images),
+            reads_images=not self.engine.router.origin.is_encoder,
+            route_text=self._route_text,
+        )
 
     def _submit(self, asked: Asked, name: str) -> tuple[Stream, ...]:
         """Queues every answer of a request. The pictures are decoded and cut on this thread."""
@@ -185,13 +201,13 @@ class Service:
             return self.engine.router.abstaining(route, str(self.engine.options.fallback))
         return route
 
-    async def log(self, running: Running, request_id: str) -> None:
+    async def log(self, running: Running) -> None:
         """Writes a decision to the decision log, if there is one."""
         if self._log is not None and running.route is not None:
             asked = running.asked
             await asyncio.to_thread(
                 self._log.write,
-                request_id=request_id,
+                request_id=running.id,
                 model=asked.model,
                 session=asked.session,
                 prompt=asked.routed or asked.prompt,
@@ -215,6 +231,7 @@ class Service:
                 return router_digest(place)
 
         self.router_digest = self.models.router_digest = await asyncio.to_thread(work)
+        self._drift.use(self.engine.router)
         if self._log is not None:
             self._log.router_digest = self.router_digest
         return self.router_digest

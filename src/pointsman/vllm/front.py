@@ -10,17 +10,25 @@ from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionReque
 from pointsman.errors import MismatchError, PointsmanError, RequestError
 from pointsman.labels import ROUTED
 from pointsman.models.features import probe_prompts
-from pointsman.protocol.conversations import image_part, seen_messages, text_prompt
+from pointsman.protocol.conversations import (
+    image_part,
+    seen_messages,
+    shows_image,
+    text_prompt,
+)
 from pointsman.protocol.decisions import Decided
+from pointsman.protocol.requests import is_background, session_of
 from pointsman.protocol.shown import described
 from pointsman.routing.router import PROBE_TOLERANCE
 from pointsman.routing.text_router import TextRouter
 from pointsman.vllm.launch import prepare
-from pointsman.vllm.selection import PROBE
+from pointsman.vllm.selection import BACKGROUND, PROBE, SESSION
 from pointsman.vllm.settings import Settings
 from pointsman.vllm.transport import collected
 
-_SHARED = ("vllm_xargs", "mm_processor_kwargs")
+_EXTRA = "vllm_xargs"
+"""Options of a request that reach vLLM's worker as they are"""
+_SHARED = (_EXTRA, "mm_processor_kwargs")
 """Options of a request that its separate decision must have as well"""
 
 
@@ -63,6 +71,27 @@ class Front:
         """A decision as responses show it, with the digests of the files behind it."""
         shown = {name: value for name, value in decision.items() if name != "moved"}
         return described(shown, self.digest, self.settings.router.adapter_digests)
+
+    def marked(self, request: dict[str, Any], session_header: str | None) -> dict[str, Any]:
+        """A request with what the worker must know: its session, or that it is to abstain.
+
+        Without either, it is the same object.
+
+        Raises:
+            RequestError: its session has no name.
+        """
+        session = session_of(session_header, request)
+        is_none = is_background(
+            session,
+            has_images=shows_image(request),
+            reads_images=self.settings.reads_with_base,
+            route_text=self.settings.project.route_text,
+        )
+        marks = {SESSION: session} if session else {BACKGROUND: 1} if is_none else {}
+        given = request.get(_EXTRA) or {}
+        if not marks or not isinstance(given, dict):  # otherwise vLLM says what is wrong
+            return request
+        return {**request, _EXTRA: {**given, **marks}}
 
     async def decide(
         self, messages: Sequence[Mapping[str, Any]], request: Mapping[str, Any]
@@ -114,7 +143,7 @@ class Front:
             [turn] = prompt.turns
             content = [image_part(prompt.images[0]), {"type": "text", "text": turn.text}]
             messages = [{"role": "user", "content": content}]
-            moved = (await self._ask(messages, vllm_xargs={PROBE: number})).decision["moved"]
+            moved = (await self._ask(messages, **{_EXTRA: {PROBE: number}})).decision["moved"]
             if not moved <= PROBE_TOLERANCE:
                 raise MismatchError(
                     f"vLLM computes features that differ by {moved:.1%} from those that the router "

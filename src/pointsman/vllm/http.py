@@ -17,6 +17,7 @@ from pointsman.labels import ROUTED
 from pointsman.protocol.bodies import replayed
 from pointsman.protocol.conversations import is_whole, routed_messages
 from pointsman.protocol.decisions import answers, check_questions, messages_of
+from pointsman.protocol.requests import SESSION_HEADER
 from pointsman.protocol.shown import OBJECT, REFUSED, answering, error, headers, refusal
 from pointsman.vllm.front import Front, VllmError
 from pointsman.vllm.settings import load_settings
@@ -87,6 +88,10 @@ class RoutedResponses:
             response = _Response(send, decisions, front)
             try:
                 request = _of_auto(body)
+                if request is not None:
+                    marked = front.marked(request, _session_header(scope))
+                    if marked is not request:
+                        request, body = marked, json.dumps(marked).encode()
                 if request is not None and scope["path"] == DECISIONS:
                     await response.answer(200, await _decision(request, front))
                     return
@@ -114,6 +119,11 @@ async def _body(receive: Any) -> bytes:
         parts.append(message.get("body", b""))
         if message["type"] != "http.request" or not message.get("more_body"):
             return b"".join(parts)
+
+
+def _session_header(scope: Any) -> str | None:
+    found = dict(scope["headers"]).get(SESSION_HEADER.encode())
+    return None if found is None else found.decode("latin-1")
 
 
 def _sized(scope: Any, body: bytes) -> Any:

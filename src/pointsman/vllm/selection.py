@@ -24,6 +24,8 @@ from pointsman.vllm.transport import DECISIONS, is_routed
 
 SESSION, PROBE = "pointsman_session", "pointsman_probe"
 """``vllm_xargs`` of a request: the session that it belongs to; the probe that it replays"""
+BACKGROUND = "pointsman_background"
+"""Likewise: the router is to abstain, see ``is_background``"""
 # With `n` above 1, vLLM numbers the samples of a request.
 _SAMPLE = re.compile(r"^\d+_")
 _SAMPLED = 1024
@@ -141,10 +143,12 @@ class Selection:
             features = group.broadcast(features.contiguous(), src=0)
         names = [_extra(row.request).get(SESSION) for row in rows]
         sessions = [None if name is None else str(name) for name in names]
-        features = features.cpu()
+        features, fallback = features.cpu(), self._settings.project.fallback
         held = self._sessions.held(sessions, features.device)
-        routes = self._router.routes(features, held, self._settings.project.fallback)
+        routes = self._router.routes(features, held, fallback)
         for at, (row, session, route) in enumerate(zip(rows, sessions, routes, strict=True)):
+            if _extra(row.request).get(BACKGROUND):
+                route = self._router.abstaining(route, fallback)
             chosen = self._of_sample(row.request.req_id, route)
             self._sessions.decided(session, chosen)
             self._choose(row, chosen)

@@ -1,11 +1,24 @@
 """Drift: found where it is, and seldom where it is not."""
 
 import random
+from pathlib import Path
+
+import torch
 
 from pointsman.conversation import user_turn
-from pointsman.evaluation.drift import Share, against_validation, moved, within_log
 from pointsman.routing.decision import Decision
+from pointsman.routing.drift import (
+    Reference,
+    Share,
+    against_validation,
+    chance_of_spreads,
+    moved,
+    spread_of,
+    spreads_against_validation,
+    within_log,
+)
 from pointsman.routing.route import Route
+from pointsman.routing.router import Router
 
 
 def decision(confidence: float, score: float, router: str = "a" * 64) -> Decision:
@@ -65,3 +78,43 @@ def test_shares_without_any_hit_have_not_moved() -> None:
     assert not moved(Share(0, 50), Share(0, 60))
     assert not moved(Share(50, 50), Share(60, 60))
     assert moved(Share(0, 500), Share(60, 60))
+
+
+def test_training_seals_how_its_decisions_are_spread(tiny_router: Path) -> None:
+    training = Router.load(tiny_router).training
+    kept, spreads = training["validated"]["kept"], training["spreads"]
+    assert set(spreads) == {"confidence", "score"}
+    assert all(values == sorted(values) for values in spreads.values())
+    assert all(0 < len(values) <= 200 for values in spreads.values())
+    assert abs(len(spreads["score"]) - min(200, kept)) <= 2  # nested validation keeps as many
+    reference = Reference.of(training)
+    assert reference.spreads == spreads
+    assert Reference.of(training | {"extended": []}) == (None, {})
+    assert Reference.of({}) == (None, {})
+
+
+def test_spreads_are_compared_with_validation() -> None:
+    rng = random.Random(5)
+    training = {
+        "validated": {"in_scope": 400, "kept": 390},
+        "spreads": {
+            name: spread_of(torch.tensor([float(getattr(d.route, name)) for d in drawn(rng, 900)]))
+            for name in ("confidence", "score")
+        },
+    }
+    assert len(training["spreads"]["score"]) == 200
+
+    def lines(number: int, shift: float = 0.0) -> list[str]:
+        routes = [each.route for each in drawn(rng, number, shift=shift)]
+        return spreads_against_validation(routes, training, "the router")
+
+    assert sum("warning" in lines(100)[0] for _ in range(100)) <= 5
+    assert "warning: the router has score" in "".join(lines(100, shift=1.5))
+    assert "too few" in lines(20)[0]
+    assert "does not hold" in spreads_against_validation([], {}, "the router")[0]
+
+
+def test_digits_that_a_batch_changes_are_no_drift() -> None:
+    sure = [1 - 1e-7 * n for n in range(200)]
+    assert chance_of_spreads(sure, [1.0] * 200) == 1.0
+    assert chance_of_spreads(sure, [0.99] * 200) < 1e-4
