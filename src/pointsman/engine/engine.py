@@ -7,12 +7,14 @@ threads prepare text and images.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Semaphore
 from types import TracebackType
 from typing import Any, Self
 
 import torch
+from PIL import Image
 
 from pointsman.adapters.files import AdapterFile
 from pointsman.adapters.layout import Layout
@@ -28,7 +30,7 @@ from pointsman.engine.request import Request
 from pointsman.engine.sampling import Sampling
 from pointsman.engine.stream import Stream
 from pointsman.engine.worker import Worker
-from pointsman.errors import ConfigError, RequestError
+from pointsman.errors import AbstainedError, ConfigError, RequestError
 from pointsman.images import Source
 from pointsman.labels import BASE, ROUTED, LabelMap, check_name
 from pointsman.models.base import Base
@@ -98,6 +100,8 @@ class Engine:
         self._worker = Worker(self._backend, self.options.max_waiting, self._check_adapter_of)
         try:
             self._worker.own(self._check_base)
+            if base.device.type == "cuda":
+                self._warm_up()
         except BaseException:
             self.close()
             raise
@@ -414,6 +418,20 @@ class Engine:
             self._sessions.decided(session, decision)
         return routes
 
+    def _warm_up(self) -> None:
+        """Has compiled and captured what the first requests would wait for."""
+        for number in _WARM_UP:
+            for name in (ROUTED, self.adapters[0]) if number < 4 else (ROUTED,):
+                # Pictures of their own: features that are there already would not be computed.
+                colours = [(number, len(name), place) for place in range(number)]
+                prompts = [
+                    make_prompt(Image.new("RGB", _WARM_UP_SIZE, colour), "Click the button")
+                    for colour in colours
+                ]
+                with suppress(AbstainedError):
+                    self.generate_batch(prompts, adapter=name, max_new_tokens=2)
+        self._worker.own(self.base.images.clear)
+
     def _check_base(self) -> None:
         with self.base.without_adapters():
             self.router.check_base(self._reader())
@@ -436,6 +454,12 @@ class Engine:
         self._check_name(name)  # two callers may remove it at once
         self._backend.remove(name)
         self.adapters = tuple(other for other in self.adapters if other != name)
+
+
+_WARM_UP = (1, 1, 2, 3, 5, 9, 17)
+"""Requests at once. One, two and any number are compiled on their own, single prompts are captured
+when their length recurs, and steps for each power of two."""
+_WARM_UP_SIZE = (1280, 800)
 
 
 def _asked_of(request: Request) -> str:
