@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from pointsman.server.connections import CONNECTIONS
+from pointsman.server.options import ServerOptions
 from support.server import CALENDAR, Server, screen, serve, user
 
 SECONDS = 3
@@ -22,14 +24,14 @@ BODY = (
     b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     b"content-length: 1000\r\n\r\n"
 )
+MOST = max(CONNECTIONS, 2 * (4 + ServerOptions.max_waiting))
 PIPELINED = b"GET /page.js HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     table = {"head_seconds": SECONDS, "body_seconds": SECONDS, "deadline": SECONDS, "slots": 4}
-    log = tmp_path_factory.mktemp("slow") / "log"
-    with serve(log, table={**table, "max_waiting": 146}) as found:  # room for 300 connections
+    with serve(tmp_path_factory.mktemp("slow") / "log", table=table) as found:
         yield found
 
 
@@ -168,8 +170,7 @@ def test_a_client_that_never_reads(server: Server) -> None:
 
 
 def test_the_oldest_idle_connection_makes_room(server: Server) -> None:
-    most = 2 * (4 + 146)
-    crowd = [connect(server) for _ in range(most)]
+    crowd = [connect(server) for _ in range(MOST)]
     try:
         time.sleep(0.2)
         with connect(server) as last:

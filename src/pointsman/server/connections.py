@@ -7,21 +7,24 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pointsman.server.options import ServerOptions
 
+CONNECTIONS = 512
+"""Connections that are kept at least: clients beyond the queue are to be told 429, not cut off"""
+
 
 class TimedProtocol(H11Protocol):
     """uvicorn's protocol, which alone waits for ever for the head of a request.
 
     Between requests, a connection has ``head_seconds`` until the next head is complete; a byte now
     and then gains nothing. During one, the deadlines of body and answer hold, and here only what
-    those cannot end: an answer that nobody reads. Where there are more connections than requests
-    could use, the one without a request that waited longest makes room.
+    those cannot end: an answer that nobody reads. Where there are too many connections, the one
+    without a request that waited longest makes room.
     """
 
     def __init__(self, *arguments: Any, options: ServerOptions, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self._idle_seconds = options.head_seconds
         self._busy_seconds = options.head_seconds + options.body_seconds + options.deadline
-        self._most = 2 * (options.slots + options.max_waiting)
+        self._most = max(CONNECTIONS, 2 * (options.slots + options.max_waiting))
         self._is_timed_busy: bool | None = None
         self._timer: asyncio.TimerHandle | None = None
 

@@ -147,8 +147,8 @@ def _of_request(asked: Asked) -> Attributes:
 
 
 def _text(value: str) -> str:
-    """A client's text as an attribute: half a character would make the export of all spans fail."""
-    return value[:200].encode("utf-8", "replace").decode()
+    """A client's text as an attribute, which should not be long."""
+    return value[:200]
 
 
 def _of_response(running: Running) -> Attributes:
