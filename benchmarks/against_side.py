@@ -39,6 +39,7 @@ def side_options(description: str | None) -> argparse.Namespace:
     parser.add_argument("work", type=Path)
     parser.add_argument("plan")
     parser.add_argument("--slots", type=int, required=True)
+    parser.add_argument("--rounds", type=int, help="of each phase, instead of the usual")
     parser.add_argument(
         "--spawned", type=float, required=True, help="when, in seconds of the clock"
     )

@@ -7,12 +7,13 @@ that no cache can know it. Every figure is in the results as soon as it is measu
 ``--device cuda`` serves random weights in the shape of Qwen3-VL-8B: start, first requests, first
 token, steps, bursts, 1 to 64 clients, stalls, memory. ``--device cpu`` serves the pocket, and its
 third side is the original's way (a full forward of the base, a head, ``set_adapter``,
-``generate``). WORK is made, unless it is there. vLLM and Pointsman may need different versions of
+``generate``; it needs the environment that ``make vllm`` makes). WORK is made, unless it is there,
+and is not kept if it is not named. vLLM and Pointsman may need different versions of
 transformers: ``--ours-path`` and ``--vllm-path`` are put on the PYTHONPATH of their processes.
 
     python benchmarks/bench_against_vllm.py WORK --device cuda [--plan two-pass]
     python benchmarks/bench_against_vllm.py WORK --device cuda --shape toy --sides ours
-    python benchmarks/bench_against_vllm.py WORK --device cpu
+    python benchmarks/bench_against_vllm.py [WORK]
 """
 
 import argparse
@@ -174,6 +175,8 @@ def prepare(options: argparse.Namespace, environment: dict[str, str]) -> dict[st
     """What WORK holds; it is made, unless it is there."""
     made: Path = options.work / "made.json"
     if not made.is_file():
+        if options.work.exists():
+            raise SystemExit(f"{options.work} was not made completely: remove it, or give another")
         script, shape = "prepare_against_cpu.py", list[str]()
         if options.device == "cuda":
             script, shape = "prepare_vllm_gpu.py", ["--shape", options.shape]
@@ -220,8 +223,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("work", type=Path, help="a folder to serve from; some 20 GB for 8B")
-    parser.add_argument("--device", choices=("cuda", "cpu"), required=True)
+    parser.add_argument("work", type=Path, nargs="?", help="a folder; some 20 GB for 8B")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cpu")
     parser.add_argument("--plan", choices=("in-pass", "two-pass"), default="in-pass")
     parser.add_argument("--shape", choices=("8B", "toy"), default="8B", help="for cuda")
     parser.add_argument("--sides", nargs="+", choices=SIDES, help="default: all")
@@ -239,8 +242,8 @@ def main() -> None:
         parser.error("--sides original is measured on the pocket; give --device cpu")
     sides = options.sides or SIDES[: 3 if is_cpu else 2]
     options.slots = options.slots or (8 if is_cpu else 32)
-    options.work = options.work.absolute()
     with tempfile.TemporaryDirectory() as folder:
+        options.work = (options.work or Path(folder) / "work").absolute()
         made = prepare(options, environment_of("ours", options, Path(folder)))
         results = options.results or (options.work if made["shape"] == "toy" else RESULTS)
         settings = {
@@ -248,6 +251,7 @@ def main() -> None:
             "threads": options.threads,
             "vllm_multiprocessing": os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING", "0"),
         }
+        results.mkdir(parents=True, exist_ok=True)
         path = results / f"against_vllm_{'cpu' if is_cpu else 'gpu'}.json"
         result = Result(path, made, options.plan, settings)
         fine = [measure(options, side, result, Path(folder) / f"caches-{side}") for side in sides]
