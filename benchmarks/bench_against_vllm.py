@@ -219,6 +219,12 @@ def measure(options: argparse.Namespace, side: str, result: Result, caches: Path
     return is_fine
 
 
+def whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -227,10 +233,12 @@ def main() -> None:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cpu")
     parser.add_argument("--plan", choices=("in-pass", "two-pass"), default="in-pass")
     parser.add_argument("--shape", choices=("8B", "toy"), default="8B", help="for cuda")
-    parser.add_argument("--sides", nargs="+", choices=SIDES, help="default: all")
-    parser.add_argument("--slots", type=int, help="requests in a batch; default: 32, cpu: 8")
-    parser.add_argument("--rounds", type=int, help="of each phase; default: 3, cpu: 5")
-    parser.add_argument("--threads", type=int, help="OMP_NUM_THREADS of each side")
+    parser.add_argument(
+        "--sides", nargs="+", choices=SIDES, help="default: all; others of the same WORK stay"
+    )
+    parser.add_argument("--slots", type=whole, help="requests in a batch; default: 32, cpu: 8")
+    parser.add_argument("--rounds", type=whole, help="of each phase; default: 3, cpu: 5")
+    parser.add_argument("--threads", type=whole, help="OMP_NUM_THREADS of each side")
     parser.add_argument("--ours-path", default="", help="folders for our process")
     parser.add_argument("--vllm-path", default="", help="folders for vLLM's process")
     parser.add_argument("--results", type=Path, help="folder; default: benchmarks/results, or WORK")
