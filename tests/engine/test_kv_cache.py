@@ -49,12 +49,10 @@ def test_attention_over_slots_is_attention_over_each_prompt() -> None:
     prompt, tail, step = parts(3, 9), parts(3, 2), parts(3, 1)
     first = run(module, CacheView(places, None), *prompt)
     second = run(
-        module, CacheView(places, lengths, reach_bias(lengths, 2, 20, torch.float32), 20), *tail
+        module, CacheView(places, lengths, reach_bias(lengths, 2, 20, torch.float32)), *tail
     )
     start = lengths + 2
-    third = run(
-        module, CacheView(places, start, reach_bias(start, 1, 16, torch.float32), 16), *step
-    )
+    third = run(module, CacheView(places, start, reach_bias(start, 1, 16, torch.float32)), *step)
     for row, length in enumerate(lengths.tolist()):
         query, key, value = (
             torch.cat([a[row, :, :length], b[row], c[row]], 1)[None]

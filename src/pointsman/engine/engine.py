@@ -424,10 +424,8 @@ class Engine:
             for name in (ROUTED, self.adapters[0]) if number < 4 else (ROUTED,):
                 # Pictures of their own: features that are there already would not be computed.
                 colours = [(number, len(name), place) for place in range(number)]
-                prompts = [
-                    make_prompt(Image.new("RGB", _WARM_UP_SIZE, colour), "Click the button")
-                    for colour in colours
-                ]
+                images = [Image.new("RGB", _WARM_UP_SIZE, colour) for colour in colours]
+                prompts = [make_prompt(image, "Click the button") for image in images]
                 with suppress(AbstainedError):
                     self.generate_batch(prompts, adapter=name, max_new_tokens=2)
         self._worker.own(self.base.images.clear)

@@ -71,10 +71,10 @@ class Forward:
             compiler = torch.compile
         # One compiled layer serves all layers: their weights are its inputs.
         self._compiled = compiler(_through) if compiler else None
-        self._read = compiler(_read_through, dynamic=True) if compiler else None
+        self._read = compiler(_read_through) if compiler else None
         if compiler:
-            # A layer with adapters and one without, each for one request, for two and for any
-            # number, and for one reach and for any.
+            # A layer with adapters and one without, each for one request and for any number. What
+            # differs is marked: of sizes that never change, compilers make faster code.
             config: Any = torch._dynamo.config
             config.recompile_limit = max(config.recompile_limit, 16)
             compile_tower(base.core.visual, compiler)
@@ -170,18 +170,19 @@ class Forward:
         self.forget_steps()
         return self._logits(last)
 
-    def keep_pace(self) -> None:
-        """Waits until the device has at most one part of a reading left to do.
+    def keep_pace(self) -> int:
+        """Waits until the device has at most one part of a reading left to do; returns how many.
 
         The host is much faster; a step would come after everything that it has asked for.
         """
         if self.base.device.type != "cuda":
-            return
+            return 0
         mark = torch.cuda.Event()  # type: ignore[no-untyped-call]
         mark.record()
         self._marks.append(mark)
         if len(self._marks) > 1:
             self._marks.popleft().synchronize()
+        return 1
 
     @torch.inference_mode()
     def step(self, count: int, longest: int) -> Tensor:
@@ -193,8 +194,9 @@ class Forward:
         self.reserve(longest + 1)
         reach = min(self.slots.length, GRAIN * -(-(longest + 1) // GRAIN))
         if self._is_cuda:
-            # Not beyond the last slot that can run: what lies there is kept.
-            return self._replay(min(_power_of_two(count), len(self.tokens)), reach)[:count]
+            # Not beyond the last slot that can run: what lies there is kept. One request is read as
+            # two, which takes no longer and is a case less to compile.
+            return self._replay(min(_power_of_two(max(count, 2)), len(self.tokens)), reach)[:count]
         rows = self.stack.batch.rows
         if rows is None or len(rows) != count:
             self.stack.batch.choose(self.rows[:count], is_step=self._compiled is not None)
@@ -236,6 +238,8 @@ class Forward:
         view = self._view(None, self.lengths[:count], 1, reach)
         through = self._compiled or _through
         for layer in self._language.layers:
+            if self._compiled is not None:
+                _mark(states, turns, view)
             states = through(layer, states, turns, view)
         self.lengths += self.active
         self.positions += self.active
@@ -243,7 +247,7 @@ class Forward:
 
     def _view(self, rows: Tensor | None, start: Tensor, tokens: int, reach: int) -> CacheView:
         bias = reach_bias(start, tokens, reach, self.base.dtype)
-        return CacheView(rows, start, bias, reach)
+        return CacheView(rows, start, bias)
 
     def _tail(
         self,
@@ -297,9 +301,12 @@ class Forward:
         while first < stop:
             # The layers of DeepStack add images' features, which are in other places each time.
             after = stop if is_graph and first >= len(through.deepstack) else first + 1
-            self.stack.batch.choose(rows, is_compiled=through.is_compiled)
+            used = rows
+            if rows is None and through.is_compiled and not self.stack.changes(first, after):
+                used = self._no_rows(len(states))  # a case less to compile
+            self.stack.batch.choose(used, is_compiled=through.is_compiled)
             if after > first + 1:
-                states = self._replayed(through, states, first, after, rows)
+                states = self._replayed(through, states, first, after, used)
             else:
                 states = self._layers(through, states, first, after)
             self.forget_steps()
@@ -307,10 +314,16 @@ class Forward:
             yield
         return states
 
+    def _no_rows(self, count: int) -> Tensor:
+        """(B,) the base's row."""
+        return torch.full((count,), self.stack.zero, device=self.base.device)
+
     def _layers(self, through: _Through, states: Tensor, first: int, stop: int) -> Tensor:
         call = self._read if through.is_compiled and self._read is not None else _through
         layers: nn.ModuleList = self._language.layers
         for index in range(first, stop):
+            if through.is_compiled:
+                _mark(states, through.turns, through.view)
             states = call(layers[index], states, through.turns, through.view)
             if index < len(through.deepstack):
                 where, added = through.deepstack[index]
@@ -358,6 +371,19 @@ def _read_through(
 ) -> Tensor:
     """The same for prompts: the compiler keeps compiled code per function."""
     return _through(layer, states, turns, view)
+
+
+def _mark(states: Tensor, turns: tuple[Tensor, Tensor], view: CacheView) -> None:
+    """Tells compilers which sizes differ: requests, tokens, and how many they attend to."""
+    for tensor, sizes in (
+        (states, (0, 1)),
+        *((turn, (0, 1)) for turn in turns),
+        (view.rows, (0,)),
+        (view.start, (0,)),
+        (view.bias, (0, 3)),
+    ):
+        if tensor is not None:
+            torch._dynamo.maybe_mark_dynamic(tensor, sizes)
 
 
 def _power_of_two(number: int) -> int:

@@ -98,8 +98,6 @@ class CacheView:
     """(B,) number of tokens already in each slot; None: the slots are empty"""
     bias: Tensor | None = None
     """(B, 1, T, reach), added to attention scores; None if the slots are empty"""
-    reach: int = 0
-    """Number of a slot's tokens that are attended to"""
 
     def write(self, table: Tensor, new: Tensor) -> None:
         """Stores keys or values (B, heads, T, size)."""
@@ -114,7 +112,10 @@ class CacheView:
 
     def read(self, table: Tensor, batch: int) -> Tensor:
         """Keys or values (B, heads, reach, size)."""
-        return table[slice(batch) if self.rows is None else self.rows, :, : self.reach]
+        assert self.bias is not None
+        # As a number of its own, it would be compiled for each value.
+        reach = self.bias.shape[-1]
+        return table[slice(batch) if self.rows is None else self.rows, :, :reach]
 
 
 def reach_bias(start: Tensor, tokens: int, reach: int, dtype: torch.dtype) -> Tensor:

@@ -33,8 +33,8 @@ from pointsman.routing.router import Router
 from pointsman.routing.sessions import Sessions
 
 _NOTHING = Known()
-_PART = 0.025
-"""Seconds for which prompts are read at a time while others wait for their next tokens"""
+_WHILE = 0.033
+"""Seconds for which prompts are read while others wait for their next tokens"""
 _NONE = -1
 """In place of a token: the logits are not finite"""
 
@@ -167,17 +167,21 @@ class Scheduler:
 
     def _read_on(self) -> None:
         """Reads prompts: to the end, or for a while if others wait for their next tokens."""
-        until = time.perf_counter() + max(_PART, 4 * self._step_seconds)
+        last = time.perf_counter()
+        until = last + max(_WHILE, 4 * self._step_seconds)
         for _ in self._reading or ():
             if self._running:
-                self.forward.keep_pace()
-                if time.perf_counter() >= until:
+                outstanding = self.forward.keep_pace()
+                now = time.perf_counter()
+                if now + (outstanding + 1) * (now - last) > until:  # with one more part
                     return
+                last = now
         self._reading = None
 
     def _read_all(self, requests: Sequence[Request]) -> Iterator[None]:
         for batch in self._prefill.batches(requests):
             yield from self._read(batch)
+            yield
 
     def _is_routed_within(self, request: Request) -> bool:
         """Whether the forward that answers a request also reads what the router reads."""
@@ -211,6 +215,7 @@ class Scheduler:
             try:
                 encoded = join([request.encoded for request in requests if request.encoded])
                 on_device = self.base.on_device(encoded)
+                yield
                 read = yield from self._prefill(requests, on_device, _NOTHING)
             except Exception:
                 if len(requests) == 1:
@@ -337,7 +342,8 @@ class Scheduler:
                 slots = torch.tensor([request.slot for request in requests])
                 logits = logits[to_device(slots, logits.device)]
             self._say(self._draw(requests, logits))
-        self._step_seconds = time.perf_counter() - began
+        if self._reading is None:  # else a part of it was waited for
+            self._step_seconds = time.perf_counter() - began
 
     def _grow(self) -> None:
         """Makes room for the next tokens; without memory, the requests that need room fail."""

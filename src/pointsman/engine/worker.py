@@ -18,8 +18,8 @@ from pointsman.engine.request import Request, failing
 from pointsman.errors import EngineClosedError, QueueFullError
 
 T = TypeVar("T")
-_PREPARING = 16
-"""Largest number of threads that prepare requests"""
+_PREPARING = 4
+"""Largest number of threads that prepare requests; more would keep the model's from Python"""
 
 
 @dataclass(eq=False)
