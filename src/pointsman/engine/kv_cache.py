@@ -26,6 +26,10 @@ GRAIN = 256
 """Slots grow, and steps attend, in units of this many tokens."""
 
 
+_SPARE = 8
+"""Tokens of a slot that are never used: compilers make a case of their own of a whole slot"""
+
+
 class KVCache:
     """Keys and values (slots, key heads, length, head size), held by the attention modules.
 
@@ -50,7 +54,7 @@ class KVCache:
         if length <= self.length:
             return False
         new = GRAIN * -(-max(length, self.length * 3 // 2) // GRAIN)
-        shape = (self.count, self._config.num_key_value_heads, new, self._config.head_dim)
+        shape = (self.count, self._config.num_key_value_heads, new + _SPARE, self._config.head_dim)
         tables = []
         for module in self._modules:
             for name in (KEYS, VALUES):
