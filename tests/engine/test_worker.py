@@ -379,7 +379,7 @@ def test_a_running_answer_goes_on_while_prompts_are_read(make: MakeEngine) -> No
                     next(parts)
                 except StopIteration as end:
                     return end.value
-                time.sleep(0.02)  # as the layers of a large model
+                time.sleep(0.05)  # as the layers of a large model
                 yield
 
         prompts = [ask(f"Pick {n}", n) for n in range(4)]

@@ -26,7 +26,7 @@ GRAIN = 256
 """Slots grow, and steps attend, in units of this many tokens."""
 
 
-_SPARE = 8
+SPARE = 8
 """Tokens of a slot that are never used: compilers make a case of their own of a whole slot"""
 
 
@@ -54,13 +54,13 @@ class KVCache:
         if length <= self.length:
             return False
         new = GRAIN * -(-max(length, self.length * 3 // 2) // GRAIN)
-        shape = (self.count, self._config.num_key_value_heads, new + _SPARE, self._config.head_dim)
+        shape = (self.count, self._config.num_key_value_heads, new + SPARE, self._config.head_dim)
         tables = []
         for module in self._modules:
             for name in (KEYS, VALUES):
                 table = self._weight.new_zeros(shape)
                 if self.length:
-                    table[:, :, : self.length] = getattr(module, name)
+                    table[:, :, : self.length] = getattr(module, name)[:, :, : self.length]
                 # Compiled prompts have fixed shapes, but the slots may grow.
                 torch._dynamo.maybe_mark_dynamic(table, 2)
                 tables.append((module, name, table))
