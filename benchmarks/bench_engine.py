@@ -116,7 +116,11 @@ class Stock:
     def know(self, engine: Engine, prompts: Sequence[Prompt]) -> None:
         """Whom each prompt goes to, so that every way has the same answers to give."""
         for prompt, decision in zip(prompts, engine.route_batch(prompts), strict=True):
-            self._names[id(prompt)] = decision.adapter
+            self.name(prompt, decision.adapter)
+
+    def name(self, prompt: Prompt, adapter: str | None) -> None:
+        """Whom a prompt goes to; None: the base."""
+        self._names[id(prompt)] = adapter
 
     @torch.inference_mode()
     def original(self, prompts: Sequence[Prompt]) -> list[str]:
@@ -349,7 +353,7 @@ def peak_bytes(project: Project, way: str) -> int:
         router = Router.load(Path(str(project.router)))
         stock = Stock(project, router)
         for index, prompt in enumerate(prompts):
-            stock._names[id(prompt)] = NAMES[index % 3]
+            stock.name(prompt, NAMES[index % 3])
         stock.peft_mixed(prompts)
     # Not getrusage: that of a process that was started by a larger one begins with the other's.
     status = Path("/proc/self/status").read_text()

@@ -70,7 +70,6 @@ def test_cancelled_at_work_and_in_the_queue(engine: Engine) -> None:
     answer = waiting.result(60)
     assert answer.finish_reason == "cancelled"
     assert answer.completion_tokens < 150
-    assert answer.prompt_tokens > 0
     assert all(stream.result(60).finish_reason == "length" for stream in at_work)
 
 

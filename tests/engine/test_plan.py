@@ -23,6 +23,7 @@ from pointsman.routing.router import Router
 from support.engines import (
     MIXED,
     UPPER,
+    admitted_together,
     ask,
     counted,
     lora_of,
@@ -317,7 +318,7 @@ def test_several_layers_and_poolings_are_read_on_the_way(
         for answer, alone in zip(answers, expected, strict=True):
             assert same_route(answer.route, alone)
             assert answer.route is not None
-            assert answer.route.score == pytest.approx(alone.score, abs=1e-3)
+            assert answer.route.score == pytest.approx(alone.score, rel=1e-5, abs=1e-3)
 
 
 def test_routing_beside_answers_changes_neither(served: Served) -> None:
@@ -345,7 +346,7 @@ def test_in_pass_is_one_forward(upper: Engine) -> None:
     assert upper.plan.name == "in-pass"
     prompts = [ask(f"Pick day {n}", n) for n in range(100, 103)]
     with counted(upper) as (layers, tower):
-        upper.generate_batch(prompts, max_new_tokens=1)
+        admitted_together(upper, prompts, max_new_tokens=1)
     lengths = [int(upper.base.encode([p])["attention_mask"].sum()) for p in prompts]
     padded = len(prompts) * max(lengths)
     assert layers == [(layer, padded) for layer in range(4)]

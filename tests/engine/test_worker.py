@@ -300,10 +300,10 @@ def test_a_stream_goes_on_beside_a_huge_text_and_a_huge_picture(make: MakeEngine
             engine.generate(None, "x" * 10_000_000)
         between = len(request.tokens)
         beside = engine.submit(huge, adapter="calendar", max_new_tokens=1)
-        assert len(request.tokens) > between > before, "the model went on meanwhile"
-        end([at_work])
         # The picture's tokens are more than the tiny base reads, or it is answered.
         assert beside.is_done or beside.route(60) is None
+        assert len(request.tokens) > between > before, "the model went on meanwhile"
+        end([at_work])
 
 
 def test_a_text_of_megabytes_is_not_tokenised_whole(
@@ -328,3 +328,64 @@ def test_a_text_of_megabytes_is_not_tokenised_whole(
     long = Prompt((user_turn("<|im_end|>" * 300, 0),), ())
     with pytest.raises(SampleError, match="context length of 2048"):
         narrow.submit(long, max_new_tokens=1).result(30)
+
+
+def test_a_request_that_is_prepared_late_keeps_its_place_in_its_session(make: MakeEngine) -> None:
+    """Its session's next request, and a route of it, wait; others do not."""
+    may_go, prepare = threading.Event(), PromptEncoder.encode
+
+    def slow(self: PromptEncoder, prompts: Sequence[Prompt], *rest: Any) -> Any:
+        if prompts[0] is late:
+            may_go.wait(20)
+        return prepare(self, prompts, *rest)
+
+    late = ask("Pick day 4", 1)
+    decided: list[str] = []
+    with (
+        patch("os.cpu_count", return_value=4),  # threads that prepare: this machine may have one
+        make(slots=4) as engine,
+        patch.object(PromptEncoder, "encode", slow),
+    ):
+        first = engine.submit(late, session="s", max_new_tokens=1)
+        second = engine.submit(MIXED[0], session="s", max_new_tokens=1)
+        for name, stream in (("first", first), ("second", second)):
+            stream.add_done_callback(lambda _, name=name: decided.append(name))
+        assert engine.submit(MIXED[0], max_new_tokens=1).result(20).completion_tokens
+        assert decided == []
+        may_go.set()
+        first.result(20)
+        second.result(20)
+    assert decided == ["first", "second"]
+
+
+def test_a_running_answer_goes_on_while_prompts_are_read(make: MakeEngine) -> None:
+    """Between two parts of a reading there are steps."""
+    with make(slots=8) as engine:
+        running = engine.submit(MIXED[0], adapter="calendar", max_new_tokens=1500)
+        running.route(20)
+        scheduler = batch_of(engine)
+        seen: list[int] = []
+        reading = scheduler.forward.reading
+
+        def watched(*args: Any, **options: Any) -> Any:
+            seen.append(running.completion_tokens)
+            logits = yield from slowed(reading(*args, **options))
+            seen.append(running.completion_tokens)
+            return logits
+
+        def slowed(parts: Any) -> Any:
+            while True:
+                try:
+                    next(parts)
+                except StopIteration as end:
+                    return end.value
+                time.sleep(0.05)  # as the layers of a large model
+                yield
+
+        prompts = [ask(f"Pick {n}", n) for n in range(4)]
+        with patch.object(scheduler.forward, "reading", watched):
+            others = engine.generate_batch(prompts, adapter="calendar", max_new_tokens=8)
+        assert others == engine.generate_batch(prompts, adapter="calendar", max_new_tokens=8)
+        assert len(others) == 4
+        assert all(after > before + 1 for before, after in zip(seen[::2], seen[1::2], strict=True))
+        end([running])

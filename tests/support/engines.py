@@ -1,6 +1,8 @@
 """What the tests of the engine share: engines of chosen adapters, prompts, PEFT's own answers."""
 
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from pointsman.adapters.activated import invocation_tokens
 from pointsman.adapters.layout import Key, key_of
 from pointsman.adapters.weights import Lora, obstacle
 from pointsman.conversation import Prompt, Turn, user_turn
+from pointsman.engine.answer import Answer
 from pointsman.engine.engine import Engine
 from pointsman.engine.options import EngineOptions
 from pointsman.engine.scheduler import Scheduler
@@ -183,3 +186,17 @@ def batch_of(engine: Engine) -> Scheduler:
     """What answers an engine's requests, where it is not PEFT."""
     assert isinstance(engine._backend, Scheduler)
     return engine._backend
+
+
+def admitted_together(engine: Engine, prompts: Sequence[Prompt], **options: Any) -> list[Answer]:
+    """Answers prompts that the scheduler admits in one batch: all are ready when it may begin."""
+    may_go = threading.Event()
+    holder = threading.Thread(target=lambda: engine._worker.own(may_go.wait))
+    holder.start()
+    streams = [engine.submit(prompt, **options) for prompt in prompts]
+    until = time.monotonic() + 20
+    while not all(r.is_prepared for r in engine._worker.load[1]) and time.monotonic() < until:
+        time.sleep(0.01)
+    may_go.set()
+    holder.join()
+    return [stream.result(60) for stream in streams]

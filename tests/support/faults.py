@@ -59,7 +59,7 @@ class Faults:
         places: list[tuple[Any, str]] = [(engine.base, "image_features")]
         places += [(engine.base, "on_device"), (engine.router, "route_prepared")]
         if isinstance(backend, Scheduler):
-            places += [(backend.forward, name) for name in ("prefill", "step", "_logits")]
+            places += [(backend.forward, name) for name in ("reading", "step", "_logits")]
             places += [(backend.forward.slots, name) for name in ("move", "clear")]
             places += [(backend.stack, "_read")]
             places += [(forward, "Graph"), (forward, "reach_bias")]
@@ -139,7 +139,7 @@ def kill(engine: Engine) -> None:
 
     backend: Any = engine._backend
     if isinstance(backend, Scheduler):
-        for name in ("prefill", "step", "release"):
+        for name in ("reading", "step", "release"):
             setattr(backend.forward, name, dead)
     else:
         backend.run = dead

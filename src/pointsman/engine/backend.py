@@ -25,7 +25,7 @@ class Backend(Protocol):
         """Requests that can be admitted."""
 
     def prepare(self, request: Request) -> None:
-        """Preprocesses a request's text and images on the caller's thread, without the model.
+        """Preprocesses a request's text and images without the model; thread-safe.
 
         Raises:
             SampleError: the prompt cannot be answered.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Generic, TypeVar
@@ -46,6 +47,42 @@ class Graph(Generic[Output]):
             mine.copy_(new)
         self._graph.replay()
         return self._output
+
+
+class RecurringGraphs(Generic[Output]):
+    """Functions of recurring shapes as graphs: captured when a shape comes for the second time.
+
+    Args:
+        most: maximum number of shapes; the least recently used ones are dropped.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._graphs: OrderedDict[tuple[int, ...], Graph[Output] | None] = OrderedDict()
+        """None for shapes seen once"""
+
+    def __call__(
+        self, key: tuple[int, ...], function: Callable[..., Output], inputs: Sequence[Tensor]
+    ) -> Output:
+        """What the function gives for these inputs; from a graph, the same tensors each time.
+
+        Args:
+            key: of the shape; the function may depend on nothing else that changes.
+        """
+        is_new = key not in self._graphs
+        graph = self._graphs.setdefault(key, None)
+        self._graphs.move_to_end(key)
+        if is_new:
+            if len(self._graphs) > self._most:
+                self._graphs.popitem(last=False)
+            return function(*inputs)
+        with attention_of_fixed_shapes():
+            if graph is None:
+                graph = self._graphs[key] = Graph(function, inputs)
+            return graph(*inputs)
+
+    def clear(self) -> None:
+        self._graphs.clear()
 
 
 def attention_of_fixed_shapes() -> AbstractContextManager[None]:

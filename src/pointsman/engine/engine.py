@@ -1,19 +1,20 @@
 """Engine: base, adapters and router in memory; routes and generates.
 
 One thread owns the model (``worker``). It takes queued requests and has them answered in one batch
-(``scheduler``) or, if the adapters cannot be stacked, through PEFT (``peft_backend``). Text and
-image preprocessing runs on the callers' threads.
+(``scheduler``) or, if the adapters cannot be stacked, through PEFT (``peft_backend``). Further
+threads prepare text and images.
 """
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from threading import BoundedSemaphore, Semaphore
+from threading import Semaphore
 from types import TracebackType
 from typing import Any, Self
 
 import torch
+from PIL import Image
 
 from pointsman.adapters.files import AdapterFile
 from pointsman.adapters.layout import Layout
@@ -25,11 +26,11 @@ from pointsman.engine.loading import Source as AdapterSource
 from pointsman.engine.loading import fitted, load_adapters, load_parts, make_backend
 from pointsman.engine.options import EngineOptions
 from pointsman.engine.plan import Plan, choose_plan
-from pointsman.engine.request import Request, failing
+from pointsman.engine.request import Request
 from pointsman.engine.sampling import Sampling
 from pointsman.engine.stream import Stream
 from pointsman.engine.worker import Worker
-from pointsman.errors import ConfigError, RequestError
+from pointsman.errors import AbstainedError, ConfigError, RequestError
 from pointsman.images import Source
 from pointsman.labels import BASE, ROUTED, LabelMap, check_name
 from pointsman.models.base import Base
@@ -96,11 +97,11 @@ class Engine:
         self._lowest = min(
             (a.lora.lowest_layer for a in loaded if isinstance(a.lora, Lora)), default=0
         )
-        # More threads than cores would only wait for each other and take cores from the model.
-        self._preparing = BoundedSemaphore(max(1, (os.cpu_count() or 2) - 1))
         self._worker = Worker(self._backend, self.options.max_waiting, self._check_adapter_of)
         try:
             self._worker.own(self._check_base)
+            if base.device.type == "cuda":
+                self._warm_up()
         except BaseException:
             self.close()
             raise
@@ -262,7 +263,7 @@ class Engine:
             for request in wave:
                 ahead.acquire()
                 request.feed.call_when_done(ahead.release)
-            self._submit(wave, block=True)
+            self._worker.enqueue(wave, block=True)
         return [Stream(request.feed).result() for request in requests]
 
     def submit(
@@ -276,9 +277,8 @@ class Engine:
     ) -> Stream:
         """Queues one request; the stream yields its text as it is generated.
 
-        The prompt is decoded and tokenised on the calling thread, which takes a while for a large
-        picture: in an event loop, call it with ``asyncio.to_thread``. If a prompt cannot be
-        answered, the stream raises the error.
+        Its pictures are read and its text is tokenised on threads of the engine, so this returns at
+        once. If a prompt cannot be answered, the stream raises the error.
 
         Args:
             adapter: ``auto`` (the router decides), an adapter's name, or ``base``.
@@ -298,7 +298,7 @@ class Engine:
         """
         check_session(session)
         request = self._request(prompt, adapter, session, max_new_tokens, sampling)
-        self._submit([request])
+        self._worker.enqueue([request])
         return Stream(request.feed)
 
     def add_adapter(self, name: str, path: AdapterSource) -> None:
@@ -392,20 +392,9 @@ class Engine:
             raise RequestError(f"max_new_tokens is {most!r}; give a whole number, 1 or more")
         return Request(prompt, named, is_routed, most, sampling, session if is_routed else None)
 
-    def _submit(self, requests: Sequence[Request], *, block: bool = False) -> None:
-        """Prepares requests on this thread and queues those that can be answered."""
-        self._worker.check_open(0 if block else len(requests))
-        for request in requests:
-            with failing([request]), self._preparing:
-                self._backend.prepare(request)
-                request.feed.prompt_tokens = len(request.ids)
-        ready = [request for request in requests if request.feed.error is None]
-        if ready:
-            self._worker.enqueue(ready, block=block)
-
     def _route(self, prompts: Sequence[Prompt], session: str | None) -> list[Route]:
-        with self._preparing:
-            prepared = self.router.prepare(self._reader(), prompts)
+        router, reader = self.router, self._reader()
+        prepared = self._worker.aside(lambda: router.prepare(reader, prompts))
         return self._worker.own(lambda: self._decide(prepared, [session] * len(prompts)), session)
 
     def _check_name(self, name: str) -> None:
@@ -429,6 +418,18 @@ class Engine:
             self._sessions.decided(session, decision)
         return routes
 
+    def _warm_up(self) -> None:
+        """Has compiled and captured what the first requests would wait for."""
+        for number in _WARM_UP:
+            for name in (ROUTED, self.adapters[0]) if number < 4 else (ROUTED,):
+                # Pictures of their own: features that are there already would not be computed.
+                colours = [(number, len(name), place) for place in range(number)]
+                images = [Image.new("RGB", _WARM_UP_SIZE, colour) for colour in colours]
+                prompts = [make_prompt(image, "Click the button") for image in images]
+                with suppress(AbstainedError):
+                    self.generate_batch(prompts, adapter=name, max_new_tokens=2)
+        self._worker.own(self.base.images.clear)
+
     def _check_base(self) -> None:
         with self.base.without_adapters():
             self.router.check_base(self._reader())
@@ -451,6 +452,12 @@ class Engine:
         self._check_name(name)  # two callers may remove it at once
         self._backend.remove(name)
         self.adapters = tuple(other for other in self.adapters if other != name)
+
+
+_WARM_UP = (1, 1, 2, 3, 5, 9, 17)
+"""Requests at once. One, two and any number are compiled on their own, single prompts are captured
+when their length recurs, and steps for each power of two."""
+_WARM_UP_SIZE = (1280, 800)
 
 
 def _asked_of(request: Request) -> str:

@@ -6,7 +6,8 @@ step makes one token for every slot. Neither waits for the device.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,18 +16,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pointsman.engine.cuda_graphs import Graph, attention_of_fixed_shapes
+from pointsman.engine.cuda_graphs import Graph, RecurringGraphs
 from pointsman.engine.kv_cache import GRAIN, CacheView, KVCache, reach_bias
 from pointsman.engine.lora_stack import LoraStack
 from pointsman.engine.tower import compile_tower
-from pointsman.models.base import Base
+from pointsman.models.base import Base, drained
 from pointsman.models.cpu_kernels import threads_for, to_device
 from pointsman.models.encoding import Encoded
 
 Compiler = Callable[..., Callable[..., Tensor]]
 """``torch.compile``, or a function with the same options"""
-Shape = tuple[int, int]
-"""Requests and tokens"""
+LENGTHS = 64
+"""Compiled prompts are padded to a multiple of this many tokens, so that lengths recur"""
+PROMPT_GRAPHS = 16
+"""Maximum number of graphs of single prompts: one for each length, or two if they are routed"""
 Decide = Callable[[Sequence[Tensor], Encoded], Tensor]
 """Maps the states (B, T, hidden) at each of the router's layers, and the batch, to rows (B,)"""
 
@@ -49,11 +52,9 @@ class Forward:
         base: a base without PEFT; its projections are replaced by the stack's.
         slots: number of requests that can run at the same time.
         kept: number of further slots of the KV cache, which no step touches.
-        compiler: compiles a decoder layer for steps, and the vision tower's blocks. By default
-            ``torch.compile`` on CUDA, where steps are also captured as graphs; none elsewhere.
-        shapes: prefill shapes (requests, tokens) that have compiled layers of their own. A batch
-            of this many requests, with more than half and at most this many tokens, is padded to
-            the shape.
+        compiler: compiles a decoder layer for steps and one for prompts, and the vision tower's
+            blocks. By default ``torch.compile`` on CUDA, where steps and recurring lengths of
+            single prompts are also captured as graphs; none elsewhere.
     """
 
     def __init__(
@@ -62,7 +63,6 @@ class Forward:
         stack: LoraStack,
         slots: int,
         compiler: Compiler | None = None,
-        shapes: Sequence[Shape] = (),
         kept: int = 0,
     ) -> None:
         self.base, self.stack = base, stack
@@ -71,25 +71,25 @@ class Forward:
             compiler = torch.compile
         # One compiled layer serves all layers: their weights are its inputs.
         self._compiled = compiler(_through) if compiler else None
-        self._read: Callable[..., Tensor] = _read_through
-        self.shapes = sorted(shapes) if compiler else []
+        self._read = compiler(_read_through) if compiler else None
         if compiler:
-            # A layer with adapters and one without, each for one request, for two and for any
-            # number, and for one reach and for any.
+            # A layer with adapters and one without, each for one request and for any number. What
+            # differs is marked: of sizes that never change, compilers make faster code.
             config: Any = torch._dynamo.config
-            config.recompile_limit = max(config.recompile_limit, 16, 4 * len(shapes))
+            config.recompile_limit = max(config.recompile_limit, 16)
             compile_tower(base.core.visual, compiler)
-        if compiler and shapes:
-            self._read = compiler(_read_through, dynamic=False)
         self._graphs: dict[tuple[int, ...], Graph[Tensor]] = {}
-        """CUDA graphs of steps by requests and reach, and of a prefill's layer runs by theirs"""
+        """CUDA graphs of steps by requests and reach"""
+        self._prompt_graphs = RecurringGraphs[Tensor](PROMPT_GRAPHS)
+        """Of single prompts' layers"""
+        self._marks = deque[Any]()
+        """Events after a prefill's latest layers"""
         self._tables = stack.tables
         self._language: Any = base.core.language_model
         self._head: Any = base.model.lm_head
         self._widest = stack.widest
         device = base.device
         self.slots = KVCache(base.core, slots + kept)
-        self.slots.reserve(max((tokens for _, tokens in self.shapes), default=0) + 1)
         self.tokens = torch.zeros(slots, dtype=torch.long, device=device)
         """The last token of each slot, not yet read"""
         self.lengths = torch.zeros(slots, dtype=torch.long, device=device)
@@ -101,7 +101,11 @@ class Forward:
         """1 where a request is running"""
 
     @torch.inference_mode()
-    def prefill(
+    def prefill(self, *args: Any, **options: Any) -> Tensor:
+        """``reading``, to its end."""
+        return drained(self.reading(*args, **options))
+
+    def reading(
         self,
         encoded: Encoded,
         image_features: dict[str, Any],
@@ -111,8 +115,10 @@ class Forward:
         *,
         tail: int = 0,
         known: int = 0,
-    ) -> Tensor:
+    ) -> Generator[None, None, Tensor]:
         """Reads B prompts into their slots; returns next-token logits (B, vocabulary).
+
+        It yields between layers. There, steps of other slots may run, but no other reading.
 
         Args:
             encoded: padded on either side.
@@ -123,32 +129,34 @@ class Forward:
         """
         encoded = _padded_right(encoded)
         lengths = encoded["attention_mask"].sum(1)
-        padded = None if known else self._padded(*encoded["input_ids"].shape)
-        encoded = _widened(encoded, padded or 0)
-        through = self._read if padded else _through
+        is_compiled = self._read is not None and not known and not tail
+        if is_compiled:
+            encoded = _widened(encoded, LENGTHS * -(-encoded["input_ids"].shape[1] // LENGTHS))
         total = encoded["input_ids"].shape[1]
         self.reserve(total + 1)
         self.forget_steps()
         places = to_device(torch.tensor(slots), lengths.device)
+        # Steps write to all slots: to these, after the last token.
+        self.lengths[places] = total
         states, deepstack = self._embed(encoded, {} if known else image_features, known)
         embedded = states
         turns = self._rotary(states, encoded["position_ids"][..., known:])
         view = CacheView(places, None)
         if known:
             view = self._view(places, torch.full_like(places, known), total - known, total)
-        batch, first = self.stack.batch, 0
+        through = _Through(turns, view, deepstack, is_compiled)
+        first = 0
         if routing is not None:
             reads, depth = [states], 0
             for layer in routing.layers:
-                read = self._span(through, reads[-1], turns, view, depth, layer, deepstack)
+                read = yield from self._span(through, reads[-1], depth, layer, None)
                 reads.append(read)
                 depth = layer
             rows = routing.decide(reads[1:], _from(encoded, known))
             if not routing.again:
                 states, first = reads[-1], depth
         assert rows is not None
-        batch.choose(None if tail else rows, is_compiled=padded is not None)
-        states = self._span(through, states, turns, view, first, None, deepstack)
+        states = yield from self._span(through, states, first, None, None if tail else rows)
         self.slots.clear(places, total)
         self.lengths[places], self.rows[places] = lengths, rows
         self.positions[places] = encoded["position_ids"].amax((0, 2)) + 1
@@ -162,6 +170,20 @@ class Forward:
         self.forget_steps()
         return self._logits(last)
 
+    def keep_pace(self) -> int:
+        """Waits until the device has at most one part of a reading left to do; returns how many.
+
+        The host is much faster; a step would come after everything that it has asked for.
+        """
+        if self.base.device.type != "cuda":
+            return 0
+        mark = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        mark.record()
+        self._marks.append(mark)
+        if len(self._marks) > 1:
+            self._marks.popleft().synchronize()
+        return 1
+
     @torch.inference_mode()
     def step(self, count: int, longest: int) -> Tensor:
         """Reads the last token of the first ``count`` slots; returns logits (count, vocabulary).
@@ -172,8 +194,9 @@ class Forward:
         self.reserve(longest + 1)
         reach = min(self.slots.length, GRAIN * -(-(longest + 1) // GRAIN))
         if self._is_cuda:
-            # Not beyond the last slot that can run: what lies there is kept.
-            return self._replay(min(_power_of_two(count), len(self.tokens)), reach)[:count]
+            # Not beyond the last slot that can run: what lies there is kept. One request is read as
+            # two, which takes no longer and is a case less to compile.
+            return self._replay(min(_power_of_two(max(count, 2)), len(self.tokens)), reach)[:count]
         rows = self.stack.batch.rows
         if rows is None or len(rows) != count:
             self.stack.batch.choose(self.rows[:count], is_step=self._compiled is not None)
@@ -195,12 +218,9 @@ class Forward:
         """Makes room for this many tokens in each slot, and forgets what holds replaced tensors."""
         if self.slots.reserve(length) or self.stack.tables != self._tables:
             self._graphs.clear()
+            self._prompt_graphs.clear()
             self._tables = self.stack.tables
             self.forget_steps()
-
-    def _padded(self, requests: int, tokens: int) -> int | None:
-        """The token count of the compiled prefill for such a batch, if there is one."""
-        return next((t for n, t in self.shapes if n == requests and t // 2 < tokens <= t), None)
 
     def _replay(self, count: int, reach: int) -> Tensor:
         """A step as a CUDA graph, captured when a step of its shape first occurs."""
@@ -218,6 +238,8 @@ class Forward:
         view = self._view(None, self.lengths[:count], 1, reach)
         through = self._compiled or _through
         for layer in self._language.layers:
+            if self._compiled is not None:
+                _mark(states, turns, view)
             states = through(layer, states, turns, view)
         self.lengths += self.active
         self.positions += self.active
@@ -225,7 +247,7 @@ class Forward:
 
     def _view(self, rows: Tensor | None, start: Tensor, tokens: int, reach: int) -> CacheView:
         bias = reach_bias(start, tokens, reach, self.base.dtype)
-        return CacheView(rows, start, bias, reach)
+        return CacheView(rows, start, bias)
 
     def _tail(
         self,
@@ -241,8 +263,8 @@ class Forward:
         reach = encoded["input_ids"].shape[1]
         self.stack.batch.choose(rows)
         view = self._view(places, at[:, 0], at.shape[1], reach)
-        turns = self._rotary(states, positions)
-        return self._layers(_through, states, turns, view, 0, None, deepstack)
+        through = _Through(self._rotary(states, positions), view, deepstack)
+        return self._layers(through, states, 0, len(self._language.layers))
 
     def _embed(
         self, encoded: Encoded, image_features: dict[str, Any], known: int
@@ -265,64 +287,78 @@ class Forward:
         turns: tuple[Tensor, Tensor] = self._language.rotary_emb(states, positions)
         return turns
 
-    def _layers(
-        self,
-        through: Callable[..., Tensor],
-        states: Tensor,
-        turns: tuple[Tensor, Tensor],
-        view: CacheView,
-        first: int,
-        last: int | None,
-        deepstack: Sequence[tuple[Tensor, Tensor]] = (),
-    ) -> Tensor:
-        """States (B, T, hidden) through the decoder layers from ``first`` to before ``last``."""
+    def _span(
+        self, through: _Through, states: Tensor, first: int, last: int | None, rows: Tensor | None
+    ) -> Generator[None, None, Tensor]:
+        """States (B, T, hidden) through the layers from ``first`` to before ``last``, in parts.
+
+        Args:
+            rows: (B,) the adapters'; None: the base alone.
+        """
+        stop = len(self._language.layers) if last is None else last
+        # For a single prompt, the host takes longer to call a layer than the device to run it.
+        is_graph = through.is_compiled and self._is_cuda and len(states) == 1
+        while first < stop:
+            # The layers of DeepStack add images' features, which are in other places each time.
+            after = stop if is_graph and first >= len(through.deepstack) else first + 1
+            used = rows
+            if rows is None and through.is_compiled and not self.stack.changes(first, after):
+                used = self._no_rows(len(states))  # a case less to compile
+            self.stack.batch.choose(used, is_compiled=through.is_compiled)
+            if after > first + 1:
+                states = self._replayed(through, states, first, after, used)
+            else:
+                states = self._layers(through, states, first, after)
+            self.forget_steps()
+            first = after
+            yield
+        return states
+
+    def _no_rows(self, count: int) -> Tensor:
+        """(B,) the base's row."""
+        return torch.full((count,), self.stack.zero, device=self.base.device)
+
+    def _layers(self, through: _Through, states: Tensor, first: int, stop: int) -> Tensor:
+        call = self._read if through.is_compiled and self._read is not None else _through
         layers: nn.ModuleList = self._language.layers
-        stop = len(layers) if last is None else last
         for index in range(first, stop):
-            states = through(layers[index], states, turns, view)
-            if index < len(deepstack):
-                where, added = deepstack[index]
+            if through.is_compiled:
+                _mark(states, through.turns, through.view)
+            states = call(layers[index], states, through.turns, through.view)
+            if index < len(through.deepstack):
+                where, added = through.deepstack[index]
                 states = states.flatten(0, 1).index_add(0, where, added).view(states.shape)
         return states
 
-    def _span(
-        self,
-        through: Callable[..., Tensor],
-        states: Tensor,
-        turns: tuple[Tensor, Tensor],
-        view: CacheView,
-        first: int,
-        last: int | None,
-        deepstack: Sequence[tuple[Tensor, Tensor]],
+    def _replayed(
+        self, through: _Through, states: Tensor, first: int, stop: int, rows: Tensor | None
     ) -> Tensor:
-        """As ``_layers``, but compiled layers after those of DeepStack run as a CUDA graph.
-
-        For a single prompt, the host takes longer to call a layer than the device to run it.
-        """
-        if through is not self._read or not self._is_cuda:
-            return self._layers(through, states, turns, view, first, last, deepstack)
-        stop = len(self._language.layers) if last is None else last
-        begin = min(max(first, len(deepstack)), stop)
+        """The same as a CUDA graph, if such a prompt has been read before."""
 
         def span(states: Tensor, cos: Tensor, sin: Tensor, places: Tensor, *rows: Tensor) -> Tensor:
             self.stack.batch.choose(rows[0] if rows else None, is_compiled=True)
-            return self._layers(through, states, (cos, sin), CacheView(places, None), begin, stop)
+            again = _Through((cos, sin), CacheView(places, None), (), is_compiled=True)
+            return self._layers(again, states, first, stop)
 
-        with attention_of_fixed_shapes():
-            states = self._layers(through, states, turns, view, first, begin, deepstack)
-            if begin == stop:
-                return states
-            assert view.rows is not None
-            rows = self.stack.batch.rows
-            inputs = (states, *turns, view.rows, *(() if rows is None else (rows,)))
-            key = (*states.shape[:2], begin, stop, len(inputs))
-            if key not in self._graphs:
-                self._graphs[key] = Graph(span, inputs)
-            return self._graphs[key](*inputs)
+        assert through.view.rows is not None
+        inputs = (states, *through.turns, through.view.rows, *(() if rows is None else (rows,)))
+        key = (states.shape[1], first, stop, len(inputs))
+        return self._prompt_graphs(key, span, inputs)
 
     def _logits(self, states: Tensor) -> Tensor:
         logits: Tensor = self._head(self._language.norm(states))
         return logits
+
+
+@dataclass(frozen=True)
+class _Through:
+    """What all layers of a reading share."""
+
+    turns: tuple[Tensor, Tensor]
+    view: CacheView
+    deepstack: Sequence[tuple[Tensor, Tensor]]
+    """Places, and what each of the first layers adds there"""
+    is_compiled: bool = False
 
 
 def _through(layer: Any, states: Tensor, turns: tuple[Tensor, Tensor], view: CacheView) -> Tensor:
@@ -335,6 +371,19 @@ def _read_through(
 ) -> Tensor:
     """The same for prompts: the compiler keeps compiled code per function."""
     return _through(layer, states, turns, view)
+
+
+def _mark(states: Tensor, turns: tuple[Tensor, Tensor], view: CacheView) -> None:
+    """Tells compilers which sizes differ: requests, tokens, and how many they attend to."""
+    for tensor, sizes in (
+        (states, (0, 1)),
+        *((turn, (0, 1)) for turn in turns),
+        (view.rows, (0,)),
+        (view.start, (0,)),
+        (view.bias, (0, 3)),
+    ):
+        if tensor is not None:
+            torch._dynamo.maybe_mark_dynamic(tensor, sizes)
 
 
 def _power_of_two(number: int) -> int:

@@ -26,6 +26,10 @@ GRAIN = 256
 """Slots grow, and steps attend, in units of this many tokens."""
 
 
+SPARE = 8
+"""Tokens of a slot that are never used: compilers make a case of their own of a whole slot"""
+
+
 class KVCache:
     """Keys and values (slots, key heads, length, head size), held by the attention modules.
 
@@ -50,13 +54,13 @@ class KVCache:
         if length <= self.length:
             return False
         new = GRAIN * -(-max(length, self.length * 3 // 2) // GRAIN)
-        shape = (self.count, self._config.num_key_value_heads, new, self._config.head_dim)
+        shape = (self.count, self._config.num_key_value_heads, new + SPARE, self._config.head_dim)
         tables = []
         for module in self._modules:
             for name in (KEYS, VALUES):
                 table = self._weight.new_zeros(shape)
                 if self.length:
-                    table[:, :, : self.length] = getattr(module, name)
+                    table[:, :, : self.length] = getattr(module, name)[:, :, : self.length]
                 # Compiled prompts have fixed shapes, but the slots may grow.
                 torch._dynamo.maybe_mark_dynamic(table, 2)
                 tables.append((module, name, table))
@@ -98,8 +102,6 @@ class CacheView:
     """(B,) number of tokens already in each slot; None: the slots are empty"""
     bias: Tensor | None = None
     """(B, 1, T, reach), added to attention scores; None if the slots are empty"""
-    reach: int = 0
-    """Number of a slot's tokens that are attended to"""
 
     def write(self, table: Tensor, new: Tensor) -> None:
         """Stores keys or values (B, heads, T, size)."""
@@ -114,7 +116,10 @@ class CacheView:
 
     def read(self, table: Tensor, batch: int) -> Tensor:
         """Keys or values (B, heads, reach, size)."""
-        return table[slice(batch) if self.rows is None else self.rows, :, : self.reach]
+        assert self.bias is not None
+        # As a number of its own, it would be compiled for each value.
+        reach = self.bias.shape[-1]
+        return table[slice(batch) if self.rows is None else self.rows, :, :reach]
 
 
 def reach_bias(start: Tensor, tokens: int, reach: int, dtype: torch.dtype) -> Tensor:

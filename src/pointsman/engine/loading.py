@@ -117,5 +117,4 @@ def make_backend(
         slots=options.slots,
         kept=options.kept,
         fallback=fallback,
-        shapes=options.prefill_shapes,
     )

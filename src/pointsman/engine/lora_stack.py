@@ -49,6 +49,8 @@ class RowSelection:
         self.rows, self.is_step, self.only = rows, is_step, None
         self.is_compiled = is_compiled or is_step
         self.gathered.clear()
+        if rows is not None and self.is_compiled:
+            torch._dynamo.maybe_mark_dynamic(rows, 0)
         if rows is not None and not self.is_compiled and rows.device.type == "cpu":
             first = int(rows[0])  # reading it costs nothing on the CPU
             self.only = first if bool((rows == first).all()) else None
@@ -329,6 +331,11 @@ class LoraStack:
         row = self._row[name]
         self._users[row] += 1
         return row
+
+    def changes(self, first: int, stop: int) -> bool:
+        """Whether an adapter has ever changed a layer from ``first`` to before ``stop``."""
+        groups = self._groups[len(GROUPS) * first : len(GROUPS) * stop]
+        return any(group.table is not None for group in groups)
 
     def is_resident(self, name: str) -> bool:
         return name in self._row

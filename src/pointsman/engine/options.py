@@ -40,9 +40,6 @@ class EngineOptions:
     hysteresis: float | None = None
     """A session keeps its adapter until the probability of another exceeds that of its own by more
     than this, from 0 to 1. By default the project's value, else 0.2"""
-    prefill_shapes: tuple[tuple[int, int], ...] = ()
-    """Batch shapes (requests, tokens) for compiled prefill on CUDA, see ``Forward``; each shape is
-    compiled for the first batch that needs it"""
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():

@@ -1,6 +1,6 @@
 """Prefill: reads prompts into slots and, during the forward, lets the router choose adapters."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -19,8 +19,9 @@ from pointsman.routing.router import Router
 from pointsman.routing.scores import Evidence
 from pointsman.routing.sessions import Sessions
 
-_PREFILL_TOKENS = {"cpu": 4096, "cuda": 16384}
-"""Padded tokens of one prefill; more would only overflow a CPU's caches"""
+_PREFILL_TOKENS = {"cpu": 4096, "cuda": 9216}
+"""Padded tokens of one prefill. More would overflow a CPU's caches, and would make a layer on an
+accelerator take longer than others should wait for a token."""
 
 
 class Known(NamedTuple):
@@ -57,8 +58,10 @@ class Prefill:
 
     def __call__(
         self, requests: Sequence[Request], encoded: Encoded, known: Known
-    ) -> tuple[Tensor, list[Route | None]]:
+    ) -> Generator[None, None, tuple[Tensor, list[Route | None]]]:
         """Reads the prompts of B requests into their slots.
+
+        It yields after every part of the work, see ``Forward.reading``.
 
         Args:
             encoded: their batch, on the device.
@@ -68,34 +71,38 @@ class Prefill:
             Next-token logits (B, vocabulary), and each request's decision; None if it was not
             routed.
         """
-        features = {} if known.tokens else self._base.image_features(encoded)
+        features: dict[str, Any] = {}
+        if not known.tokens:
+            features = yield from self._base.image_features_one_by_one(encoded)
         rows = self._rows(requests)
         held = self._sessions.held([request.session for request in requests], self._base.device)
         evidence: list[Evidence] = []
+        router, on_device = self._router, self._on_device  # another may come meanwhile
 
         def decide(states: Sequence[Tensor], batch: Encoded) -> Tensor:
-            evidence.append(self._read(states, batch))
+            evidence.append(self._read(router, on_device, states, batch))
             if known.row is not None:
                 return torch.full_like(rows, known.row)
-            labels = self._router.labels_of(evidence[0], held)
-            labels = self._router.answering(labels, self._fallback)
+            labels = router.labels_of(evidence[0], held)
+            labels = router.answering(labels, self._fallback)
             return torch.where(rows < 0, self._stack.rows_of(labels), rows)
 
         is_routed = [request.routed for request in requests]
-        routing = Routing(self._router.recipe.layers, decide, again=self._reads_again)
-        with self._forward.threads(encoded["input_ids"].numel() - known.tokens):
-            logits = self._forward.prefill(
-                encoded,
-                features,
-                [request.slot for request in requests],
-                None if any(is_routed) else rows,
-                routing if any(is_routed) else None,
-                tail=requests[0].tail,
-                known=known.tokens,
-            )
+        routing = Routing(router.recipe.layers, decide, again=self._reads_again)
+        reading = self._forward.reading(
+            encoded,
+            features,
+            [request.slot for request in requests],
+            None if any(is_routed) else rows,
+            routing if any(is_routed) else None,
+            tail=requests[0].tail,
+            known=known.tokens,
+        )
+        tokens = encoded["input_ids"].numel() - known.tokens
+        logits = yield from self._with_threads(reading, tokens)
         if not evidence:
             return logits, [None] * len(requests)
-        routes = self._router.routes_of(evidence[0], held, self._fallback)
+        routes = router.routes_of(evidence[0], held, self._fallback)
         return logits, [r if routed else None for r, routed in zip(routes, is_routed, strict=True)]
 
     def batches(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
@@ -111,12 +118,29 @@ class Prefill:
         if batch:
             yield batch
 
-    def _read(self, states: Sequence[Tensor], batch: Encoded) -> Evidence:
+    def _with_threads(
+        self, reading: Generator[None, None, Tensor], tokens: int
+    ) -> Generator[None, None, Tensor]:
+        """A reading with the CPU threads worthwhile for so many tokens; what runs between its parts
+        has its own."""
+        while True:
+            with self._forward.threads(tokens):
+                try:
+                    next(reading)
+                except StopIteration as end:
+                    logits: Tensor = end.value
+                    return logits
+            yield
+
+    def _read(
+        self, router: Router, on_device: Any, states: Sequence[Tensor], batch: Encoded
+    ) -> Evidence:
         """The router's decisions from the states (B, T, hidden) at each of its layers."""
-        pool: Any = self._router.recipe.pool
+        pool: Any = router.recipe.pool
         normalise = self._reader.normalises
         features = [pool(layer, batch, normalise=normalise) for layer in states]
-        return self._on_device.read(torch.cat(features, 1))
+        evidence: Evidence = on_device.read(torch.cat(features, 1))
+        return evidence
 
     def _rows(self, requests: Sequence[Request]) -> Tensor:
         """(B,) rows of requests with a known adapter, -1 for the others."""

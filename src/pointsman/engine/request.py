@@ -34,6 +34,8 @@ class Request:
     slot: int = -1
     row: int | None = None
     """Its row of the LoRA stack, held until the answer is complete; None: the base's"""
+    is_prepared: bool = False
+    """Whether its text and images are ready for the model, or have failed"""
     encoded: Encoded | None = None
     """On the host"""
     for_router: Any = None

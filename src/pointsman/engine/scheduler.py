@@ -4,6 +4,7 @@ Each request has a slot for its keys and values and a row of the LoRA stack, so 
 runs as one batch. One thread owns it, see ``Worker``.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from pointsman.adapters.load import Adapter
 from pointsman.conversation import routed_part
 from pointsman.engine.answer import FinishReason
-from pointsman.engine.forward import Forward, Shape
+from pointsman.engine.forward import Forward
 from pointsman.engine.logprobs import Logprobs
 from pointsman.engine.lora_stack import LoraStack
 from pointsman.engine.plan import Plan
@@ -23,7 +24,7 @@ from pointsman.engine.prefix_cache import PrefixCache
 from pointsman.engine.request import Request, failing, not_finite
 from pointsman.engine.sampling import Sampler
 from pointsman.errors import ConfigError, SampleError
-from pointsman.models.base import Base
+from pointsman.models.base import Base, drained
 from pointsman.models.cpu_kernels import to_device
 from pointsman.models.encoding import join
 from pointsman.models.features import Reader
@@ -32,6 +33,8 @@ from pointsman.routing.router import Router
 from pointsman.routing.sessions import Sessions
 
 _NOTHING = Known()
+_WHILE = 0.033
+"""Seconds for which prompts are read while others wait for their next tokens"""
 _NONE = -1
 """In place of a token: the logits are not finite"""
 
@@ -61,11 +64,10 @@ class Scheduler:
         slots: int,
         kept: int,
         fallback: str,
-        shapes: Sequence[Shape] = (),
     ) -> None:
         self.base, self._router, self._plan, self.stack = base, router, plan, stack
         self._reader, self._sessions = reader, sessions
-        self.forward = Forward(base, stack, slots, shapes=shapes, kept=kept)
+        self.forward = Forward(base, stack, slots, kept=kept)
         self._fallback = fallback
         self._prefill = Prefill(base, router, plan, stack, self.forward, reader, sessions, fallback)
         self._prefixes = PrefixCache(range(slots, slots + kept))
@@ -73,6 +75,9 @@ class Scheduler:
         self._at_work: dict[int, Request] = {}
         self._again: list[Request] = []
         """Requests to be started again"""
+        self._reading: Iterator[None] | None = None
+        """Reads the prompts of what was admitted, part by part"""
+        self._step_seconds = 0.0
         self._invocation = stack.invocation
         # Cached keys of an aLoRA's prompt come from the base alone: any adapter can reuse them.
         self._any_adapter = plan.name == "activated"
@@ -87,7 +92,13 @@ class Scheduler:
 
     @property
     def room(self) -> int:
-        return self._slots - len(self._at_work)
+        # While prompts are read, no row may be exchanged for another adapter's.
+        return 0 if self._reading is not None else self._slots - len(self._at_work)
+
+    @property
+    def _running(self) -> list[Request]:
+        """Requests whose prompts are read, by slot."""
+        return [r for _, r in sorted(self._at_work.items()) if r.tokens]
 
     def rest(self) -> None:
         self.forward.forget_steps()
@@ -130,12 +141,13 @@ class Scheduler:
 
     def run(self, requests: Sequence[Request]) -> list[Request]:
         waiting = self._admit(requests)
+        self._read_on()
         self._step()
         waiting, self._again = self._again + waiting, []
         return waiting
 
     def _admit(self, requests: Sequence[Request]) -> list[Request]:
-        """Reads the prompts of requests into free slots; returns those that wait for a row."""
+        """Begins to read requests' prompts into free slots; returns those that wait for a row."""
         fresh: list[Request] = []
         waiting: list[Request] = []
         for index, request in enumerate(requests):
@@ -147,11 +159,29 @@ class Scheduler:
                     break
                 if not self._continue(request):
                     fresh.append(request)
-        for batch in self._prefill.batches(fresh):
-            for request in batch:
+        if fresh:
+            for request in fresh:
                 self._take_slot(request)
-            self._read(batch)
+            self._reading = self._read_all(fresh)
         return waiting
+
+    def _read_on(self) -> None:
+        """Reads prompts: to the end, or for a while if others wait for their next tokens."""
+        last = time.perf_counter()
+        until = last + max(_WHILE, 4 * self._step_seconds)
+        for _ in self._reading or ():
+            if self._running:
+                outstanding = self.forward.keep_pace()
+                now = time.perf_counter()
+                if now + (outstanding + 1) * (now - last) > until:  # with one more part
+                    return
+                last = now
+        self._reading = None
+
+    def _read_all(self, requests: Sequence[Request]) -> Iterator[None]:
+        for batch in self._prefill.batches(requests):
+            yield from self._read(batch)
+            yield
 
     def _is_routed_within(self, request: Request) -> bool:
         """Whether the forward that answers a request also reads what the router reads."""
@@ -179,12 +209,14 @@ class Scheduler:
         request.row = self.stack.acquire(request.adapter)
         return request.row is not None
 
-    def _read(self, requests: Sequence[Request]) -> None:
+    def _read(self, requests: Sequence[Request]) -> Iterator[None]:
         """Reads complete prompts into their slots; one by one if they fail together."""
         with self._failing(requests):
             try:
                 encoded = join([request.encoded for request in requests if request.encoded])
-                read = self._prefill(requests, self.base.on_device(encoded), _NOTHING)
+                on_device = self.base.on_device(encoded)
+                yield
+                read = yield from self._prefill(requests, on_device, _NOTHING)
             except Exception:
                 if len(requests) == 1:
                     raise
@@ -194,7 +226,7 @@ class Scheduler:
                 self._begin(requests, *read)
                 return
             for request in requests:
-                self._read([request])
+                yield from self._read([request])
 
     def _continue(self, request: Request) -> bool:
         """Reads only the new part of a conversation whose start is in the prefix cache."""
@@ -215,8 +247,8 @@ class Scheduler:
         self._take_slot(request)
         self.forward.slots.move(place, request.slot, tokens)
         assert request.encoded is not None
-        encoded = self.base.on_device(request.encoded)
-        self._begin([request], *self._prefill([request], encoded, known), known)
+        read = drained(self._prefill([request], self.base.on_device(request.encoded), known))
+        self._begin([request], *read, known)
         return True
 
     def _begin(
@@ -297,9 +329,10 @@ class Scheduler:
     def _step(self) -> None:
         """Makes one more token for every running request."""
         self._grow()
-        requests = [self._at_work[slot] for slot in sorted(self._at_work)]
+        requests = self._running
         if not requests:
             return
+        began = time.perf_counter()
         with self._failing(requests):
             count = requests[-1].slot + 1
             longest = max(request.length for request in requests)
@@ -309,11 +342,13 @@ class Scheduler:
                 slots = torch.tensor([request.slot for request in requests])
                 logits = logits[to_device(slots, logits.device)]
             self._say(self._draw(requests, logits))
+        if self._reading is None:  # else a part of it was waited for
+            self._step_seconds = time.perf_counter() - began
 
     def _grow(self) -> None:
         """Makes room for the next tokens; without memory, the requests that need room fail."""
         room = self.forward.slots.length
-        if long := [r for r in self._at_work.values() if r.length >= room]:
+        if long := [r for r in self._running if r.length >= room]:
             with self._failing(long):
                 self.forward.reserve(1 + max(request.length for request in long))
 

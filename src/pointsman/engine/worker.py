@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -18,6 +18,8 @@ from pointsman.engine.request import Request, failing
 from pointsman.errors import EngineClosedError, QueueFullError
 
 T = TypeVar("T")
+_PREPARING = 4
+"""Largest number of threads that prepare requests; more would keep the model's from Python"""
 
 
 @dataclass(eq=False)
@@ -43,6 +45,9 @@ class Job:
 class Worker:
     """Runs a backend on a separate thread; callers queue.
 
+    Requests are prepared on further threads, so that no picture keeps a caller or the model
+    waiting. They keep their order in the queue.
+
     Args:
         max_waiting: maximum number of waiting requests.
         check: raises if a request can no longer be answered because its adapter was removed.
@@ -65,6 +70,9 @@ class Worker:
         """Jobs taken from the queue and not yet finished"""
         self._is_closed = False
         self._pid = os.getpid()
+        # More threads than cores would only wait for each other and take cores from the model.
+        threads = min(_PREPARING, max(1, (os.cpu_count() or 2) - 1))
+        self._preparing = ThreadPoolExecutor(threads, "pointsman-prepare")
         self.thread = threading.Thread(target=self._work, name="pointsman-model", daemon=True)
         self.thread.start()
         # A thread inside the model at interpreter shutdown would crash the process.
@@ -79,7 +87,7 @@ class Worker:
             return at_work, [*(r for r in self._taken if r not in at_work), *waiting]
 
     def enqueue(self, requests: Sequence[Request], *, block: bool = False) -> None:
-        """Queues requests; they are admitted together if there is room.
+        """Queues requests, and has them prepared.
 
         Args:
             block: wait for a place in the queue.
@@ -97,7 +105,43 @@ class Worker:
                 request.feed.on_cancel = partial(self._withdraw, request)
                 request.feed.times.queued = time.time_ns()
             self._waiting.extend(requests)
+            for request in requests:
+                self._preparing.submit(self._prepare, request)
+
+    def _prepare(self, request: Request) -> None:
+        """Prepares a request, on a thread for that. One that cannot be answered is ended."""
+        with failing([request]):
+            try:
+                if not request.feed.is_cancelled:
+                    self._backend.prepare(request)
+            except Exception:  # first: its caller may come again as soon as it has failed
+                self._forget(request)
+                raise
+            request.feed.prompt_tokens = len(request.ids)
+        with self._lock:
+            request.is_prepared = True
             self._lock.notify_all()
+
+    def _forget(self, request: Request) -> None:
+        """Removes a request from the queue, if it is there."""
+        with self._lock:
+            if request in self._waiting:
+                self._waiting.remove(request)
+            self._lock.notify_all()
+
+    def aside(self, work: Callable[[], T]) -> T:
+        """Runs ``work`` on a thread that prepares requests.
+
+        Raises:
+            EngineClosedError: the worker has ended.
+        """
+        self.check_open()
+        try:
+            future = self._preparing.submit(work)
+        except RuntimeError:  # closed since
+            self.check_open()
+            raise
+        return future.result()
 
     def own(self, work: Callable[[], T], session: str | None = None) -> T:
         """Runs ``work`` on the model's thread, between two steps.
@@ -112,13 +156,17 @@ class Worker:
         job = Job(work, session)
         with self._lock:
             self.check_open()
-            before = (*self._taken, *self._waiting) if session else ()
+            before = (*self._taken, *self._waiting, *self._undecided()) if session else ()
             is_behind = any(other.session == session for other in before)
             (self._waiting if is_behind else self._jobs).append(job)
             self._turns += is_behind
             self._lock.notify_all()
         result: T = job.future.result()
         return result
+
+    def _undecided(self) -> list[Request]:
+        """Requests whose prompts are being read."""
+        return [request for request in self._backend.at_work if request.routed]
 
     def close(self) -> None:
         """Lets queued requests finish and ends the thread."""
@@ -128,6 +176,7 @@ class Worker:
             self._is_closed = True
             self._lock.notify_all()
         self.thread.join()
+        self._preparing.shutdown()
         atexit.unregister(self.close)
 
     def _has_place(self, number: int) -> bool:
@@ -195,11 +244,24 @@ class Worker:
     def _has_work(self) -> bool:
         """Waits for work; False once the worker is closed and everything is done."""
         with self._lock:
-            self._lock.wait_for(lambda: self._is_busy() or self._is_closed)
-            return self._is_busy()
+            self._lock.wait_for(lambda: self._can_work() or self._is_over())
+            return self._can_work()
 
-    def _is_busy(self) -> bool:
-        return bool(self._jobs or self._waiting or self._backend.at_work)
+    def _is_over(self) -> bool:
+        return self._is_closed and not self._waiting
+
+    def _can_work(self) -> bool:
+        """Whether there is anything to do that waits for no preparation."""
+        if self._jobs or self._backend.at_work:
+            return True
+        behind: set[str] = set()
+        """Sessions whose next request is being prepared"""
+        for each in self._waiting:
+            if each.session is None or each.session not in behind:
+                if isinstance(each, Job) or each.is_prepared:
+                    return True
+                behind |= {each.session} if each.session else set()
+        return False
 
     def _run_jobs(self) -> None:
         with self._lock:
@@ -222,7 +284,7 @@ class Worker:
         """Splits the queue into what is taken, what is run next, and what keeps waiting."""
         taken: list[Request] = []
         behind = deque[Request | Job]()
-        sessions: set[str] = set()
+        sessions = {each.session for each in self._undecided() if each.session}
         """Sessions for which something is decided first"""
         queue = iter(self._waiting)
         for each in queue:
@@ -232,7 +294,7 @@ class Worker:
             if is_first and isinstance(each, Job):
                 self._jobs.append(each)
                 self._turns -= 1
-            elif is_first and isinstance(each, Request) and len(taken) < room:
+            elif is_first and isinstance(each, Request) and each.is_prepared and len(taken) < room:
                 taken.append(each)
             else:
                 behind.append(each)

@@ -5,12 +5,12 @@ through its ``PromptEncoder``, so training and serving cannot encode it differen
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,8 @@ from pointsman.models.vision import (
     places_of,
     use_onednn,
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -242,12 +244,18 @@ class Base:
         Images already seen, by content, do not go through the tower again. It computes no
         gradients: Pointsman never trains the tower.
         """
+        return drained(self.image_features_one_by_one(encoded))
+
+    def image_features_one_by_one(
+        self, encoded: Mapping[str, Any]
+    ) -> Generator[None, None, dict[str, Any]]:
+        """The same; it yields after each image, where the model is free for other work."""
         if "patches" not in encoded:
             return {}
-        seen = [
-            self.images.get(tuple(digest), partial(self._see, patches, grid))
-            for patches, grid, digest in different_images(encoded)
-        ]
+        seen = []
+        for patches, grid, digest in different_images(encoded):
+            seen.append(self.images.get(tuple(digest), partial(self._see, patches, grid)))
+            yield
         return as_encoder_output([seen[index] for index in encoded["image_index"].tolist()])
 
     @torch.no_grad()
@@ -274,6 +282,16 @@ class Base:
         return ImageFeatures(
             output.pooler_output[0], tuple(f[0] for f in output.deepstack_features)
         )
+
+
+def drained(parts: Generator[None, None, T]) -> T:
+    """The result of work in parts, done without a pause."""
+    while True:
+        try:
+            next(parts)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 def load_base(
