@@ -1,17 +1,15 @@
-"""``pointsman serve`` under load: steady, too much, hang-ups, and SIGTERM while it answers.
+"""``pointsman serve`` under load: steady, too much, and clients that hang up.
 
 Requests arrive at random times, at a rate that does not depend on how fast answers come. The client
 runs on the same machine.
 
-    python benchmarks/check_server_load.py --seconds 600 --hang-ups 1000 --stops 200
+    python benchmarks/check_server_load.py --seconds 600 --hang-ups 1000
 """
 
 import argparse
 import asyncio
 import json
-import os
 import random
-import signal
 import statistics
 import tempfile
 import time
@@ -21,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import openai
 from common import report
 
 from support.server import CALENDAR, Server, screen, serve, user
@@ -150,54 +147,6 @@ async def busy(client: httpx2.AsyncClient) -> int:
     return round(sum(float(line.rpartition(" ")[2]) for line in lines))
 
 
-async def stop_under_load(server: Server, after: float) -> Counter[str]:
-    """SIGTERM while clients wait for streams: how do these end?"""
-    ends: Counter[str] = Counter()
-
-    async def ask(client: openai.AsyncOpenAI) -> None:
-        begun = False
-        try:
-            stream: Any = await client.chat.completions.create(
-                model="auto",
-                messages=MESSAGES,
-                max_tokens=12,
-                stream=True,
-                extra_body={"ignore_eos": True},
-            )
-            begun, reason = True, None
-            async for event in stream:
-                reason = event.choices[0].finish_reason or reason
-            ends["complete" if reason else "cut off"] += 1
-        except openai.APIStatusError as error:
-            ends[f"refused with {error.status_code}"] += 1
-        except openai.APIConnectionError as error:
-            # A connection that was never accepted is refused; one that was must be answered.
-            is_refused = isinstance(error.__cause__, httpx2.ConnectError)
-            ends["cut off" if begun or not is_refused else "not accepted"] += 1
-
-    async with openai.AsyncOpenAI(
-        base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=600
-    ) as client:
-        tasks = [asyncio.create_task(ask(client)) for _ in range(16)]
-        await asyncio.sleep(after)
-        os.kill(server.process.pid, signal.SIGTERM)
-        await asyncio.gather(*tasks)
-    status = await asyncio.to_thread(server.process.wait, 60)
-    ends[f"exit status {status}"] += 1
-    return ends
-
-
-def stops(place: Path, number: int) -> dict[str, int]:
-    ends: Counter[str] = Counter()
-    rng = random.Random(0)
-    for at in range(number):
-        with serve(place / "stops") as server:
-            ends += asyncio.run(stop_under_load(server, rng.uniform(0.05, 2)))
-        if (at + 1) % 10 == 0:
-            print(f"{at + 1} stops: {dict(ends)}", flush=True)
-    return dict(sorted(ends.items()))
-
-
 def loaded(place: Path, seconds: float, hang_ups: int) -> dict[str, Any]:
     table = {"slots": SLOTS, "max_waiting": WAITING, "max_new_tokens": 64}
     with serve(place / "log", table=table) as server:
@@ -221,11 +170,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600, help="of the steady load")
     parser.add_argument("--hang-ups", type=int, default=1000)
-    parser.add_argument("--stops", type=int, default=200)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         found = loaded(Path(name), options.seconds, options.hang_ups)
-        found["sigterms"] = stops(Path(name), options.stops)
     report("server_load", {"slots": SLOTS, "max_waiting": WAITING, **found})
 
 

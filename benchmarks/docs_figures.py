@@ -400,27 +400,49 @@ def vllm_gpu_claims(name: str) -> Iterator[str]:
 
 
 def server_claims() -> Iterator[str]:
-    traffic, cost, foreign = read("server"), read("server_overhead"), read("server_foreign")
-    over = traffic["overload"]
+    traffic, load, stops = read("server"), read("server_load"), read("server_stops")
+    cost, foreign = read("server_overhead"), read("server_foreign")
     yield claim(
         f"{traffic['requests']:,} random requests of {traffic['clients']} clients for "
-        f"{traffic['adapters']} adapters, while adapters and routers are exchanged: wrong",
-        str(traffic["wrong"]),
-        "check_server",
-        "server",
-    )
-    refused = f"{over['refused_ms_median']}, {over['refused_ms_p99']}"
-    yield claim(
-        "Overload: statuses; answers a second; refused in ms, median and p99",
-        f"{', '.join(over['statuses'])}; {over['answers_per_second']}; {refused}",
+        f"{traffic['adapters']} adapters, while adapters and routers are exchanged: wrong; of "
+        f"{traffic['requests_with_two_owners']} when two threads run the model",
+        f"{traffic['wrong']}; {traffic['wrong_with_two_owners']}",
         "check_server",
         "server",
     )
     yield claim(
-        "SIGTERM under load: streams that end completely; exit status",
-        f"{traffic['sigterm'].get('complete', 0)} of 16; {traffic['sigterm']['exit status']}",
+        "Memory that the last half of these requests added",
+        f"{traffic['memory_grown_mb_in_the_last_half']} MB",
         "check_server",
         "server",
+    )
+    steady, over, left = load["at_80_percent"], load["at_5_times"], load["hang_ups"]
+    yield claim(
+        f"{steady['seconds'] / 60:.0f} minutes at 80% of capacity: requests by status; ms to the "
+        "answer, median and p99",
+        f"{_counted(steady['statuses'])}; {_both(steady['answered_ms'])}",
+        "check_server_load",
+        "server_load",
+    )
+    yield claim(
+        "5 times its capacity: requests by status; answers a second over capacity; ms to a 429, "
+        "median and p99",
+        f"{_counted(over['statuses'])}; {over['goodput']:.2f}; {_both(over['refused_ms'])}",
+        "check_server_load",
+        "server_load",
+    )
+    yield claim(
+        f"{left['hang_ups']:,} clients hang up: others' answers by status; afterwards, as many as "
+        "may run and wait",
+        f"{_counted(left['answers_of_others'])}; {_counted(left['answers_afterwards'])}",
+        "check_server_load",
+        "server_load",
+    )
+    yield claim(
+        f"{stops['stops']} SIGTERMs under load: how requests and processes end",
+        _counted(stops["ends"]),
+        "check_server_stops",
+        "server_stops",
     )
     yield claim(
         "One client, server over engine: time per request",
@@ -438,6 +460,14 @@ def server_claims() -> Iterator[str]:
     )
     if (RESULTS / "server_vllm.json").is_file():
         yield from server_vllm_claims()
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} × {kind}" for kind, count in counts.items())
+
+
+def _both(spread: dict[str, float]) -> str:
+    return f"{spread['median']:.0f}, {spread['p99']:.0f}"
 
 
 def server_vllm_claims() -> Iterator[str]:

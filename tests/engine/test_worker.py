@@ -358,6 +358,33 @@ def test_a_request_that_is_prepared_late_keeps_its_place_in_its_session(make: Ma
     assert decided == ["first", "second"]
 
 
+def test_what_is_being_read_is_decided_before_the_router_is_replaced(make: MakeEngine) -> None:
+    with make(slots=4) as engine:
+        scheduler = batch_of(engine)
+        running = engine.submit(MIXED[0], adapter="calendar", max_new_tokens=1500)
+        running.route(20)
+        begun, reading = threading.Event(), scheduler.forward.reading
+
+        def slowed(*args: Any, **options: Any) -> Any:
+            parts = reading(*args, **options)
+            while True:
+                try:
+                    next(parts)
+                except StopIteration as end:
+                    return end.value
+                begun.set()
+                time.sleep(0.05)
+                yield
+
+        with patch.object(scheduler.forward, "reading", slowed):
+            stream = engine.submit(ask("Pick day 4", 1), max_new_tokens=1)
+            assert begun.wait(20)
+            assert stream.decision is None
+            engine.replace_router(engine.router)
+            assert stream.decision is not None
+        end([running, stream])
+
+
 def test_a_running_answer_goes_on_while_prompts_are_read(make: MakeEngine) -> None:
     """Between two parts of a reading there are steps."""
     with make(slots=8) as engine:

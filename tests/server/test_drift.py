@@ -1,5 +1,6 @@
 """Drift, as the server's log and metrics tell it."""
 
+import io
 import json
 import re
 import urllib.request
@@ -8,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from pointsman.conversation import make_prompt
 from pointsman.engine.engine import Engine
@@ -17,6 +19,15 @@ from pointsman.routing.router import Router
 from pointsman.server.drift import WINDOW
 from support.server import Server, screen, serve, user
 
+
+def _small() -> bytes:
+    """A screen of which a decision takes little time."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(screen())).resize((320, 200)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+SCREEN = _small()
 USUAL = [
     f"Pick {month} {day}, 2027 as the appointment date"
     for month in ("May", "June", "July", "August", "September", "October", "November")
@@ -28,7 +39,7 @@ OTHERS = [f"Write poem number {n} about the sea and the wind" for n in range(WIN
 def sealed(folder: Path) -> Path:
     """The pocket's router with the record of a validation on the usual requests."""
     with Engine.pocket() as engine:
-        prompts = [make_prompt(screen(), text) for text in USUAL]
+        prompts = [make_prompt(SCREEN, text) for text in USUAL]
         routes = [
             route
             for at in range(0, WINDOW, 20)
@@ -47,7 +58,7 @@ def sealed(folder: Path) -> Path:
 
 def send(server: Server, texts: list[str]) -> None:
     def one(text: str) -> None:
-        body = json.dumps({"messages": [user(text, screen())]}).encode()
+        body = json.dumps({"messages": [user(text, SCREEN)]}).encode()
         headers = {"content-type": "application/json"}
         request = urllib.request.Request(f"{server.url}/v1/route", body, headers)
         with urllib.request.urlopen(request, timeout=60) as response:

@@ -106,7 +106,8 @@ def serve(
         yield Server(_ready(process, log), process, log)
     finally:
         if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
+            # What is broken on purpose may not end.
+            process.send_signal(signal.SIGTERM if module == "pointsman" else signal.SIGKILL)
         process.wait(60)
 
 

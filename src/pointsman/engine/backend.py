@@ -37,6 +37,9 @@ class Backend(Protocol):
     def rest(self) -> None:
         """Switches all adapters off, before the model is used for anything else."""
 
+    def settle(self) -> None:
+        """Has all admitted requests decided."""
+
     def use_router(self, router: Router) -> None:
         """Decides with another router from the next request on."""
 

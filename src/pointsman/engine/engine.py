@@ -435,6 +435,8 @@ class Engine:
             self.router.check_base(self._reader())
 
     def _replace(self, router: Router) -> None:
+        # First: callers should know of every decision of the old router before it is replaced.
+        self._backend.settle()
         self._backend.rest()
         with self.base.without_adapters():
             router.check_base(self._reader())

@@ -163,6 +163,9 @@ class PeftBackend:
         if request.routed:
             request.for_router = self._router.prepare(self._reader, [request.prompt])
 
+    def settle(self) -> None:
+        """Nothing is left between two runs."""
+
     def use_router(self, router: Router) -> None:
         self._router = router
 

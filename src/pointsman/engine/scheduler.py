@@ -115,6 +115,11 @@ class Scheduler:
         if request.routed and not self._is_routed_within(request):
             request.for_router = self._router.prepare(self._reader, [request.prompt])
 
+    def settle(self) -> None:
+        for _ in self._reading or ():
+            pass
+        self._reading = None
+
     def use_router(self, router: Router) -> None:
         self._router = router
         self._prefill.use_router(router)

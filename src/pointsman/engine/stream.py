@@ -55,8 +55,8 @@ class Feed:
         self.on_cancel: Callable[[], None] | None = None
         """Called at once by whatever cancels the answer, until the end"""
         self._pid = os.getpid()
-        self._waiters: list[Callable[[], None]] = []
-        """Called once, at the next change"""
+        self._waiters: list[tuple[Callable[[], bool], Callable[[], None]]] = []
+        """Conditions, and what is called once when they hold"""
         self._callbacks: list[Callable[[], None]] = []
         """Called once, at the end"""
 
@@ -103,12 +103,15 @@ class Feed:
         with self.changed:
             return self.changed.wait_for(condition, timeout)
 
-    def call_when_changed(self, condition: Callable[[], bool], waiter: Callable[[], None]) -> bool:
-        """Calls ``waiter`` at the next change; False, without a call, if the condition holds."""
+    def call_when(self, condition: Callable[[], bool], waiter: Callable[[], None]) -> bool:
+        """Calls ``waiter`` once when a condition holds; False, without a call, if it does already.
+
+        Each call interrupts the model's thread, so none is made for a change that nobody waits for.
+        """
         with self.changed:
             if condition():
                 return False
-            self._waiters.append(waiter)
+            self._waiters.append((condition, waiter))
             return True
 
     def call_when_done(self, callback: Callable[[], None]) -> None:
@@ -127,14 +130,16 @@ class Feed:
         with self.changed:
             self.is_routed |= is_routed
             self.is_done |= is_done
-            waiters, self._waiters = self._waiters, []
+            due = [waiter for condition, waiter in self._waiters if condition()]
+            if due:
+                self._waiters = [each for each in self._waiters if each[1] not in due]
             callbacks: list[Callable[[], None]] = []
             if is_done:
                 self.times.done = time.time_ns()
                 self.on_cancel = None
                 callbacks, self._callbacks = self._callbacks, []
             self.changed.notify_all()
-        for call in (*waiters, *callbacks):
+        for call in (*due, *callbacks):
             _call(call)
 
 
@@ -265,7 +270,7 @@ class Stream:
         loop = asyncio.get_running_loop()
         while True:
             woken = asyncio.Event()
-            if not self._feed.call_when_changed(
+            if not self._feed.call_when(
                 condition,
                 lambda woken=woken: _wake(loop, woken),  # type: ignore[misc]
             ):
