@@ -100,7 +100,7 @@ class Engine:
         self._worker = Worker(self._backend, self.options.max_waiting, self._check_adapter_of)
         try:
             self._worker.own(self._check_base)
-            if base.device.type == "cuda":
+            if base.device.type == "cuda" and self.plan.name != "peft":  # PEFT compiles nothing
                 self._warm_up()
         except BaseException:
             self.close()
