@@ -52,7 +52,7 @@ class EngineStateError(PointsmanError):
 
 
 class QueueFullError(EngineStateError):
-    """As many requests are waiting as ``EngineOptions.max_waiting`` allows; try again later."""
+    """There are as many requests as ``EngineOptions`` allow at once; try again later."""
 
 
 class EngineClosedError(EngineStateError):

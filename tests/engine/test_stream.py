@@ -97,6 +97,7 @@ def test_no_half_of_a_character(engine: Engine) -> None:
     half = tokenizer("é", add_special_tokens=False)["input_ids"][:1]
     for token in (*tokens, *half):
         request.say(decoder.step(tokenizer.backend_tokenizer, token))
+        request.pass_on()
     # What is never completed is said at the end.
     request.finish(engine.base.decode(torch.tensor([*tokens, *half])), "stop")
     assert list(Stream(request.feed)) == ["a", "é", "€", "🙂", "b", "\ufffd"]

@@ -50,10 +50,24 @@ def end(streams: Sequence[Stream]) -> None:
 def test_a_full_queue_refuses_and_takes_again(narrow: Engine) -> None:
     streams = fill(narrow)
     for _ in range(2):
-        with pytest.raises(QueueFullError, match="2 requests are waiting, max_waiting is 2"):
+        with pytest.raises(QueueFullError, match="3 requests are here, .* allow 3"):
             narrow.submit(MIXED[0])
     end(streams)
     assert narrow.submit(MIXED[0], max_new_tokens=2).result(30).completion_tokens
+
+
+def test_a_burst_finds_the_free_slots(make: MakeEngine) -> None:
+    """All of it comes before the first request has left the queue."""
+    held = threading.Event()
+    with make(slots=3, max_waiting=2) as engine:
+        blocked = threading.Thread(target=engine._worker.own, args=(held.wait,))
+        blocked.start()
+        streams = [engine.submit(MIXED[0], max_new_tokens=1) for _ in range(5)]
+        with pytest.raises(QueueFullError, match="5 requests are here"):
+            engine.submit(MIXED[0], max_new_tokens=1)
+        held.set()
+        blocked.join()
+        assert all(stream.result(30).completion_tokens for stream in streams)
 
 
 def test_a_batch_may_be_larger_than_the_queue(narrow: Engine) -> None:

@@ -109,6 +109,18 @@ def test_bodies_of_stock_clients(server: Server, client: str) -> None:
         assert name in headers["x-pointsman-ignored"]
 
 
+def test_names_of_ignored_fields_may_be_any_text(server: Server) -> None:
+    """They are the client's, and a header cannot hold all of them."""
+    names = [" spaced ", "~f", "", "tab\t", "line\r\nset-cookie: a", "\u65e5", "x" * 2000]
+    for name in names:  # each one first and last
+        for fields in ([name], [*names, name], [name, *names]):
+            whole = {"model": "auto", "messages": [user(CALENDAR, screen())]}
+            status, _, headers = post(server, whole | dict.fromkeys(fields, 1) | {"max_tokens": 1})
+            assert status == 200
+            assert len(headers["x-pointsman-ignored"]) <= 1000
+            assert "set-cookie" not in headers
+
+
 @pytest.mark.parametrize(
     ("change", "param"),
     [

@@ -1,5 +1,6 @@
 """What is refused before any route sees it, and what goes away."""
 
+import asyncio
 import http.client
 import json
 import os
@@ -17,6 +18,7 @@ import pytest
 
 from pointsman.errors import ConfigError
 from pointsman.server.options import ServerOptions
+from pointsman.server.run import listen
 from support.server import CALENDAR, Server, screen, serve, user
 
 BODY = {"model": "auto", "messages": [user(CALENDAR, screen())]}
@@ -138,6 +140,26 @@ def test_sigterm_lets_requests_end(tmp_path: Path) -> None:
         assert said[-1].choices[0].finish_reason == "length"
         assert server.process.wait(30) == 0
         assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_small_packets_are_sent_at_once(host: str) -> None:
+    """Without this, a client that keeps its connection waits 40 ms for each response's body."""
+
+    async def delay_is_off(place: socket.socket) -> bool:
+        found = asyncio.get_running_loop().create_future()
+
+        def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            plug = writer.get_extra_info("socket")
+            found.set_result(bool(plug.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)))
+            writer.close()
+
+        async with await asyncio.start_server(connected, sock=place):
+            _, writer = await asyncio.open_connection(*place.getsockname()[:2])
+            writer.close()
+            return await asyncio.wait_for(found, 10)
+
+    assert asyncio.run(delay_is_off(listen(ServerOptions(host=host, port=0))))
 
 
 def test_log_lines_cannot_be_forged(server: Server) -> None:

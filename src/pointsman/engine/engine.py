@@ -97,7 +97,8 @@ class Engine:
         self._lowest = min(
             (a.lora.lowest_layer for a in loaded if isinstance(a.lora, Lora)), default=0
         )
-        self._worker = Worker(self._backend, self.options.max_waiting, self._check_adapter_of)
+        most = self.options.slots + self.options.max_waiting
+        self._worker = Worker(self._backend, most, self._check_adapter_of)
         try:
             self._worker.own(self._check_base)
             if base.device.type == "cuda" and self.plan.name != "peft":  # PEFT compiles nothing
@@ -293,7 +294,7 @@ class Engine:
         Raises:
             LabelError: the engine does not have an adapter of this name.
             RequestError: an option is out of range.
-            QueueFullError: ``max_waiting`` requests are waiting.
+            QueueFullError: there are ``slots`` + ``max_waiting`` requests.
             EngineClosedError: the engine is closed, or belongs to a parent process.
         """
         check_session(session)

@@ -25,7 +25,7 @@ class EngineOptions:
     slots: int = 32
     """Requests answered at the same time; others wait"""
     max_waiting: int = 1024
-    """Maximum number of waiting requests; further ones are refused with ``QueueFullError``"""
+    """Requests beyond ``slots``, which wait; further ones are refused with ``QueueFullError``"""
     kept: int = 4
     """Conversations in the prefix cache: their next turns reuse the cached keys and values"""
     resident: int | None = None

@@ -59,6 +59,8 @@ class Request:
 
     def __post_init__(self) -> None:
         self.stopping = Stopping(self.sampling.stop)
+        self._news = ""
+        """Text that is not passed on yet"""
 
     @property
     def length(self) -> int:
@@ -73,15 +75,20 @@ class Request:
         self.routed = False
 
     def say(self, piece: str | None) -> None:
-        """Passes on a piece of text; None: the token completes no character."""
+        """Adds a piece of text; None: the token completes no character."""
         if piece:
             self.chars_said += len(piece)
-            self._stream(self.stopping.add(piece))
+            self._news += self.stopping.add(piece)
 
-    def _stream(self, piece: str) -> None:
-        if piece:
-            self.feed.say(piece)
-            self.chars_streamed += len(piece)
+    def pass_on(self) -> None:
+        """Passes on the text that was added, for an answer that goes on."""
+        if self._news:
+            self.feed.say(self._taken())
+
+    def _taken(self) -> str:
+        news, self._news = self._news, ""
+        self.chars_streamed += len(news)
+        return news
 
     def finish(self, text: str, reason: FinishReason, tokens: int | None = None) -> None:
         """Ends the answer with its complete text, or before a stop string in it.
@@ -92,7 +99,8 @@ class Request:
         count = len(self.tokens) if tokens is None else tokens
         self.feed.completion_tokens = count
         self.say(text[self.chars_said :])
-        self._stream(self.stopping.flush())
+        self._news += self.stopping.flush()
+        news = self._taken()
         if self.stopping.found is not None:
             text, reason = text[: self.chars_streamed], "stop"
         has_logprobs = self.sampling.logprobs is not None
@@ -108,7 +116,8 @@ class Request:
                 completion_tokens=count,
                 stop=self.stopping.found,
                 logprobs=tuple(self.feed.logprobs) if has_logprobs else None,
-            )
+            ),
+            news,
         )
 
 

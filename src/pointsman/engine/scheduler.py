@@ -372,7 +372,9 @@ class Scheduler:
         request.feed.completion_tokens = len(request.tokens)
         request.say(request.decoder.step(self.base.tokenizer.backend_tokenizer, token))
         reason = self._finish_reason(request, token)
-        if reason is not None:
+        if reason is None:
+            request.pass_on()
+        else:
             self._keep(request)
             self._leave(request)
             request.finish(self.base.decode(torch.tensor(request.tokens)), reason)

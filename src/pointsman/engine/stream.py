@@ -42,8 +42,10 @@ class Feed:
 
     def __init__(self) -> None:
         self.changed = Condition()
-        self.pieces: deque[str] = deque()
-        """Text generated but not yet read"""
+        self.pieces: deque[tuple[str, int]] = deque()
+        """Text generated but not yet read, and the number of tokens up to its end"""
+        self.tokens_read = 0
+        """Tokens of the text that was read"""
         self.logprobs: list[TokenLogprob] = []
         """One entry for each token, if asked for; written before the token's text"""
         self.prompt_tokens = self.completion_tokens = 0
@@ -68,14 +70,13 @@ class Feed:
 
     def say(self, piece: str) -> None:
         """Adds the next piece of text."""
-        self.times.said = self.times.said or time.time_ns()
-        self.pieces.append(piece)
-        self._change()
+        self._change(piece)
 
-    def finish(self, answer: Answer) -> None:
-        """Ends the stream with the complete answer."""
+    def finish(self, answer: Answer, piece: str = "") -> None:
+        """Ends the stream with the complete answer and the last piece of its text: who reads the
+        piece sees that it is the last."""
         self.answer = answer
-        self._change(is_routed=True, is_done=True)
+        self._change(piece, is_routed=True, is_done=True)
 
     def fail(self, error: BaseException) -> None:
         """Ends the stream with an error; a complete answer is kept."""
@@ -122,12 +123,20 @@ class Feed:
                 return
         _call(callback)
 
+    def read_all(self) -> None:
+        """All text was read. Raises the error of an answer that failed."""
+        self.tokens_read = self.completion_tokens
+        self.raise_error()
+
     def raise_error(self) -> None:
         if self.error is not None:
             raise self.error
 
-    def _change(self, is_routed: bool = False, is_done: bool = False) -> None:
+    def _change(self, piece: str = "", is_routed: bool = False, is_done: bool = False) -> None:
         with self.changed:
+            if piece:
+                self.times.said = self.times.said or time.time_ns()
+                self.pieces.append((piece, self.completion_tokens))
             self.is_routed |= is_routed
             self.is_done |= is_done
             due = [waiter for condition, waiter in self._waiters if condition()]
@@ -157,21 +166,23 @@ class Stream:
         while True:
             self._feed.wait(self._has_news)
             try:
-                yield self._feed.pieces.popleft()
+                piece, self._feed.tokens_read = self._feed.pieces.popleft()
+                yield piece
             except IndexError:
                 if self._feed.is_done and not self._feed.pieces:
                     break
-        self._feed.raise_error()
+        self._feed.read_all()
 
     async def __aiter__(self) -> AsyncIterator[str]:
         while True:
             await self._wait(self._has_news)
             try:
-                yield self._feed.pieces.popleft()
+                piece, self._feed.tokens_read = self._feed.pieces.popleft()
+                yield piece
             except IndexError:
                 if self._feed.is_done and not self._feed.pieces:
                     break
-        self._feed.raise_error()
+        self._feed.read_all()
 
     def __await__(self) -> Generator[Any, None, Answer]:
         """The complete answer."""
@@ -232,6 +243,11 @@ class Stream:
     def completion_tokens(self) -> int:
         """Tokens of the answer so far. A token is counted before its text is there."""
         return self._feed.completion_tokens
+
+    @property
+    def tokens_read(self) -> int:
+        """Tokens of the text that was read so far; of the whole answer when all of it was."""
+        return self._feed.tokens_read
 
     @property
     def is_done(self) -> bool:

@@ -49,14 +49,14 @@ class Worker:
     waiting. They keep their order in the queue.
 
     Args:
-        max_waiting: maximum number of waiting requests.
+        most: maximum number of requests, at work and waiting.
         check: raises if a request can no longer be answered because its adapter was removed.
     """
 
     def __init__(
-        self, backend: Backend, max_waiting: int, check: Callable[[Request], None]
+        self, backend: Backend, most: int, check: Callable[[Request], None]
     ) -> None:
-        self._backend, self._max_waiting, self._check = backend, max_waiting, check
+        self._backend, self._most, self._check = backend, most, check
         self._lock = threading.Condition()
         self._jobs: list[Job] = []
         """Jobs to be run before the next step"""
@@ -93,7 +93,7 @@ class Worker:
             block: wait for a place in the queue.
 
         Raises:
-            QueueFullError: without ``block``, more than ``max_waiting`` requests would wait.
+            QueueFullError: without ``block``, there would be more than ``most`` requests.
             EngineClosedError: the worker has ended.
         """
         self.check_open()
@@ -181,7 +181,12 @@ class Worker:
 
     def _has_place(self, number: int) -> bool:
         """Whether this many more may wait; a batch larger than the queue may wait alone."""
-        return not self._waiting or len(self._waiting) + number <= self._max_waiting
+        return not self._waiting or self._here() + number <= self._most
+
+    def _here(self) -> int:
+        """Requests and jobs, at work and waiting."""
+        at_work = self._backend.at_work
+        return len({*at_work, *self._taken}) + len(self._waiting)
 
     @property
     def is_open(self) -> bool:
@@ -198,8 +203,8 @@ class Worker:
             raise EngineClosedError("the engine is closed; make a new one")
         if number and not self._has_place(number):
             raise QueueFullError(
-                f"{len(self._waiting)} requests are waiting, max_waiting is {self._max_waiting}; "
-                "try again later"
+                f"{self._here()} requests are here, and slots and max_waiting allow "
+                f"{self._most}; try again later"
             )
 
     def _withdraw(self, request: Request) -> None:

@@ -49,8 +49,8 @@ def debug_headers(decision: Decision) -> dict[str, str]:
 
 
 def as_headers(values: Mapping[str, Any]) -> dict[str, str]:
-    """Values under our headers' names."""
-    return {f"x-pointsman-{name}": str(value) for name, value in values.items()}
+    """Values under our headers' names, without spaces at the ends, which HTTP does not allow."""
+    return {f"x-pointsman-{name}": str(value).strip() for name, value in values.items()}
 
 
 def answering(decision: Decision) -> str:

@@ -36,7 +36,7 @@ class Response:
             **self._common,
             "object": "chat.completion",
             "choices": choices,
-            "usage": _usage(answers),
+            "usage": _usage(answers, [answer.completion_tokens for answer in answers]),
             OBJECT: self._running.shown,
         }
 
@@ -67,22 +67,26 @@ class Response:
             yield event
         if self._running.asked.with_usage:
             answers = [await stream for stream in self._running.streams]
-            yield self._event([], usage=_usage(answers))
+            yield self._event([], usage=_usage(answers, [a.completion_tokens for a in answers]))
         yield "data: [DONE]\n\n"
 
     async def _pieces(self, number: int, stream: Stream) -> AsyncIterator[str]:
         """The events of one answer."""
-        told = 0
+        told, last_text = 0, ""
         async for piece in stream:
-            tokens, told = stream.logprobs[told:], len(stream.logprobs)
+            if stream.is_done and stream.error is None:
+                last_text += piece  # told with the end, as vLLM does
+                continue
+            tokens, told = stream.logprobs[told : stream.tokens_read], stream.tokens_read
             yield self._event([self._delta(number, {"content": piece}, logprobs=tokens)])
         answer = await stream
         calls = _calls(answer) if self._running.asked.with_tools else []
-        delta = {"tool_calls": [{"index": n, **call} for n, call in enumerate(calls)]}
+        delta: dict[str, Any] = {"content": last_text} if last_text else {}
+        if calls:
+            delta["tool_calls"] = [{"index": n, **call} for n, call in enumerate(calls)]
         reason = "tool_calls" if calls else _REASONS[answer.finish_reason]
         tokens = _said(answer, stream.logprobs[told:])
-        last = self._delta(number, delta if calls else {}, reason, tokens)
-        yield self._event([last])
+        yield self._event([self._delta(number, delta, reason, tokens)])
 
     def _delta(
         self,
@@ -97,7 +101,8 @@ class Response:
 
     def _event(self, choices: list[dict[str, Any]], **more: Any) -> str:
         if self._running.asked.with_usage_so_far:
-            more = {"usage": _usage(self._running.streams), **more}
+            told = [stream.tokens_read for stream in self._running.streams]
+            more = {"usage": _usage(self._running.streams, told), **more}
         elif self._running.asked.with_usage:
             more = {"usage": None, **more}
         return event(
@@ -142,9 +147,9 @@ async def _merged(sources: list[AsyncIterator[str]]) -> AsyncIterator[str]:
             task.cancel()
 
 
-def _usage(answers: Sequence[Answer | Stream]) -> dict[str, Any]:
-    """Of whole answers, or of what there is so far."""
-    read, said = answers[0].prompt_tokens, sum(answer.completion_tokens for answer in answers)
+def _usage(answers: Sequence[Answer | Stream], told: Sequence[int]) -> dict[str, Any]:
+    """Of answers with so many tokens each."""
+    read, said = answers[0].prompt_tokens, sum(told)
     return {"prompt_tokens": read, "completion_tokens": said, "total_tokens": read + said}
 
 

@@ -23,7 +23,9 @@ _THREADS = 64
 def listen(options: ServerOptions) -> socket.socket:
     """A socket that listens. Raises ``ConfigError`` if the address is not to be had."""
     is_v6 = ":" in options.host
-    place = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, socket.SOCK_STREAM)
+    # asyncio turns off the delay of small packets only where the protocol is named.
+    family = socket.AF_INET6 if is_v6 else socket.AF_INET
+    place = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         place.bind((options.host.strip("[]"), options.port))
