@@ -50,7 +50,7 @@ def end(streams: Sequence[Stream]) -> None:
 def test_a_full_queue_refuses_and_takes_again(narrow: Engine) -> None:
     streams = fill(narrow)
     for _ in range(2):
-        with pytest.raises(QueueFullError, match="3 requests are here, .* allow 3"):
+        with pytest.raises(QueueFullError, match=r"3 requests are here, .* allow 3"):
             narrow.submit(MIXED[0])
     end(streams)
     assert narrow.submit(MIXED[0], max_new_tokens=2).result(30).completion_tokens

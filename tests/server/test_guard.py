@@ -58,6 +58,29 @@ def test_other_hosts_and_kinds(server: Server) -> None:
     assert raw(server, {}) == 415
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"SSH-2.0-client\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: localhost\r\na b: c\r\n\r\n",
+        b"POST /v1/route HTTP/1.1\r\nhost: localhost\r\ncontent-length: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    ],
+)
+def test_what_is_not_http_is_refused_as_anything_else_is(server: Server, sent: bytes) -> None:
+    place = urlsplit(server.url)
+    with socket.create_connection((str(place.hostname), place.port), timeout=30) as plug:
+        plug.sendall(sent)
+        response = http.client.HTTPResponse(plug)
+        response.begin()
+        body = json.loads(response.read())
+    assert (response.status, response.headers["x-should-retry"]) == (400, "false")
+    assert response.headers["connection"] == "close"
+    assert body["error"]["code"] == 400
+    assert "Send HTTP/1.1" in body["error"]["message"]
+
+
 def test_sizes(small: Server) -> None:
     kind = {"content-type": "application/json"}
     assert raw(small, kind, b" " * (2 << 20)) == 413

@@ -53,9 +53,7 @@ class Worker:
         check: raises if a request can no longer be answered because its adapter was removed.
     """
 
-    def __init__(
-        self, backend: Backend, most: int, check: Callable[[Request], None]
-    ) -> None:
+    def __init__(self, backend: Backend, most: int, check: Callable[[Request], None]) -> None:
         self._backend, self._most, self._check = backend, most, check
         self._lock = threading.Condition()
         self._jobs: list[Job] = []

@@ -1,10 +1,14 @@
 """Connections: each one ends in time, however slowly its client writes or reads."""
 
 import asyncio
+import json
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from pointsman.protocol.shown import error
+from pointsman.server.faults import headers_of
 from pointsman.server.options import ServerOptions
 
 CONNECTIONS = 512
@@ -57,6 +61,16 @@ class TimedProtocol(H11Protocol):
         super().connection_lost(exc)
         if self._timer is not None:
             self._timer.cancel()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuses what is not HTTP as any other request is refused; uvicorn would send text."""
+        body = json.dumps(error(f"{msg} Send HTTP/1.1.")).encode()
+        headers = [("content-type", "application/json"), ("connection", "close")]
+        headers += [*headers_of(400).items(), ("content-length", str(len(body)))]
+        parts = (h11.Response(status_code=400, headers=headers), h11.Data(body), h11.EndOfMessage())
+        for part in parts:
+            self.transport.write(self.conn.send(part) or b"")
+        self.transport.close()
 
     def end(self) -> None:
         """Cuts the connection; what was not sent is dropped, since nobody reads it."""

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,6 +17,7 @@ from pointsman.server.connections import TimedProtocol
 from pointsman.server.options import ServerOptions
 
 _HEADER_BYTES = 65_536
+_SWITCH_SECONDS = 2e-4
 _THREADS = 64
 """Requests whose pictures are read, or that wait for their turn to be"""
 
@@ -54,12 +56,15 @@ def run(app: Any, place: socket.socket, options: ServerOptions, ready: Callable[
         loop="asyncio",
         lifespan="on",
         access_log=False,
+        proxy_headers=False,
         log_config=None,
         server_header=False,
         h11_max_incomplete_event_size=_HEADER_BYTES,
         timeout_keep_alive=options.head_seconds,
         timeout_graceful_shutdown=options.drain,
     )
+    # Threads that read pictures would keep the event loop from a refusal for 5 ms each.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     for kind in (signal.SIGTERM, signal.SIGINT):
         # uvicorn drains on them, and then sends them again to the handlers that were there.
