@@ -17,14 +17,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import openai
 from common import ROOT, report
 
 from support import fuzz
-from support.server import Server, serve
+from support.server import Server, serve, user
 
 POCKET = ROOT / "src/pointsman/pocket/model"
 EACH = 500
 """Requests of one task"""
+LONG = 3900
+"""Tokens; the pocket's context has 4,096"""
 WARM = 1000
 """Requests and pictures of each kind before memory is measured: caches and pools are filled"""
 
@@ -37,6 +40,16 @@ def target(place: Path) -> Iterator[Server]:
     table = {**fuzz.OPTIONS, "adapter_root": str(place / "root")}
     with serve(place / "log", table=table, environment=fuzz.KEYS) as server:
         yield server
+
+
+def send_long(server: Server) -> None:
+    """A prompt almost as long as the context: from here on the KV cache has its largest size."""
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="use") as client:
+        found = client.chat.completions.create(
+            model="base", messages=[user("a " * LONG)], max_tokens=1
+        )
+    assert found.usage is not None
+    assert found.usage.prompt_tokens > LONG
 
 
 def megabytes(server: Server) -> float:
@@ -57,7 +70,9 @@ def spread(
     sizes = [min(EACH, count - done) for done in range(0, count, EACH)]
     tasks = [pool.submit(work, server.url, size, seed + n) for n, size in enumerate(sizes)]
     for task in as_completed(tasks):
-        total += task.result()
+        total += (found := task.result())
+        for fault in found.faults:
+            print(fault, flush=True)
         print(
             f"{work.__name__}: {total.statuses.total()} of {count} in "
             f"{time.monotonic() - began:.0f} s, {len(total.faults)} faults, "
@@ -82,6 +97,7 @@ def main() -> None:
         ProcessPoolExecutor(arguments.clients, context) as pool,
     ):
         warm = fuzz.Tally()
+        send_long(server)
         for work, most in (
             (fuzz.fuzz, arguments.requests),
             (fuzz.send_pictures, arguments.pictures),

@@ -17,6 +17,7 @@ from support.engines import MIXED
         ({"slots": 0}, "slots is 0; give 1 or more"),
         ({"max_waiting": 0}, "max_waiting is 0; give 1 or more"),
         ({"kept": -1}, "kept is -1; give 0 or more"),
+        ({"image_cache_mb": -1}, "image_cache_mb is -1; give 0 or more"),
         ({"resident": 0}, "resident is 0; give 1 or more"),
         ({"max_rank": 0}, "max_rank is 0; give 1 or more"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0; give 1 or more"),

@@ -28,7 +28,8 @@ from support.server import CALENDAR, data_url, screen, user
 
 KEYS = {"POINTSMAN_API_KEY": "use", "POINTSMAN_ADMIN_KEY": "admin"}
 OPTIONS = {"max_new_tokens": 4, "max_samples": 2, "deadline": 60, "max_waiting": 64}
-"""Of the server: short answers"""
+OPTIONS |= {"slots": 4, "image_cache_mb": 16}
+"""Of the server: short answers, and caches that are soon full"""
 MODELS = ("auto", "base", "calendar", "claim-window", "base:calendar", "guest")
 PATHS = ("calendar", "router", ".", "..", "/etc", "calendar/..", "nothing", "")
 """What adapters and routers are loaded from; ``calendar`` and ``router`` are there"""

@@ -60,6 +60,7 @@ def serve(
         options=EngineOptions(
             slots=settings.slots,
             max_waiting=settings.max_waiting,
+            image_cache_mb=settings.image_cache_mb,
             max_new_tokens=settings.max_new_tokens,
         ),
     )

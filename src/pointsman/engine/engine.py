@@ -79,6 +79,7 @@ class Engine:
     ) -> None:
         self.options = (options or EngineOptions()).with_defaults()
         router.check_fallback(str(self.options.fallback))
+        base.images.limit = self.options.image_cache_mb << 20
         self._layout = Layout.of(base.model)  # before the LoRA stack replaces projections
         loaded = load_adapters(base, self._layout, router, adapters)
         layer = router.layer if encoder is None else None

@@ -6,7 +6,7 @@ from typing import Self
 from pointsman.engine.plan import check_plan
 from pointsman.errors import ConfigError
 from pointsman.labels import BASE
-from pointsman.models.qwen3_vl import MAX_NEW_TOKENS
+from pointsman.models.qwen3_vl import IMAGE_CACHE_MB, MAX_NEW_TOKENS
 from pointsman.project import Project
 from pointsman.routing.sessions import HYSTERESIS, check_hysteresis
 
@@ -28,6 +28,8 @@ class EngineOptions:
     """Requests beyond ``slots``, which wait; further ones are refused with ``QueueFullError``"""
     kept: int = 4
     """Conversations in the prefix cache: their next turns reuse the cached keys and values"""
+    image_cache_mb: int = IMAGE_CACHE_MB
+    """MiB of image features on the device: an image that is asked about again is not read again"""
     resident: int | None = None
     """Adapters on the device at the same time, by default all; others stay on the host"""
     max_rank: int | None = None
@@ -72,6 +74,7 @@ _LEAST = {
     "slots": 1,
     "max_waiting": 1,
     "kept": 0,
+    "image_cache_mb": 0,
     "resident": 1,
     "max_rank": 1,
     "max_new_tokens": 1,

@@ -19,6 +19,8 @@ from pointsman.models.checkpoint import (
 from pointsman.models.processor import load_processor, processor_settings
 
 MODEL_TYPE = "qwen3_vl"
+IMAGE_CACHE_MB = 1024
+"""Default size of the cache of image features, in MiB, on the tower's device"""
 MAX_NEW_TOKENS = 256
 """Maximum number of tokens of an answer, if the caller sets no limit"""
 

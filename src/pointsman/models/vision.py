@@ -23,9 +23,8 @@ from transformers.vision_utils import (
 )
 
 from pointsman.models.cpu_kernels import linear, to_device, use_onednn_linears
+from pointsman.models.qwen3_vl import IMAGE_CACHE_MB
 
-CACHE_BYTES = 2**30
-"""Size limit of the feature cache, on the tower's device."""
 _Key = tuple[int, ...]
 
 
@@ -126,10 +125,10 @@ class ImageFeatures:
 
 
 class ImageCache:
-    """The features of the most recently used images, up to a number of bytes."""
+    """The features of the most recently used images, up to a number of bytes, ``limit``."""
 
-    def __init__(self, limit: int = CACHE_BYTES) -> None:
-        self._limit = limit
+    def __init__(self, limit: int = IMAGE_CACHE_MB << 20) -> None:
+        self.limit = limit
         self._bytes = 0
         self._kept: OrderedDict[_Key, ImageFeatures] = OrderedDict()
 
@@ -145,7 +144,7 @@ class ImageCache:
         features = make()
         self._kept[key] = features
         self._bytes += features.bytes
-        while self._bytes > self._limit:
+        while self._bytes > self.limit:
             _, oldest = self._kept.popitem(last=False)
             self._bytes -= oldest.bytes
         return features

@@ -30,7 +30,9 @@ class ServerOptions:
     slots: int = EngineOptions.slots
     """Requests answered at the same time; others wait"""
     max_waiting: int = 256
-    """Waiting requests; further ones get status 429"""
+    """Requests beyond the slots, which wait; further ones get status 429"""
+    image_cache_mb: int = EngineOptions.image_cache_mb
+    """MiB of image features that are kept for further requests about the same images"""
     max_new_tokens: int = 1024
     """Longest answer in tokens, if a request sets no limit"""
     deadline: int = 300
@@ -101,6 +103,7 @@ _RANGES = {
     "port": (0, 65535),
     "slots": (1, 1024),
     "max_waiting": (1, 100_000),
+    "image_cache_mb": (0, 1_000_000),
     "max_new_tokens": (1, 1_000_000),
     "deadline": (1, 86_400),
     "drain": (0, 3600),

@@ -232,10 +232,13 @@ _refused = {
     "content": {"application/json": {"schema": _reference(Error)}},
 }
 ERRORS: dict[int | str, dict[str, Any]] = {"4XX": _refused, "5XX": _refused}
-_DATA = {
-    "type": "string",
+_JSON = {
     "contentMediaType": "application/json",
     "contentSchema": {"anyOf": [_reference(Chunk), _reference(Error)]},
+}
+_DATA = {
+    "type": "string",
+    "anyOf": [_JSON, {"const": "[DONE]"}],
     "description": "an event, or `[DONE]` at the end",
 }
 _EVENT = {"type": "object", "properties": {"data": _DATA}, "required": ["data"]}
