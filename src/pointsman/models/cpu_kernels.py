@@ -4,6 +4,7 @@ PyTorch gives float32 products to MKL, which leaves AVX-512 unused on processors
 the oneDNN in the same build does not.
 """
 
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,14 @@ _HAS_ONEDNN: bool = (
 _ALONE_WEIGHTS, _ALONE_WORK = 2**22, 2**27
 """Elements of a weight matrix, and multiplications of one product, below which threads do not pay:
 each is woken for every product, which takes longer than a small product."""
+
+_CAPACITIES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+"""Environment variables: oneDNN's and PyTorch's numbers of products that they keep the code of"""
+_SHAPES = "128"
+"""By themselves both keep 1,024. Every length of a prompt is another, so that memory would grow for
+thousands of requests, by 0.8 GB on the pocket, and nothing would be faster."""
+for _name in _CAPACITIES:  # they are read once, at the process's first product
+    os.environ.setdefault(_name, _SHAPES)
 
 
 @contextmanager
