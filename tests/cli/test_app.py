@@ -117,6 +117,20 @@ def test_train_says_why(folder: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.usefixtures("flow")
+def test_depths_cost_what_the_projects_adapters_make_them_cost(
+    folder: Path, tmp_path: Path
+) -> None:
+    """The flow's adapters change all layers."""
+    command = ("train", folder / "features", "--out", tmp_path / "router", "--layers", 1)
+    found = json.loads(succeeds(*command, "--config", folder / "pointsman.toml", "--json").out)
+    assert {c["cost"] for c in found["candidates"]} == {0.25}
+    lines = (folder / "pointsman.toml").read_text().splitlines(keepends=True)
+    config = folder / "fewer.toml"
+    config.write_text("".join(line for line in lines if not line.startswith("claim-window")))
+    assert "'claim-window' of the features' label map" in refused(*command, "--config", config)
+
+
 def with_router(folder: Path, tmp_path: Path) -> Path:
     """The flow's project file with another router."""
     text = (folder / "pointsman.toml").read_text()

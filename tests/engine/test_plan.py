@@ -6,14 +6,17 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from pointsman.adapters.layout import Layout
+from pointsman.adapters.load import open_adapter
 from pointsman.adapters.peft import load_base_with_loras
 from pointsman.adapters.weights import Lora
 from pointsman.conversation import Prompt
 from pointsman.engine.engine import Engine
 from pointsman.engine.forward import Forward, Routing
+from pointsman.engine.loading import fitted
 from pointsman.engine.lora_stack import LoraStack
 from pointsman.engine.options import EngineOptions
-from pointsman.engine.plan import choose_plan
+from pointsman.engine.plan import choose_plan, free_depth
 from pointsman.errors import AbstainedError, ConfigError, LabelError, SampleError
 from pointsman.models.base import Base, load_base
 from pointsman.models.checkpoint import PaddingSide
@@ -64,6 +67,34 @@ def test_the_best_plan_that_is_exact(loras: list[Lora | str], plan: str, why: st
     assert chosen.name == plan
     assert why in chosen.why
     assert choose_plan(loras, LAYER, "peft").name == "peft"
+
+
+@pytest.mark.parametrize("name", PLANS[:4])
+def test_a_depth_is_free_where_the_plan_shares_its_layers(
+    name: str, tiny_base: Base, tmp_path: Path
+) -> None:
+    adapters = make_adapters_for(name, tiny_base, tmp_path)
+    files = {name: open_adapter(name, path) for name, path in adapters.items()}
+    free = free_depth(files.values(), tiny_base.depth)
+    assert free == {"in-pass": UPPER[0], "activated": tiny_base.depth}.get(name, 0)
+    loras = [fit.lora for fit in fitted(files, tiny_base, Layout.of(tiny_base.model))]
+    for layer in range(1, tiny_base.depth + 1):
+        is_shared = choose_plan(loras, layer).name in ("in-pass", "activated")
+        assert is_shared == (layer <= free)
+
+
+def test_adapters_that_share_nothing(tiny_base: Base, tmp_path: Path) -> None:
+    mixed = make_adapters(
+        tiny_base.folder,
+        tmp_path,
+        {"layers_to_transform": [3]},
+        {"layers_to_transform": [3], "alora_invocation_tokens": [1, 2]},
+        {"target_modules": ["o_proj", "visual.merger.linear_fc1"]},
+    )
+    high, activated, tower = (open_adapter(*each) for each in mixed.items())
+    assert free_depth([high], tiny_base.depth) == 3
+    assert free_depth([high, activated], tiny_base.depth) == 0
+    assert free_depth([high, tower], tiny_base.depth) == 0
 
 
 def test_another_plan_if_it_is_exact_too() -> None:

@@ -8,11 +8,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from pointsman.errors import ArtefactError, ConfigError, LabelError, MismatchError, SampleError
 from pointsman.labels import LabelMap
+from pointsman.models.base import Base
 from pointsman.models.features import FeatureRecipe
 from pointsman.routing.feature_store import Features
 from pointsman.routing.model_selection import select_features
 from pointsman.routing.router import Router
 from pointsman.routing.train import TrainSettings, train_router
+from support.engines import make_adapters_for
 
 SHORT = TrainSettings(steps=100)
 """Enough steps for classes that are as far apart as these"""
@@ -67,6 +69,34 @@ def test_picks_the_layer_that_tells(tiny_features: Features, signal_at: int) -> 
     assert tried == [(read, size) for read in reads for size in (0, 256)]
     assert router.training["chosen"] < len(tried)
     assert "within one standard error" in router.training["why"]
+
+
+def test_a_depth_that_the_plan_shares_costs_nothing(
+    tiny_features: Features, tiny_base: Base, tmp_path: Path
+) -> None:
+    """Of layers that cost nothing the best is kept, of others the cheapest."""
+    features = made(tiny_features, 1)  # the second of three tells best
+    for values, labels in features.splits.values():
+        values[:, 0] += torch.eye(features.hidden_size)[labels] * 26
+    high = make_adapters_for("in-pass", tiny_base, tmp_path / "high")
+    found = {
+        name: train_router(features, tmp_path / name, adapters=adapters, settings=SHORT)
+        for name, adapters in (("none", None), ("shared", high))
+    }
+    costs = {
+        name: {c["layer"]: c["cost"] for c in router.training["candidates"]}
+        for name, router in found.items()
+    }
+    assert costs == {"none": {1: 0.25, 2: 0.5, 3: 0.75}, "shared": {1: 0, 2: 0, 3: 0.75}}
+    assert (found["none"].layer, found["shared"].layer) == (1, 2)
+    assert [r.training["free_depth"] for r in found.values()] == [0, 2]
+    assert "up to 2 layers cost nothing" in found["shared"].training["why"]
+    assert "cost nothing" not in found["none"].training["why"]
+    plots = [(tmp_path / name / "depths.png").read_bytes() for name in found]
+    assert plots[0] != plots[1]
+    del high["claim-window"]
+    with pytest.raises(ConfigError, match=r"'claim-window' of the features' label map"):
+        train_router(features, adapters=high, settings=SHORT)
 
 
 def test_the_head_reads_raw_features(tiny_features: Features) -> None:

@@ -84,6 +84,13 @@ def train(
     features: Annotated[Path, typer.Argument(help="Features folder.")],
     out: Annotated[Path, typer.Option(help="Router folder to write.")],
     adapter_names: options.OptionalAdapterNames = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Project file. Depths up to the lowest layer that its adapters change then cost "
+            "nothing. Default: every layer that routing runs costs the same."
+        ),
+    ] = None,
     layers: options.TrainLayers = None,
     coverage: Annotated[
         float | None,
@@ -121,11 +128,12 @@ def train(
     """Train a router on features. Validation selects the layers, the poolings and the head size."""
     names = options.joined(adapter_names)
     if extend is not None:
-        _refuse_with_extend(names, layers, log_dir, prior, conformal)
+        _refuse_with_extend(names, config, layers, log_dir, prior, conformal)
         _extend(extend, features, out, replay, coverage, as_json)
         return
     if replay is not None:
         raise ConfigError(f"--replay {replay} goes with --extend ROUTER; add it")
+    from pointsman.project import load_project
     from pointsman.routing.feature_store import read_features
     from pointsman.routing.train import TrainSettings, train_router
 
@@ -143,6 +151,7 @@ def train(
             loaded,
             out,
             adapter_names=names,
+            adapters=None if config is None else load_project(config).adapters,
             settings=settings,
             log_dir=log_dir,
             progress=report,
@@ -157,7 +166,7 @@ def _refuse_with_extend(*given: object) -> None:
     if any(given):
         raise ConfigError(
             "--extend keeps the router's labels, layer and head; leave out --adapter-names, "
-            "--layers, --conformal, --prior and --log-dir"
+            "--config, --layers, --conformal, --prior and --log-dir"
         )
 
 

@@ -105,7 +105,7 @@ def training(router: "Router", out: Path, samples: int) -> None:
     ]
     title = (
         "On validation. AUROC: against classes left out of training. Cost: share of the layers "
-        "that routing runs"
+        "that routing runs and the answer does not"
     )
     console.table(columns, rows, title)
     console.say(f"chosen by the one-standard-error rule (Breiman et al., 1984): {found['why']}")

@@ -1,10 +1,12 @@
 """Plans: how an engine avoids paying for the base twice, chosen from the adapters."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from pointsman.adapters.weights import Lora
+from pointsman.adapters.files import AdapterFile
+from pointsman.adapters.layout import key_of
+from pointsman.adapters.weights import Lora, obstacle
 from pointsman.errors import ConfigError
 
 PlanName = Literal["in-pass", "activated", "two-pass", "peft"]
@@ -50,6 +52,27 @@ def choose_plan(loras: Sequence[Lora | str], layer: int | None, wanted: str | No
     if wanted in possible:
         return Plan(possible[wanted].name, f"asked for; by itself it would be {best.name}")
     raise ConfigError(f"plan {wanted!r} does not suit these adapters ({best.why}); use {best.name}")
+
+
+def free_depth(files: Iterable[AdapterFile], depth: int) -> int:
+    """The number of decoder layers up to which a router reads for nothing, given its adapters.
+
+    Under ``in-pass`` the answer's own forward runs the layers below the lowest that an adapter
+    changes, and under ``activated`` all of them. The other plans run a router's layers once more.
+
+    Args:
+        depth: the base's number of decoder layers.
+    """
+    files = list(files)
+    invocations = {tuple(file.config.get("alora_invocation_tokens") or ()) for file in files}
+    if len(invocations) > 1 or any(obstacle(file.config) for file in files):
+        return 0
+    keys = [key_of(module) for file in files for module in file.modules]
+    if None in keys:  # no projection of the decoder: only PEFT runs such an adapter
+        return 0
+    if invocations != {()}:
+        return depth
+    return min((key[0] for key in keys if key is not None), default=0)
 
 
 def check_plan(name: str) -> None:

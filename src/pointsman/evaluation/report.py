@@ -179,7 +179,7 @@ def _figures(evaluation: Evaluation, router: Router, confusion: bytes) -> Iterat
     candidates = router.training.get("candidates", [])
     if len({tuple(c["reads"]) for c in candidates}) > 1:
         yield png(
-            depth_png(candidates, router.training["chosen"]),
+            depth_png(candidates, router.training["chosen"], router.training.get("free_depth", 0)),
             f"Validation accuracy over depth; kept is {router.recipe}",
             "What the router could have read instead. A request is read that deep to be routed, "
             "so less deep costs less.",

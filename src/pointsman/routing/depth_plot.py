@@ -15,12 +15,13 @@ DARK, PALE, ACCENT = "#1f4e79", "#c6dbef", "#d55e00"
 CLASSES = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#0072b2", "#f0e442")
 
 
-def depth_png(candidates: Sequence[Mapping[str, Any]], chosen: int) -> bytes:
+def depth_png(candidates: Sequence[Mapping[str, Any]], chosen: int, free: int = 0) -> bytes:
     """Validation accuracy over depth as a PNG: the best head for each candidate reading.
 
     Args:
         candidates: from a router's training record, each with ``layer``, ``reads`` and ``val_acc``.
         chosen: index of the chosen candidate.
+        free: layers up to which routing costs nothing.
     """
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()
@@ -33,6 +34,10 @@ def depth_png(candidates: Sequence[Mapping[str, Any]], chosen: int) -> bytes:
     for number, (name, line) in enumerate(best.items()):
         layers, color = sorted(line), (DARK, *CLASSES)[number]
         axes.plot(layers, [line[n] for n in layers], "o-", color=color, label=name)
+    if free:
+        least = min(int(candidate["layer"]) for candidate in candidates)
+        span = (min(least, free) - 0.5, free + 0.5)
+        axes.axvspan(*span, color="0.94", zorder=0, label="no cost with these adapters")
     kept = candidates[chosen]
     axes.plot(
         kept["layer"],

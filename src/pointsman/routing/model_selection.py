@@ -49,7 +49,7 @@ class Candidate:
     truth: Tensor
     """Labels (n,)"""
     cost: float
-    """Share of the base's layers that routing runs"""
+    """Share of the base's layers that routing runs and the answer does not"""
     left_out: Mapping[Parts, float] = field(default_factory=dict)
     """AUROC of each score against classes that were left out; empty unless computed"""
 

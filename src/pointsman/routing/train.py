@@ -1,6 +1,6 @@
 """Training: a head on cached features, in seconds, with layer and shape chosen by validation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pointsman.adapters.load import open_adapter
 from pointsman.data.dataset import TRAINED_ON, without_sample
+from pointsman.engine.plan import free_depth
 from pointsman.errors import ConfigError, SampleError
 from pointsman.files import write_bytes
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
@@ -47,6 +49,7 @@ def train_router(
     out: str | Path | None = None,
     *,
     adapter_names: Sequence[str] | None = None,
+    adapters: Mapping[str, str | Path] | None = None,
     settings: TrainSettings | None = None,
     log_dir: str | Path | None = None,
     progress: Progress | None = None,
@@ -61,6 +64,8 @@ def train_router(
         features: a features folder, or one already read.
         out: where to write the router folder; None writes nothing.
         adapter_names: must agree with the label map of the features, which is the one that is used.
+        adapters: folder or Hub id of each adapter. A depth then costs what it does under the plan
+            that they allow, see ``free_depth``; by default as under ``two-pass``.
         settings: which heads are trained, and how; by default ``TrainSettings()``.
         log_dir: where to write TensorBoard curves.
         progress: called with (heads trained, total heads).
@@ -68,7 +73,8 @@ def train_router(
     Raises:
         ArtefactError: the features are incomplete, or ``out`` holds something else or cannot be
             written.
-        ConfigError: the features lack a layer, or the prior is invalid.
+            An adapter's files are faulty.
+        ConfigError: the features lack a layer, the prior is invalid, or an adapter is missing.
         MismatchError: ``adapter_names`` contradict the features, or ``out`` holds a router with
             other labels.
         SampleError: a class has no training samples, or a split is empty.
@@ -80,15 +86,16 @@ def train_router(
         check_place(Path(out), features.labels)
     for split in TRAINED_ON:
         _check_split(features, split)
+    free = 0 if adapters is None else _free_depth(features, adapters)
     recipes = recipes_of(features.recipe, _layers(features, settings))
     assembler = Assembler(features, settings, _log_prior(features, settings))
     with logging_to(None if log_dir is None else Path(log_dir)) as log:
-        candidates = _candidates(recipes, features, settings, log, progress)
-    router = _seal(candidates, assembler)
+        candidates = _candidates(recipes, features, settings, free, log, progress)
+    router = _seal(candidates, assembler, free)
     if out is not None:
         router.save(out)
         tried = router.training
-        write_bytes(Path(out) / DEPTHS, depth_png(tried["candidates"], tried["chosen"]))
+        write_bytes(Path(out) / DEPTHS, depth_png(tried["candidates"], tried["chosen"], free))
     return router
 
 
@@ -100,6 +107,17 @@ def _check_names(features: Features, adapter_names: Sequence[str] | None) -> Non
             str(features.path),
             "leave the option out: the names are read from the features",
         )
+
+
+def _free_depth(features: Features, adapters: Mapping[str, str | Path]) -> int:
+    """Layers up to which routing costs nothing with these adapters."""
+    if missing := [name for name in features.labels if name not in adapters]:
+        raise ConfigError(
+            f"adapter {missing[0]!r} of the features' label map {features.labels} is not given; "
+            "add its path to [adapters]"
+        )
+    files = [open_adapter(name, adapters[name]) for name in features.labels]
+    return free_depth(files, features.depth)
 
 
 def _layers(features: Features, settings: TrainSettings) -> tuple[int, ...]:
@@ -115,6 +133,7 @@ def _candidates(
     recipes: Sequence[FeatureRecipe],
     features: Features,
     settings: TrainSettings,
+    free: int,
     log: Log | None,
     progress: Progress | None,
 ) -> list[Candidate]:
@@ -122,7 +141,7 @@ def _candidates(
     shapes = [(recipe, size) for recipe in recipes for size in settings.mlp_sizes]
     found: list[Candidate] = []
     for number, (recipe, mlp_size) in enumerate(shapes, 1):
-        found.append(_train_candidate(recipe, mlp_size, features, settings, log))
+        found.append(_train_candidate(recipe, mlp_size, features, settings, free, log))
         if progress:
             progress(number, len(shapes))
     if len(features.labels) < LEFT_OUT:
@@ -138,6 +157,7 @@ def _train_candidate(
     mlp_size: int,
     features: Features,
     settings: TrainSettings,
+    free: int,
     log: Log | None,
 ) -> Candidate:
     values, labels = features.splits["train"]
@@ -164,7 +184,7 @@ def _train_candidate(
     head = fit_head(x, labels, classes, mlp_size, settings, watch)
     with torch.inference_mode():
         logits = head(x_val)
-    cost = recipe.layers[-1] / features.depth
+    cost = recipe.layers[-1] / features.depth if recipe.layers[-1] > free else 0.0
     return Candidate(recipe, mlp_size, head, logits.clone(), val_labels, cost)
 
 
@@ -204,9 +224,11 @@ def _check_split(features: Features, split: str) -> None:
     check_finite(values, features.path, split)
 
 
-def _seal(candidates: list[Candidate], assembler: Assembler) -> Router:
+def _seal(candidates: list[Candidate], assembler: Assembler, free: int) -> Router:
     features, settings = assembler.features, assembler.settings
     best, why = choose(candidates)
+    if free:
+        why += f"; with these adapters up to {free} layers cost nothing"
     head, scorer, calibration = assembler.assemble(best)
     validated = validate(candidates, assembler)
     if settings.conformal is not None:
@@ -231,6 +253,7 @@ def _seal(candidates: list[Candidate], assembler: Assembler) -> Router:
             "settings": asdict(settings),
             "candidates": [candidate.to_json() for candidate in candidates],
             "chosen": candidates.index(best),
+            "free_depth": free,
             "why": why,
             "validated": validated.to_json(),
             "spreads": _spreads(assembler.values(best, "val"), head, scorer, calibration),
