@@ -438,6 +438,14 @@ def server_claims() -> Iterator[str]:
         "check_server_load",
         "server_load",
     )
+    fuzz = read("server_fuzz")
+    yield claim(
+        f"{fuzz['requests']:,} requests made of the schema and {fuzz['pictures']:,} malformed "
+        "pictures: status 5xx; responses that are not as the schema says; restarts; memory added",
+        f"{fuzz['failed']}; {fuzz['faults']}; {fuzz['restarts']}; {fuzz['memory_mb']['growth']} MB",
+        "check_server_fuzz",
+        "server_fuzz",
+    )
     yield claim(
         f"{stops['stops']} SIGTERMs under load: how requests and processes end",
         _counted(stops["ends"]),
