@@ -276,7 +276,7 @@ def test_options_of_the_command(notes: Features, tiny_router: Path, tmp_path: Pa
     line = refused(*train, "--replay", notes.path)
     assert f"--replay {notes.path} goes with --extend" in line
     line = refused(*train, "--extend", tiny_router, "--layers", "2")
-    assert "leave out --adapter-names, --layers, --conformal, --prior and" in line
+    assert "leave out --adapter-names, --config, --layers, --conformal, --prior and" in line
     assert "as --replay" in refused(*train, "--extend", tiny_router)
     assert "coverage is 0" in refused(*train, "--extend", tiny_router, "--coverage", "0")
     assert not (tmp_path / "out").exists()

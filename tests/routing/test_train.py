@@ -6,6 +6,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from pointsman.engine.loading import free_depth_of
 from pointsman.errors import ArtefactError, ConfigError, LabelError, MismatchError, SampleError
 from pointsman.labels import LabelMap
 from pointsman.models.base import Base
@@ -79,9 +80,10 @@ def test_a_depth_that_the_plan_shares_costs_nothing(
     for values, labels in features.splits.values():
         values[:, 0] += torch.eye(features.hidden_size)[labels] * 26
     high = make_adapters_for("in-pass", tiny_base, tmp_path / "high")
+    free = free_depth_of(high, features.labels, features.depth)
     found = {
-        name: train_router(features, tmp_path / name, adapters=adapters, settings=SHORT)
-        for name, adapters in (("none", None), ("shared", high))
+        name: train_router(features, tmp_path / name, free_depth=depth, settings=SHORT)
+        for name, depth in (("none", 0), ("shared", free))
     }
     costs = {
         name: {c["layer"]: c["cost"] for c in router.training["candidates"]}
@@ -96,7 +98,7 @@ def test_a_depth_that_the_plan_shares_costs_nothing(
     assert plots[0] != plots[1]
     del high["claim-window"]
     with pytest.raises(ConfigError, match=r"'claim-window' of the features' label map"):
-        train_router(features, adapters=high, settings=SHORT)
+        free_depth_of(high, features.labels, features.depth)
 
 
 def test_the_head_reads_raw_features(tiny_features: Features) -> None:

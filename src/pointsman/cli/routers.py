@@ -133,6 +133,7 @@ def train(
         return
     if replay is not None:
         raise ConfigError(f"--replay {replay} goes with --extend ROUTER; add it")
+    from pointsman.engine.loading import free_depth_of
     from pointsman.project import load_project
     from pointsman.routing.feature_store import read_features
     from pointsman.routing.train import TrainSettings, train_router
@@ -145,13 +146,15 @@ def train(
         class_weights=class_weights,
         seed=seed,
     )
-    loaded = read_features(features)
+    loaded, free = read_features(features), 0
+    if config is not None:
+        free = free_depth_of(load_project(config).adapters, loaded.labels, loaded.depth)
     with console.progress("heads") as report:
         router = train_router(
             loaded,
             out,
             adapter_names=names,
-            adapters=None if config is None else load_project(config).adapters,
+            free_depth=free,
             settings=settings,
             log_dir=log_dir,
             progress=report,

@@ -9,14 +9,15 @@ from typing import Any
 from pointsman.adapters.check.finite import check_finite
 from pointsman.adapters.files import AdapterFile
 from pointsman.adapters.layout import Layout
-from pointsman.adapters.load import Adapter, fit_adapter, open_sealed
+from pointsman.adapters.load import Adapter, fit_adapter, open_adapter, open_sealed
 from pointsman.adapters.weights import Lora
 from pointsman.engine.backend import Backend
 from pointsman.engine.lora_stack import LoraStack
 from pointsman.engine.options import EngineOptions
-from pointsman.engine.plan import Plan
+from pointsman.engine.plan import Plan, free_depth
 from pointsman.engine.scheduler import Scheduler
 from pointsman.errors import ConfigError
+from pointsman.labels import LabelMap
 from pointsman.models.base import Base, load_base
 from pointsman.models.checkpoint import Dtype
 from pointsman.models.text_encoder import TextEncoder
@@ -73,6 +74,23 @@ def load_adapters(
     if router.unsealed:
         _log.warning(unsealed_note(router.unsealed))
     return adapters
+
+
+def free_depth_of(adapters: Mapping[str, Source], labels: LabelMap, depth: int) -> int:
+    """The layers up to which routing among these adapters costs nothing, see ``free_depth``.
+
+    Raises:
+        ConfigError: ``adapters`` lacks a label's.
+        ArtefactError: an adapter's files are faulty.
+    """
+    if missing := [name for name in labels if name not in adapters]:
+        raise ConfigError(
+            f"adapter {missing[0]!r} of the features' label map {labels} is not given; "
+            "add its path to [adapters]"
+        )
+    sources = {name: adapters[name] for name in labels}
+    files = [s if isinstance(s, AdapterFile) else open_adapter(n, s) for n, s in sources.items()]
+    return free_depth(files, depth)
 
 
 def fitted(files: Mapping[str, AdapterFile], base: Base, layout: Layout) -> list[Adapter]:

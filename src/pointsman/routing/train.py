@@ -1,6 +1,6 @@
 """Training: a head on cached features, in seconds, with layer and shape chosen by validation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pointsman.adapters.load import open_adapter
 from pointsman.data.dataset import TRAINED_ON, without_sample
-from pointsman.engine.plan import free_depth
 from pointsman.errors import ConfigError, SampleError
 from pointsman.files import write_bytes
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
@@ -49,7 +47,7 @@ def train_router(
     out: str | Path | None = None,
     *,
     adapter_names: Sequence[str] | None = None,
-    adapters: Mapping[str, str | Path] | None = None,
+    free_depth: int = 0,
     settings: TrainSettings | None = None,
     log_dir: str | Path | None = None,
     progress: Progress | None = None,
@@ -64,8 +62,8 @@ def train_router(
         features: a features folder, or one already read.
         out: where to write the router folder; None writes nothing.
         adapter_names: must agree with the label map of the features, which is the one that is used.
-        adapters: folder or Hub id of each adapter. A depth then costs what it does under the plan
-            that they allow, see ``free_depth``; by default as under ``two-pass``.
+        free_depth: layers up to which routing costs nothing under the plan that the adapters allow,
+            see ``engine.loading.free_depth_of``.
         settings: which heads are trained, and how; by default ``TrainSettings()``.
         log_dir: where to write TensorBoard curves.
         progress: called with (heads trained, total heads).
@@ -73,8 +71,7 @@ def train_router(
     Raises:
         ArtefactError: the features are incomplete, or ``out`` holds something else or cannot be
             written.
-            An adapter's files are faulty.
-        ConfigError: the features lack a layer, the prior is invalid, or an adapter is missing.
+        ConfigError: the features lack a layer, or the prior is invalid.
         MismatchError: ``adapter_names`` contradict the features, or ``out`` holds a router with
             other labels.
         SampleError: a class has no training samples, or a split is empty.
@@ -86,16 +83,15 @@ def train_router(
         check_place(Path(out), features.labels)
     for split in TRAINED_ON:
         _check_split(features, split)
-    free = 0 if adapters is None else _free_depth(features, adapters)
     recipes = recipes_of(features.recipe, _layers(features, settings))
     assembler = Assembler(features, settings, _log_prior(features, settings))
     with logging_to(None if log_dir is None else Path(log_dir)) as log:
-        candidates = _candidates(recipes, features, settings, free, log, progress)
-    router = _seal(candidates, assembler, free)
+        candidates = _candidates(recipes, features, settings, free_depth, log, progress)
+    router = _seal(candidates, assembler, free_depth)
     if out is not None:
         router.save(out)
         tried = router.training
-        write_bytes(Path(out) / DEPTHS, depth_png(tried["candidates"], tried["chosen"], free))
+        write_bytes(Path(out) / DEPTHS, depth_png(tried["candidates"], tried["chosen"], free_depth))
     return router
 
 
@@ -107,17 +103,6 @@ def _check_names(features: Features, adapter_names: Sequence[str] | None) -> Non
             str(features.path),
             "leave the option out: the names are read from the features",
         )
-
-
-def _free_depth(features: Features, adapters: Mapping[str, str | Path]) -> int:
-    """Layers up to which routing costs nothing with these adapters."""
-    if missing := [name for name in features.labels if name not in adapters]:
-        raise ConfigError(
-            f"adapter {missing[0]!r} of the features' label map {features.labels} is not given; "
-            "add its path to [adapters]"
-        )
-    files = [open_adapter(name, adapters[name]) for name in features.labels]
-    return free_depth(files, features.depth)
 
 
 def _layers(features: Features, settings: TrainSettings) -> tuple[int, ...]:
