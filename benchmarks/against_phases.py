@@ -256,3 +256,27 @@ def first_requests(side: Side, requests: Requests, counts: Counts, way: str) -> 
         "first_over_tenth": {way: figure([times[0] / times[-1]], "times")},
         "first_requests": {way: figure(times, "ms", 1e3)},
     }
+
+
+def ratios(sides: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Ours over each other side's figures, and routed over named within ours."""
+    ours = sides.get("ours", {})
+    found = {
+        f"ours over {name}": {
+            phase: over(figures, AUTO, other[phase], NAMED)
+            for phase, figures in ours.items()
+            if AUTO in figures and NAMED in other.get(phase, {})
+        }
+        for name, other in sides.items()
+        if name != "ours"
+    }
+    routed = {
+        phase: over(figures, AUTO, figures, NAMED)
+        for phase, figures in ours.items()
+        if AUTO in figures and NAMED in figures
+    }
+    return found | {"ours, routed over named": routed}
+
+
+def over(left: dict[str, Any], way: str, right: dict[str, Any], other: str) -> float:
+    return float(f"{left[way]['value'] / right[other]['value']:.3g}")

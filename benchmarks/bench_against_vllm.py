@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from against_phases import AUTO, NAMED
+from against_phases import ratios
 from against_side import MARK
 from common import RESULTS, ROOT
 
@@ -69,30 +69,6 @@ class Result:
         self._content["plans"][self._plan]["ratios"] = ratios(self.sides)
         self._path.write_text(json.dumps(self._content, indent=2) + "\n")
         print(side, json.dumps(found), flush=True)
-
-
-def ratios(sides: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Ours over each other side's figures, and routed over named within ours."""
-    ours = sides.get("ours", {})
-    found = {
-        f"ours over {name}": {
-            phase: over(figures, AUTO, other[phase], NAMED)
-            for phase, figures in ours.items()
-            if AUTO in figures and NAMED in other.get(phase, {})
-        }
-        for name, other in sides.items()
-        if name != "ours"
-    }
-    routed = {
-        phase: over(figures, AUTO, figures, NAMED)
-        for phase, figures in ours.items()
-        if AUTO in figures and NAMED in figures
-    }
-    return found | {"ours, routed over named": routed}
-
-
-def over(left: dict[str, Any], way: str, right: dict[str, Any], other: str) -> float:
-    return float(f"{left[way]['value'] / right[other]['value']:.3g}")
 
 
 @contextmanager

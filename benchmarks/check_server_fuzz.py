@@ -22,6 +22,7 @@ from common import ROOT, report
 
 from support import fuzz
 from support.server import Server, serve, user
+from support.traffic import memory
 
 POCKET = ROOT / "src/pointsman/pocket/model"
 EACH = 500
@@ -52,12 +53,6 @@ def send_long(server: Server) -> None:
     assert found.usage.prompt_tokens > LONG
 
 
-def megabytes(server: Server) -> float:
-    """Resident memory of the server's process."""
-    text = Path(f"/proc/{server.process.pid}/status").read_text()
-    return int(text.partition("VmRSS:")[2].split()[0]) / 1024
-
-
 def spread(
     work: Callable[[str, int, int], fuzz.Tally],
     server: Server,
@@ -76,7 +71,7 @@ def spread(
         print(
             f"{work.__name__}: {total.statuses.total()} of {count} in "
             f"{time.monotonic() - began:.0f} s, {len(total.faults)} faults, "
-            f"{megabytes(server):.0f} MB",
+            f"{memory(server)} MB",
             flush=True,
         )
     return total
@@ -103,11 +98,11 @@ def main() -> None:
             (fuzz.send_pictures, arguments.pictures),
         ):
             warm += spread(work, server, min(WARM, most), arguments.seed + 1_000_000, pool)
-        before = megabytes(server)
+        before = memory(server)
         requests = spread(fuzz.fuzz, server, arguments.requests, arguments.seed, pool)
-        between = megabytes(server)
+        between = memory(server)
         pictures = spread(fuzz.send_pictures, server, arguments.pictures, arguments.seed, pool)
-        after = megabytes(server)
+        after = memory(server)
         is_alive = server.process.poll() is None
         tracebacks = server.log.read_text(errors="replace").count("Traceback")
     faults = [*warm.faults, *requests.faults, *pictures.faults]
@@ -125,10 +120,10 @@ def main() -> None:
         "restarts": int(not is_alive),
         "tracebacks_in_log": tracebacks,
         "memory_mb": {
-            "after_warm_up": round(before),
-            "after_requests": round(between),
-            "after_pictures": round(after),
-            "growth": round(after - before),
+            "after_warm_up": before,
+            "after_requests": between,
+            "after_pictures": after,
+            "growth": after - before,
         },
         "statuses_of_requests": dict(sorted(requests.statuses.items())),
         "statuses_of_pictures": dict(sorted(pictures.statuses.items())),

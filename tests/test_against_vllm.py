@@ -21,6 +21,7 @@ def _phases() -> Any:
 
 phases = _phases()
 Ask, Timeline, serve, step_time = phases.Ask, phases.Timeline, phases.serve, phases.step_time
+ratios = phases.ratios
 
 
 class Stepped:
@@ -65,3 +66,16 @@ def test_answers_that_do_not_overlap_are_no_step():
     early, late = Timeline(0.0, [0.1, 0.2, 0.3]), Timeline(0.0, [0.3, 0.4, 0.5])
     with pytest.raises(ValueError, match="overlap for 1 tokens"):
         step_time([early, late])
+
+
+def test_ratios_are_of_figures_that_both_sides_have():
+    ours = {
+        "step_8": {"auto": {"value": 6.6}},
+        "burst": {"auto": {"value": 5.5}, "named": {"value": 5.0}},
+        "broken": {"error": "no memory"},
+    }
+    theirs = {"step_8": {"named": {"value": 10.0}}, "broken": {"named": {"value": 1.0}}}
+    assert ratios({"ours": ours, "vllm": theirs}) == {
+        "ours over vllm": {"step_8": 0.66},
+        "ours, routed over named": {"burst": 1.1},
+    }

@@ -76,7 +76,7 @@ def load_adapters(
     return adapters
 
 
-def free_depth_of(adapters: Mapping[str, Source], labels: LabelMap, depth: int) -> int:
+def free_depth_of(adapters: Mapping[str, str | Path], labels: LabelMap, depth: int) -> int:
     """The layers up to which routing among these adapters costs nothing, see ``free_depth``.
 
     Raises:
@@ -88,9 +88,7 @@ def free_depth_of(adapters: Mapping[str, Source], labels: LabelMap, depth: int) 
             f"adapter {missing[0]!r} of the features' label map {labels} is not given; "
             "add its path to [adapters]"
         )
-    sources = {name: adapters[name] for name in labels}
-    files = [s if isinstance(s, AdapterFile) else open_adapter(n, s) for n, s in sources.items()]
-    return free_depth(files, depth)
+    return free_depth([open_adapter(name, adapters[name]) for name in labels], depth)
 
 
 def fitted(files: Mapping[str, AdapterFile], base: Base, layout: Layout) -> list[Adapter]:

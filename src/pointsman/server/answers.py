@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 from pointsman.engine.answer import Answer
@@ -36,7 +36,7 @@ class Response:
             **self._common,
             "object": "chat.completion",
             "choices": choices,
-            "usage": _usage(answers, [answer.completion_tokens for answer in answers]),
+            "usage": self._usage(answer.completion_tokens for answer in answers),
             OBJECT: self._running.shown,
         }
 
@@ -66,8 +66,7 @@ class Response:
         ):
             yield event
         if self._running.asked.with_usage:
-            answers = [await stream for stream in self._running.streams]
-            yield self._event([], usage=_usage(answers, [a.completion_tokens for a in answers]))
+            yield self._event([], usage=self._usage_so_far())
         yield "data: [DONE]\n\n"
 
     async def _pieces(self, number: int, stream: Stream) -> AsyncIterator[str]:
@@ -101,13 +100,20 @@ class Response:
 
     def _event(self, choices: list[dict[str, Any]], **more: Any) -> str:
         if self._running.asked.with_usage_so_far:
-            told = [stream.tokens_read for stream in self._running.streams]
-            more = {"usage": _usage(self._running.streams, told), **more}
+            more = {"usage": self._usage_so_far(), **more}
         elif self._running.asked.with_usage:
             more = {"usage": None, **more}
         return event(
             {**self._common, "object": "chat.completion.chunk", "choices": choices, **more}
         )
+
+    def _usage_so_far(self) -> dict[str, Any]:
+        return self._usage(stream.tokens_read for stream in self._running.streams)
+
+    def _usage(self, tokens: Iterable[int]) -> dict[str, Any]:
+        """Of answers with so many tokens each."""
+        read, said = self._running.streams[0].prompt_tokens, sum(tokens)
+        return {"prompt_tokens": read, "completion_tokens": said, "total_tokens": read + said}
 
 
 def event(content: Any) -> str:
@@ -145,12 +151,6 @@ async def _merged(sources: list[AsyncIterator[str]]) -> AsyncIterator[str]:
     finally:
         for task in tasks:
             task.cancel()
-
-
-def _usage(answers: Sequence[Answer | Stream], told: Sequence[int]) -> dict[str, Any]:
-    """Of answers with so many tokens each."""
-    read, said = answers[0].prompt_tokens, sum(told)
-    return {"prompt_tokens": read, "completion_tokens": said, "total_tokens": read + said}
 
 
 def _calls(answer: Answer) -> list[dict[str, Any]]:
