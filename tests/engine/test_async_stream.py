@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -120,6 +121,38 @@ def test_callbacks_at_the_end_and_after_it(finish: Callable[[Feed], None]) -> No
     assert called == [stream, stream]
     feed.fail(RuntimeError("of a neighbour"))
     assert len(called) == 2
+
+
+def test_the_answer_comes_after_the_callbacks() -> None:
+    """What a callback counts or frees is counted or free for whoever has the answer."""
+    feed = Feed()
+    stream = Stream(feed)
+    seen: list[bool] = []
+    begun, freed = threading.Event(), threading.Event()
+
+    def frees(done: Stream) -> None:
+        begun.set()
+        time.sleep(0.2)
+        assert done.result(0) is DONE  # the callback itself has it at once
+        freed.set()
+
+    async def reads() -> None:
+        _ = [piece async for piece in stream]
+        seen.append(freed.is_set())
+
+    def comes_late() -> None:
+        begun.wait(20)
+        stream.result(20)
+        seen.append(freed.is_set())
+
+    stream.add_done_callback(frees)
+    readers = [threading.Thread(target=work) for work in (lambda: asyncio.run(reads()), comes_late)]
+    for reader in readers:
+        reader.start()
+    feed.finish(DONE, "end")
+    for reader in readers:
+        reader.join(20)
+    assert seen == [True, True]
 
 
 def test_a_callback_that_raises_harms_nothing(

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import Condition
+from threading import Condition, get_ident
 from typing import Any
 
 from pointsman.engine.answer import Answer
@@ -61,6 +61,9 @@ class Feed:
         """Conditions, and what is called once when they hold"""
         self._callbacks: list[Callable[[], None]] = []
         """Called once, at the end"""
+        self._calling: int | None = None
+        """The thread that calls them: the others see the end only when it is through, so what
+        callbacks free or count is freed and counted for whoever has the answer"""
 
     def decide(self, route: Route | None) -> None:
         """Sets the router's decision; None if the caller named an adapter."""
@@ -102,7 +105,7 @@ class Feed:
                 "the answer belongs to the engine of a parent process; make an engine here"
             )
         with self.changed:
-            return self.changed.wait_for(condition, timeout)
+            return self.changed.wait_for(lambda: self._holds(condition), timeout)
 
     def call_when(self, condition: Callable[[], bool], waiter: Callable[[], None]) -> bool:
         """Calls ``waiter`` once when a condition holds; False, without a call, if it does already.
@@ -110,7 +113,7 @@ class Feed:
         Each call interrupts the model's thread, so none is made for a change that nobody waits for.
         """
         with self.changed:
-            if condition():
+            if self._holds(condition):
                 return False
             self._waiters.append((condition, waiter))
             return True
@@ -132,6 +135,9 @@ class Feed:
         if self.error is not None:
             raise self.error
 
+    def _holds(self, condition: Callable[[], bool]) -> bool:
+        return self._calling in (None, get_ident()) and condition()
+
     def _change(self, piece: str = "", is_routed: bool = False, is_done: bool = False) -> None:
         with self.changed:
             if piece:
@@ -139,17 +145,23 @@ class Feed:
                 self.pieces.append((piece, self.completion_tokens))
             self.is_routed |= is_routed
             self.is_done |= is_done
-            due = [waiter for condition, waiter in self._waiters if condition()]
-            if due:
-                self._waiters = [each for each in self._waiters if each[1] not in due]
             callbacks: list[Callable[[], None]] = []
             if is_done:
                 self.times.done = time.time_ns()
                 self.on_cancel = None
                 callbacks, self._callbacks = self._callbacks, []
+                self._calling = get_ident()
+        for callback in callbacks:
+            _call(callback)
+        with self.changed:
+            if is_done:
+                self._calling = None
+            due = [waiter for condition, waiter in self._waiters if self._holds(condition)]
+            if due:
+                self._waiters = [each for each in self._waiters if each[1] not in due]
             self.changed.notify_all()
-        for call in (*due, *callbacks):
-            _call(call)
+        for waiter in due:
+            _call(waiter)
 
 
 class Stream:
@@ -269,8 +281,8 @@ class Stream:
         """Calls ``callback(stream)`` when the answer is complete or has failed.
 
         It runs on the engine's thread, on the thread that cancels a waiting request, or at once if
-        the stream has ended. It must be short and must not wait for the engine. An exception that
-        it raises is logged.
+        the stream has ended. Whoever waits for the answer gets it after that. It must be short and
+        must not wait for the engine. An exception that it raises is logged.
         """
         self._feed.call_when_done(lambda: callback(self))
 
