@@ -78,6 +78,8 @@ class Client:
 
     async def ask(self, head: str, body: bytes = b"") -> tuple[int, bytes]:
         """Status and body of a response; connections are used again."""
+        while self._idle and self._idle[-1][0].at_eof():  # the server ends those that wait
+            self._idle.pop()[1].close()
         connection = self._idle.pop() if self._idle else await asyncio.open_connection(*self._place)
         reader, writer = connection
         writer.write(request(head, body))

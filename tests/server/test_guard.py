@@ -88,6 +88,26 @@ def test_sizes(small: Server) -> None:
     assert raw(small, kind, json.dumps(BODY).encode()) == 400  # more pixels than it reads
 
 
+def test_bodies_that_are_here_have_a_bound_together(small: Server) -> None:
+    """Many clients whose bodies do not end hold no more memory than a few of the largest."""
+    place, size = urlsplit(small.url), 1 << 20
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {size}\r\n"
+    begun = f"{head}content-type: application/json\r\n\r\n".encode() + b" " * (size - 1)
+    slow = [
+        socket.create_connection((str(place.hostname), place.port), timeout=30) for _ in range(18)
+    ]
+    answers = []
+    for each in slow:
+        each.sendall(begun)
+    for each in slow:
+        answers.append(each.recv(1000))
+        each.close()
+    assert sum(answer.startswith(b"HTTP/1.1 429 ") for answer in answers) == 2
+    assert sum(answer.startswith(b"HTTP/1.1 408 ") for answer in answers) == 16
+    body = json.dumps({**BODY, "messages": [{"role": "user", "content": " " * (size // 2)}]})
+    assert raw(small, {"content-type": "application/json"}, body.encode()) == 400  # it was read
+
+
 def test_slow_bodies_end(small: Server) -> None:
     place = urlsplit(small.url)
     began = time.monotonic()

@@ -19,7 +19,7 @@ from transformers.masking_utils import sdpa_mask
 
 from pointsman.models.attention import attention
 
-NAME = "pointsman"
+NAME = "pointsman_slots"
 KEYS, VALUES = "slot_keys", "slot_values"
 """Attributes of the attention modules"""
 GRAIN = 256

@@ -47,14 +47,15 @@ def threads_for(tokens: int, weight: Tensor) -> Iterator[None]:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``functional.linear`` of x (..., d_in) and weight (d_out, d_in), on a CPU by oneDNN."""
-    if not _by_onednn(x, weight):
+    if not by_onednn(x, weight):
         return functional.linear(x, weight, bias)
     # The operator that the compiler's own graphs call; it has no gradient.
     output: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return output
 
 
-def _by_onednn(x: Tensor, weight: Tensor) -> bool:
+def by_onednn(x: Tensor, weight: Tensor) -> bool:
+    """Whether ``linear`` computes this product by oneDNN."""
     return (
         _HAS_ONEDNN
         and x.device.type == "cpu"

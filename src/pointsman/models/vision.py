@@ -22,6 +22,7 @@ from transformers.vision_utils import (
     get_vision_position_ids,
 )
 
+from pointsman.models import attention
 from pointsman.models.cpu_kernels import linear, to_device, use_onednn_linears
 from pointsman.models.qwen3_vl import IMAGE_CACHE_MB
 
@@ -151,11 +152,14 @@ class ImageCache:
 
 
 def use_onednn(model: Any) -> None:
-    """Makes a Qwen3VLForConditionalGeneration use ``linear``, and embed one frame per still image.
+    """Makes a Qwen3VLForConditionalGeneration use ``linear``, and its tower ``attention`` and one
+    frame per still image.
 
     Its modules keep their weights and names.
     """
-    embed = model.model.visual.patch_embed
+    tower = model.model.visual
+    tower.config._attn_implementation = attention.NAME
+    embed = tower.patch_embed
     embed.forward = partial(_still_patches, embed)
     use_onednn_linears(model)
 

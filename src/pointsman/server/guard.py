@@ -5,7 +5,7 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,8 @@ OPEN = ("/health", "/", "/page.css", "/page.js")
 ADMIN = ("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/v1/router")
 QUEUED = ("/v1/chat/completions", "/chat/completions")
 """Paths of requests that wait for a place"""
+HELD = 16
+"""Bodies of the largest size that the requests which are here may hold together"""
 _LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 _log = logging.getLogger("pointsman.server")
 
@@ -42,7 +44,7 @@ class Guard:
         self._app, self._options, self._metrics = app, options, metrics
         self._tracing = tracing
         self._most = options.max_body_mb << 20
-        self._inside = 0
+        self._inside = self._held = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -59,11 +61,12 @@ class Guard:
             headers = dict(scope["headers"])
             self._check_host(headers)
             self._check_key(scope["path"], headers)
-            if scope["method"] in ("POST", "PUT", "PATCH"):
-                self._check_kind(headers)
-                receive = replayed(await self._body(headers, receive), receive)
-            with self._place(scope["path"]):
-                await self._app(scope, receive, sent)
+            with self._memory() as take:
+                if scope["method"] in ("POST", "PUT", "PATCH"):
+                    self._check_kind(headers)
+                    receive = replayed(await self._body(headers, receive, take), receive)
+                with self._place(scope["path"]):
+                    await self._app(scope, receive, sent)
         except Refused as fault:
             await _answer(sent, fault)
         finally:
@@ -85,6 +88,27 @@ class Guard:
             yield
         finally:
             self._inside -= 1
+
+    @contextmanager
+    def _memory(self) -> Iterator[Callable[[int], None]]:
+        """Counts the bytes of a body from the first one to the end of its request."""
+        taken = 0
+
+        def take(size: int) -> None:
+            nonlocal taken
+            taken, self._held = taken + size, self._held + size
+            if taken > self._most:
+                raise self._too_large()
+            if self._held > HELD * self._most:
+                most = HELD * self._options.max_body_mb
+                raise Refused(
+                    429, f"requests of {most} MB are here already; try again", "RateLimitError"
+                )
+
+        try:
+            yield take
+        finally:
+            self._held -= taken
 
     def _check_host(self, headers: dict[bytes, bytes]) -> None:
         """A page elsewhere may lead a name of its own to this machine (DNS rebinding)."""
@@ -113,28 +137,17 @@ class Guard:
         if kind != b"application/json":
             raise Refused(415, "send content-type: application/json")
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Any) -> bytes:
+    async def _body(
+        self, headers: dict[bytes, bytes], receive: Any, take: Callable[[int], None]
+    ) -> bytes:
         size = headers.get(b"content-length", b"0")
         if not size.isdigit() or int(size[:20]) > self._most:
             raise self._too_large()
         try:
             async with asyncio.timeout(self._options.body_seconds):
-                return await self._read(receive)
+                return await _read(receive, take)
         except TimeoutError:
             raise Refused(408, f"no whole body within {self._options.body_seconds} s") from None
-
-    async def _read(self, receive: Any) -> bytes:
-        parts, size = [], 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise Refused(400, "the client has gone")
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > self._most:
-                raise self._too_large()
-            if not message.get("more_body"):
-                return b"".join(parts)
 
     def _too_large(self) -> Refused:
         return Refused(413, f"a request of more than {self._options.max_body_mb} MB")
@@ -151,6 +164,18 @@ class Guard:
             status,
             seconds,
         )
+
+
+async def _read(receive: Any, take: Callable[[int], None]) -> bytes:
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Refused(400, "the client has gone")
+        parts.append(message.get("body", b""))
+        take(len(parts[-1]))
+        if not message.get("more_body"):
+            return b"".join(parts)
 
 
 def _given(headers: dict[bytes, bytes]) -> bytes:
