@@ -10,21 +10,17 @@ one counts. It needs the environment that ``make vllm`` makes.
 
 import argparse
 import json
-import random
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import report
-from PIL import Image
+from common import new_screens, report
 
-from pointsman.evaluation.demo import demo_samples
 from pointsman.labels import BASE
 from support import server, vllm_server
 from support.tiny import ADAPTERS
@@ -43,16 +39,12 @@ WAYS: dict[str, tuple[int, tuple[str, ...]]] = {
 
 def write_requests(place: Path, count: int) -> Path:
     """Requests in the form of vLLM's data set ``custom_image``."""
-    generator = random.Random(0)
     path = place / "requests.jsonl"
-    with demo_samples() as samples, path.open("w") as lines:
-        for number, sample in zip(range(count), cycle(samples), strict=False):
-            image = Image.open(sample.images[0]).convert("RGB")
-            for at in range(8):
-                image.putpixel((at, 0), tuple(generator.randrange(256) for _ in range(3)))
+    with path.open("w") as lines:
+        for number, (png, instruction) in enumerate(new_screens(count)):
             picture = place / f"{number}.png"
-            image.save(picture)
-            request = {"prompt": sample.instruction, "image_files": [str(picture)]}
+            picture.write_bytes(png)
+            request = {"prompt": instruction, "image_files": [str(picture)]}
             lines.write(json.dumps(request) + "\n")
     return path
 

@@ -1,7 +1,9 @@
 """``pointsman serve`` under load: steady, too much, and clients that hang up.
 
-Requests arrive at random times, at a rate that does not depend on how fast answers come. The client
-runs on the same machine.
+Each request has another screen, as agents' requests have, and its answer is as long as the adapter
+makes it. Requests arrive at random times, at a rate that does not depend on how fast answers come.
+The client runs on the same machine. Its speed varies, so that capacity, answers per second while as
+many clients wait as the server has slots, is measured before each part of the load.
 
     python benchmarks/check_server_load.py --seconds 600 --hang-ups 1000
 """
@@ -15,19 +17,29 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from common import report
+from common import new_screens, report
 
 from support.server import CALENDAR, Server, screen, serve, user
 
 SLOTS, WAITING = 16, 16
-ROUNDS = 6
-TOKENS = 4
+ROUNDS, SCREENS = 6, 64
 MESSAGES = [user(CALENDAR, screen())]
-BODY = json.dumps({"model": "auto", "messages": MESSAGES, "max_tokens": TOKENS}).encode()
+
+
+def bodies() -> list[bytes]:
+    """Requests with a screen each; the server is told to keep none."""
+    return [
+        json.dumps({"model": "auto", "messages": [user(instruction, png)]}).encode()
+        for png, instruction in new_screens(SCREENS)
+    ]
+
+
+BODIES = cycle(bodies())
 
 
 @dataclass
@@ -98,7 +110,7 @@ def request(head: str, body: bytes) -> bytes:
 async def one(client: Client, tally: Tally) -> None:
     began = time.perf_counter()
     try:
-        status, _ = await client.ask("POST /v1/chat/completions", BODY)
+        status, _ = await client.ask("POST /v1/chat/completions", next(BODIES))
     except (OSError, EOFError, ValueError) as fault:
         tally.statuses[type(fault).__name__] += 1
         return
@@ -137,17 +149,20 @@ async def arriving(
     return tally, time.perf_counter() - began
 
 
-def overloaded(server: Server, rate: float) -> dict[str, Any]:
-    """Too many requests, between them as many as it can answer: speed varies."""
-    tally, ratios, seconds = Tally(), [], 0.0
-    for number in range(ROUNDS):
-        most = asyncio.run(capacity(server, 10))
-        found, took = asyncio.run(arriving(server, rate, 20, number))
-        ratios.append(len(found.answered) / took / most)
-        tally, seconds = tally + found, seconds + took
+def loaded(server: Server, share: float, seconds: float, rounds: int) -> dict[str, Any]:
+    """Requests at a share of the capacity, for so many seconds in each round."""
+    tally, ratios, capacities, took = Tally(), [], [], 0.0
+    for number in range(rounds):
+        capacities.append(asyncio.run(capacity(server, 15)))
+        found, lasted = asyncio.run(arriving(server, share * capacities[-1], seconds, number))
+        ratios.append(len(found.answered) / lasted / capacities[-1])
+        tally, took = tally + found, took + lasted
+        print(f"{capacities[-1]:.1f} answers a second; {found.shown(lasted)}", flush=True)
     return {
-        "requests_per_second": round(rate, 2),
-        **tally.shown(seconds),
+        "rounds": rounds,
+        "seconds_of_each": seconds,
+        "capacity_per_second": [round(capacity, 2) for capacity in capacities],
+        **tally.shown(took),
         "goodput": round(statistics.median(ratios), 3),
         "goodput_of_rounds": [round(ratio, 3) for ratio in ratios],
     }
@@ -200,24 +215,14 @@ async def busy(client: Client) -> int:
     return round(sum(float(line.rpartition(" ")[2]) for line in lines))
 
 
-def loaded(place: Path, seconds: float, hang_ups: int) -> dict[str, Any]:
-    table = {"slots": SLOTS, "max_waiting": WAITING, "max_new_tokens": 64}
+def all_of(place: Path, seconds: float, hang_ups: int) -> dict[str, Any]:
+    table = {"slots": SLOTS, "max_waiting": WAITING, "max_new_tokens": 64, "image_cache_mb": 0}
     with serve(place / "log", table=table) as server:
         asyncio.run(capacity(server, 10))  # warms up
-        most = asyncio.run(capacity(server, 60))
-        print(f"{most:.1f} answers a second", flush=True)
-        tally, took = asyncio.run(arriving(server, 0.8 * most, seconds))
-        steady = {"requests_per_second": round(0.8 * most, 2), **tally.shown(took)}
-        print(f"steady: {steady}", flush=True)
-        over = overloaded(server, 5 * most)
-        print(f"too much: {over}", flush=True)
+        steady = loaded(server, 0.8, 60, max(1, round(seconds / 60)))
+        over = loaded(server, 5, 20, ROUNDS)
         left = asyncio.run(hang_up(server, hang_ups))
-    return {
-        "capacity_per_second": round(most, 2),
-        "at_80_percent": {"seconds": seconds, **steady},
-        "at_5_times": over,
-        "hang_ups": left,
-    }
+    return {"at_80_percent": steady, "at_5_times": over, "hang_ups": left}
 
 
 def main() -> None:
@@ -226,7 +231,7 @@ def main() -> None:
     parser.add_argument("--hang-ups", type=int, default=1000)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        found = loaded(Path(name), options.seconds, options.hang_ups)
+        found = all_of(Path(name), options.seconds, options.hang_ups)
     report("server_load", {"slots": SLOTS, "max_waiting": WAITING, **found})
 
 

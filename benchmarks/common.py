@@ -3,12 +3,19 @@
 import json
 import os
 import platform
+import random
 import sys
+from collections.abc import Iterator
+from io import BytesIO
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from PIL import Image
+
+from pointsman.evaluation.demo import demo_samples
 
 ROOT = Path(__file__).parent.parent
 sys.path += [str(ROOT), str(ROOT / "tests")]  # lab/ draws the screens, tests/support/ makes models
@@ -38,3 +45,15 @@ def report(name: str, result: dict[str, Any]) -> None:
     text = json.dumps(content, indent=2)
     (RESULTS / f"{name}.json").write_text(text + "\n")
     print(text)
+
+
+def new_screens(count: int) -> Iterator[tuple[bytes, str]]:
+    """Screens of the demo as PNG, each with pixels of its own, and what is asked about them."""
+    generator = random.Random(0)
+    with demo_samples() as samples:
+        for _, sample in zip(range(count), cycle(samples), strict=False):
+            image, png = Image.open(sample.images[0]).convert("RGB"), BytesIO()
+            for at in range(8):
+                image.putpixel((at, 0), tuple(generator.randrange(256) for _ in range(3)))
+            image.save(png, "PNG")
+            yield png.getvalue(), sample.instruction

@@ -418,7 +418,8 @@ def server_claims() -> Iterator[str]:
     )
     steady, over, left = load["at_80_percent"], load["at_5_times"], load["hang_ups"]
     yield claim(
-        f"{steady['seconds'] / 60:.0f} minutes at 80% of capacity: requests by status; ms to the "
+        f"{steady['rounds'] * steady['seconds_of_each'] / 60:.0f} minutes at 80% of capacity, each "
+        "request with a screen of its own: requests by status; ms to the "
         "answer, median and p99",
         f"{_counted(steady['statuses'])}; {_both(steady['answered_ms'])}",
         "check_server_load",

@@ -8,11 +8,13 @@ import torch
 from PIL import Image
 
 from pointsman.conversation import Prompt, user_turn
+from pointsman.models import vision
 from pointsman.models.base import Base, load_base
 from pointsman.models.vision import (
     ImageCache,
     ImageFeatures,
     digest_of,
+    frame_values,
     patches_of,
     pixel_values,
     places_of,
@@ -87,3 +89,35 @@ def test_a_cache_without_room_still_answers() -> None:
     assert cache.get((1,), lambda: kept) is kept
     other = features()
     assert cache.get((1,), lambda: other) is other
+
+
+def test_attention_of_images_is_that_of_the_stock_module(
+    tiny_base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several images in one tensor, for any number of patches at a time."""
+    monkeypatch.setattr(vision, "_SCORES", 100_000)
+    tower = tiny_base.core.visual
+    module, width = tower.blocks[0].attn, tower.config.hidden_size
+    states, cu_seqlens = 3 * torch.randn(1000, width), torch.tensor([0, 16, 700, 1000])
+    turns = tower.rotary_pos_emb(states, torch.randint(0, 99, (1000, 2)))
+    with torch.no_grad():
+        ours = module.forward(states, cu_seqlens=cu_seqlens, position_embeddings=turns)
+        stock = type(module).forward(module, states, cu_seqlens, turns)
+    torch.testing.assert_close(ours, stock, rtol=1e-5, atol=1e-5)
+    assert ours.std() > 0.01
+    with_gradient = module.forward(states, cu_seqlens=cu_seqlens, position_embeddings=turns)
+    torch.testing.assert_close(with_gradient, stock)
+
+
+def test_one_frame_of_a_still_image_is_enough(tiny_base: Base) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    _, patches = patches_of(Image.fromarray(noise), tiny_base.image_processor)
+    embed = tiny_base.core.visual.patch_embed
+    with torch.no_grad():
+        frame, whole = (
+            make(patches, tiny_base.image_processor, tiny_base.dtype)
+            for make in (frame_values, pixel_values)
+        )
+        one, two, stock = embed(frame), embed(whole), type(embed).forward(embed, whole)
+    assert torch.equal(one, two)
+    torch.testing.assert_close(one, stock, rtol=1e-5, atol=1e-5)

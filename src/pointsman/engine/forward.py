@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pointsman.engine.cuda_graphs import Graph, RecurringGraphs
-from pointsman.engine.kv_cache import GRAIN, CacheView, KVCache, reach_bias
+from pointsman.engine.kv_cache import FINE_GRAIN, GRAIN, CacheView, KVCache, reach_bias
 from pointsman.engine.lora_stack import LoraStack
 from pointsman.engine.tower import compile_tower
 from pointsman.models.base import Base, drained
@@ -192,7 +192,9 @@ class Forward:
             longest: number of tokens in the longest of them.
         """
         self.reserve(longest + 1)
-        reach = min(self.slots.length, GRAIN * -(-(longest + 1) // GRAIN))
+        # Compiled steps and graphs are made for each reach, so theirs are few.
+        grain = GRAIN if self._compiled is not None else FINE_GRAIN
+        reach = min(self.slots.length, grain * -(-(longest + 1) // grain))
         if self._is_cuda:
             # Not beyond the last slot that can run: what lies there is kept. One request is read as
             # two, which takes no longer and is a case less to compile.

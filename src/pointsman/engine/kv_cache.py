@@ -19,12 +19,13 @@ from transformers.masking_utils import sdpa_mask
 
 from pointsman.models.attention import attention
 
-NAME = "pointsman_slots"
+NAME = "pointsman"
 KEYS, VALUES = "slot_keys", "slot_values"
 """Attributes of the attention modules"""
 GRAIN = 256
-"""Slots grow, and steps attend, in units of this many tokens."""
-
+"""Slots grow, and compiled steps attend, in units of this many tokens."""
+FINE_GRAIN = 32
+"""Units in which other steps attend"""
 
 SPARE = 8
 """Tokens of a slot that are never used: compilers make a case of their own of a whole slot"""

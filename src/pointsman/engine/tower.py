@@ -59,7 +59,7 @@ class CompiledTower:
 
         if not self._is_cuda or grid_thw.is_cuda:  # to look at the grid would wait for the device
             return whole(values)
-        size = tuple(grid_thw.flatten().tolist())
+        size = (*grid_thw.flatten().tolist(), values.shape[1])
         is_new = size not in self._graphs
         graph = self._graphs.setdefault(size, None)
         self._graphs.move_to_end(size)

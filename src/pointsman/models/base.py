@@ -43,6 +43,7 @@ from pointsman.models.qwen3_vl import check_library, fingerprint, qwen_config
 from pointsman.models.vision import (
     ImageCache,
     ImageFeatures,
+    frame_values,
     pixel_values,
     places_of,
     use_onednn,
@@ -263,7 +264,7 @@ class Base:
         """The same for different images together, which suits an accelerator; none are cached."""
         if "patches" not in encoded:
             return {}
-        values = pixel_values(encoded["patches"], self.image_processor, self.dtype)
+        values = frame_values(encoded["patches"], self.image_processor, self.dtype)
         grids = torch.stack([grid for _, grid, _ in different_images(encoded)]).to(self.device)
         output = self.core.get_image_features(values, grids, return_dict=True)
         taps = zip(*output.deepstack_features, strict=True)
@@ -276,7 +277,7 @@ class Base:
     @torch.inference_mode(False)  # training may use features that were made while serving
     @torch.no_grad()
     def _see(self, patches: Tensor, grid: Tensor) -> ImageFeatures:
-        values = pixel_values(patches, self.image_processor, self.dtype)
+        values = frame_values(patches, self.image_processor, self.dtype)
         grid, places = grid.cpu(), places_of(grid, self.core.visual)
         output = self.core.get_image_features(values, grid[None], return_dict=True, **places)
         return ImageFeatures(

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,12 @@ from transformers.vision_utils import (
     get_vision_position_ids,
 )
 
-from pointsman.models import attention
-from pointsman.models.cpu_kernels import linear, to_device, use_onednn_linears
+from pointsman.models.cpu_kernels import by_onednn, linear, to_device, use_onednn_linears
 from pointsman.models.qwen3_vl import IMAGE_CACHE_MB
 
 _Key = tuple[int, ...]
+_SCORES, _ROWS = 800_000, 192
+"""Scores of attention that are held at once, and the fewest patches of a product"""
 
 
 def patches_of(image: Image.Image, processor: Any) -> tuple[Tensor, Tensor]:
@@ -55,17 +57,22 @@ def digest_of(patches: Tensor, grid: Tensor) -> Tensor:
 
 
 def pixel_values(patches: Tensor, processor: Any, dtype: torch.dtype) -> Tensor:
-    """Turns patches (P, 3, patch area) uint8 into the vision tower's input.
+    """Turns patches (P, 3, patch area) uint8 into the vision tower's input, with equal frames.
 
     The result equals the image processor's bit for bit, in a fraction of its time: the processor
     computes each pixel in float64, although a channel has only 256 possible values.
     """
-    _, channels, area = patches.shape
+    values, times = frame_values(patches, processor, dtype), processor.temporal_patch_size
+    return values.view(*patches.shape[:2], 1, -1).expand(-1, -1, times, -1).flatten(1)
+
+
+def frame_values(patches: Tensor, processor: Any, dtype: torch.dtype) -> Tensor:
+    """The same for one frame (P, 3 * patch area), which is all that ``use_onednn`` reads."""
+    channels = patches.shape[1]
     table = to_device(_levels(processor).to(dtype).flatten(), patches.device)
     offsets = 256 * torch.arange(channels, dtype=torch.int32, device=patches.device)
     values = table.index_select(0, (patches.int() + offsets[:, None]).flatten())
-    times = processor.temporal_patch_size
-    return values.view(-1, channels, 1, area).expand(-1, -1, times, -1).flatten(1)
+    return values.view(len(patches), -1)
 
 
 def _levels(processor: Any) -> Tensor:
@@ -152,25 +159,72 @@ class ImageCache:
 
 
 def use_onednn(model: Any) -> None:
-    """Makes a Qwen3VLForConditionalGeneration use ``linear``, and its tower ``attention`` and one
-    frame per still image.
+    """Makes a Qwen3VLForConditionalGeneration use ``linear``, also for the products of its tower's
+    attention, and embed one frame per still image.
 
     Its modules keep their weights and names.
     """
     tower = model.model.visual
-    tower.config._attn_implementation = attention.NAME
-    embed = tower.patch_embed
-    embed.forward = partial(_still_patches, embed)
+    tower.patch_embed.forward = partial(_still_patches, tower.patch_embed)
+    for block in tower.blocks:
+        block.attn.forward = partial(_attention, block.attn)
     use_onednn_linears(model)
 
 
 def _still_patches(embed: Any, patches: Tensor) -> Tensor:
     """Patches (P, channels * frames * area) of still images as states (P, hidden).
 
-    A still image has two identical frames, so the two halves of the kernel are summed. The stock
-    module is a 3D convolution, for which devices have no fast kernels.
+    A still image has two identical frames, of which one is enough: the two halves of the kernel are
+    summed. The stock module is a 3D convolution, for which devices have no fast kernels.
     """
     kernel: Tensor = embed.proj.weight
-    channels, frames = kernel.shape[1:3]
-    frame = patches.view(len(patches), channels, frames, -1)[:, :, 0].flatten(1)
+    frames = patches.view(len(patches), kernel.shape[1], -1, kernel[0, 0, 0].numel())
+    frame = frames[:, :, 0].flatten(1)
     return linear(frame.to(kernel.dtype), kernel.sum(2).flatten(1), embed.proj.bias)
+
+
+def _attention(
+    module: Any,
+    hidden_states: Tensor,
+    cu_seqlens: Tensor,
+    position_embeddings: tuple[Tensor, Tensor],
+    **kwargs: Any,
+) -> Tensor:
+    """Attention of each image's patches, states (P, hidden), to one another.
+
+    PyTorch's kernel gives its products to MKL, see ``cpu_kernels``. So on a CPU they are computed
+    here, for some patches of one head at a time, whose scores stay in the processor's caches.
+    """
+    if not by_onednn(hidden_states, hidden_states):
+        stock: Tensor = type(module).forward(
+            module, hidden_states, cu_seqlens, position_embeddings, **kwargs
+        )
+        return stock
+    joint = module.qkv(hidden_states).view(len(hidden_states), 3, module.num_heads, -1)
+    query, key, value = joint.permute(1, 2, 0, 3)
+    query, key = _turned(query, *position_embeddings), _turned(key, *position_embeddings)
+    key *= module.scaling
+    output = torch.empty_like(hidden_states).view(len(hidden_states), module.num_heads, -1)
+    for first, last in pairwise(cu_seqlens.tolist()):
+        rows = max(_ROWS, _SCORES // (last - first))
+        for head in range(module.num_heads):
+            keys, values = key[head, first:last], value[head, first:last].t().contiguous()
+            for start in range(first, last, rows):
+                part = slice(start, min(start + rows, last))
+                scores = linear(query[head, part], keys)
+                torch.softmax(scores, -1, out=scores)
+                output[part, head] = linear(scores, values)
+    attended: Tensor = module.proj(output.flatten(1))
+    return attended
+
+
+def _turned(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary positions: states (heads, P, size), turned by angles whose two halves are equal."""
+    output = torch.empty(states.shape)
+    (one, two), (first, second) = states.chunk(2, -1), output.chunk(2, -1)
+    cos, sin = cos.chunk(2, -1)[0], sin.chunk(2, -1)[0]
+    torch.mul(one, cos, out=first)
+    first.addcmul_(two, sin, value=-1)
+    torch.mul(two, cos, out=second)
+    second.addcmul_(one, sin)
+    return output

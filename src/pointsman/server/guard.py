@@ -43,7 +43,7 @@ class Guard:
     ) -> None:
         self._app, self._options, self._metrics = app, options, metrics
         self._tracing = tracing
-        self._most = options.max_body_mb << 20
+        self._most, self._is_local = options.max_body_mb << 20, options.is_local
         self._inside = self._held = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -114,7 +114,7 @@ class Guard:
         """A page elsewhere may lead a name of its own to this machine (DNS rebinding)."""
         host = headers.get(b"host", b"").decode("latin-1").lower()
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-        if self._options.is_local and name not in _LOCAL_HOSTS:
+        if self._is_local and name not in _LOCAL_HOSTS:
             raise Refused(403, "this server answers on localhost alone; use that name")
 
     def _check_key(self, path: str, headers: dict[bytes, bytes]) -> None:
