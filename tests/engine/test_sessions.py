@@ -1,4 +1,5 @@
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def test_a_session_that_cannot_be(session: object) -> None:
 @pytest.fixture(scope="module")
 def router(tiny_router: Path) -> Router:
     """Abstains under a probability of 0.5."""
-    return Router(**vars(Router.load(tiny_router)) | {"calibration": Calibration(1.0, 0.5, 0.9)})
+    return replace(Router.load(tiny_router), calibration=Calibration(1.0, 0.5, 0.9))
 
 
 def evidence(*probabilities: float) -> Evidence:

@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pointsman.routing.head import build_router_head
 from pointsman.routing.legacy_pt import adopt_pt, load_router_head, read_pt, write_pt
 from pointsman.routing.model_selection import select_features
 from pointsman.routing.router import Router
+from pointsman.routing.seal import router_digest
 from support.tiny import ADAPTERS, make_base
 
 
@@ -44,6 +46,18 @@ def test_saved_and_loaded_it_routes_the_same(tiny_router: Path, tiny_features: F
         assert list(route.probabilities) == list(ADAPTERS)
 
 
+def test_a_router_knows_its_seal_and_a_changed_copy_has_none(
+    tiny_router: Path, tiny_features: Features
+) -> None:
+    router, values = Router.load(tiny_router), tiny_features.splits["train"][0][:1]
+    values = select_features(router.recipe, tiny_features.recipe, values)
+    moved = router.to(torch.device("cpu"))
+    assert router.digest == moved.digest == router_digest(tiny_router)
+    assert moved.routes(values)[0].router_digest == router.digest
+    changed = replace(router, calibration=Calibration(threshold=1e4))
+    assert changed.routes(values)[0].router_digest is None
+
+
 def test_config_carries_what_the_format_says(tiny_router: Path, tiny_base: Base) -> None:
     config = json.loads((tiny_router / "config.json").read_text())
     assert config["adapters"] == list(ADAPTERS)
@@ -58,7 +72,7 @@ def test_abstention_follows_the_threshold(tiny_router: Path, tiny_features: Feat
     values = tiny_features.splits["train"][0][:1]
     values = select_features(router.recipe, tiny_features.recipe, values)
     for threshold, abstains in ((-1e4, False), (1e4, True)):
-        strict = Router(**(vars(router) | {"calibration": Calibration(1.0, threshold, 0.9)}))
+        strict = replace(router, calibration=Calibration(1.0, threshold, 0.9))
         route = strict.routes(values)[0]
         assert route.abstained is abstains
         assert (route.label == -1) is abstains
@@ -124,7 +138,7 @@ def test_missing_and_truncated_files_are_refused(copied: Path) -> None:
 def test_a_router_of_other_labels_is_not_overwritten(copied: Path) -> None:
     router = Router.load(copied)
     router.save(copied)
-    other = Router(**(vars(router) | {"labels": LabelMap(tuple(reversed(ADAPTERS)))}))
+    other = replace(router, labels=LabelMap(tuple(reversed(ADAPTERS))))
     with pytest.raises(MismatchError, match="choose another folder"):
         other.save(copied)
     assert Router.load(copied).labels == router.labels

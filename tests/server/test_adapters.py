@@ -1,5 +1,6 @@
 """Adapters that come and go while the server runs, and keys."""
 
+import asyncio
 import json
 import shutil
 import threading
@@ -14,8 +15,12 @@ from typing import Any
 import openai
 import pytest
 
+from pointsman.conversation import make_prompt
+from pointsman.engine.engine import Engine
 from pointsman.routing.router import Router
 from pointsman.routing.seal import router_digest
+from pointsman.server.options import ServerOptions
+from pointsman.server.service import Service
 from support.server import CALENDAR, Server, screen, serve, user
 from support.tiny import REPOSITORY
 
@@ -184,8 +189,9 @@ def test_a_request_ends_with_the_generation_that_it_began_with(server: Server) -
 
 
 def test_another_router_without_dropping_a_request(server: Server, root: Path) -> None:
-    """Requests that were asked before it, meanwhile and after it are all answered."""
-    usual = router_digest(root / "usual")
+    """Requests that were asked before it, meanwhile and after it are all answered, and each names
+    the router that decided."""
+    usual, strict = (router_digest(root / name) for name in ("usual", "strict"))
     seen: list[tuple[str, bool]] = []
     stop = threading.Event()
 
@@ -197,14 +203,14 @@ def test_another_router_without_dropping_a_request(server: Server, root: Path) -
     threads = [threading.Thread(target=ask) for _ in range(3)]
     for thread in threads:
         thread.start()
-    for name in ("strict", "usual", "strict", "usual"):
-        time.sleep(0.5)
+    for name in ("strict", "usual") * 8:
+        time.sleep(0.2)
         status, text, _ = call(server, "/v1/router", "admin", router_path=name)
         assert (status, json.loads(text)["router_digest"]) == (200, router_digest(root / name))
     stop.set()
     for thread in threads:
         thread.join(60)
-    assert {abstained for _, abstained in seen} == {True, False}
+    assert {*seen} == {(usual, False), (strict, True)}
     shown = answer(server, "auto", max_tokens=4)[1]
     assert (shown["router_digest"], shown["abstained"]) == (usual, False)
     assert call(server, "/v1/router", "admin", router_path="calendar")[0] == 400
@@ -218,3 +224,18 @@ def test_decisions_are_logged_with_their_pictures(server: Server) -> None:
     assert (last["model"], last["adapter"]) == ("auto", "calendar")
     [picture] = [path for path in (folder / "pictures").iterdir() if path.stem == last["images"][0]]
     assert picture.read_bytes() == screen()
+
+
+def test_a_decision_names_the_router_that_made_it(root: Path) -> None:
+    """Also if another one was put in place before the response was written."""
+    digests = [router_digest(root / name) for name in ("usual", "strict")]
+    options = ServerOptions(adapter_root=str(root))
+    with Engine.pocket() as engine:
+        service, prompt = Service(engine, digests[0], options), make_prompt(screen(), CALENDAR)
+        before = engine.route_prompt(prompt)
+        asyncio.run(service.replace_router("strict"))
+        shown = [service.shown(route) for route in (before, engine.route_prompt(prompt))]
+    assert [each["router_digest"] for each in shown] == digests
+    assert [each["abstained"] for each in shown] == [False, True]
+    thresholds = [Router.load(root / name).calibration.threshold for name in ("usual", "strict")]
+    assert [each["threshold"] for each in shown] == thresholds

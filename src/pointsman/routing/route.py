@@ -1,6 +1,6 @@
 """Route: one decision of a router."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from torch import Tensor
@@ -36,6 +36,8 @@ class Route:
     """Whether the router abstained and its fallback is ``error``: no answer may be given"""
     held: bool = False
     """Whether a session kept its adapter although the router alone would have decided otherwise"""
+    router_digest: str | None = field(default=None, compare=False)
+    """Of the sealed router that decided; None: it was not read from a folder"""
 
     @property
     def confidence(self) -> float:

@@ -33,7 +33,14 @@ from pointsman.routing.card import model_card
 from pointsman.routing.head import RouterHead, head_from_state
 from pointsman.routing.route import Held, Route
 from pointsman.routing.scores import Evidence, Scorer, scorer_from_state
-from pointsman.routing.seal import CONFIG, FORMAT_VERSION, check_adapter_seal, check_seal, sealed
+from pointsman.routing.seal import (
+    CONFIG,
+    FORMAT_VERSION,
+    check_adapter_seal,
+    check_seal,
+    router_digest,
+    sealed,
+)
 
 _FILES = ("router.safetensors", "probes.safetensors", "score.safetensors")
 PROBE_TOLERANCE = 0.05
@@ -85,6 +92,8 @@ class Router:
     training: dict[str, Any] = field(default_factory=dict)
     adapter_digests: dict[str, dict[str, str]] = field(default_factory=dict)
     """SHA-256 of each adapter's files by file name; unsealed adapters are missing"""
+    digest: str | None = field(default=None, init=False, compare=False)
+    """Of the folder that it was read from, see ``router_digest``; a changed copy has none"""
 
     def __post_init__(self) -> None:
         if self.head.num_labels != len(self.labels):
@@ -106,7 +115,9 @@ class Router:
     def to(self, device: torch.device) -> Self:
         """The same router on another device."""
         head, scorer = copy.deepcopy(self.head), copy.deepcopy(self.scorer)
-        return replace(self, head=head.to(device), scorer=scorer.to(device))
+        moved = replace(self, head=head.to(device), scorer=scorer.to(device))
+        object.__setattr__(moved, "digest", self.digest)
+        return moved
 
     def read(self, features: Tensor) -> Evidence:
         """The evidence of features (B, places, hidden), on the router's device, without a wait."""
@@ -179,6 +190,7 @@ class Router:
                 candidates=self._candidates(row),
                 refused=label == OUT_OF_SCOPE and fallback == "error",
                 held=label != alone,
+                router_digest=self.digest,
             )
             for label, alone, row, score in zip(
                 labels, own, probabilities, evidence.scores.tolist(), strict=True
@@ -319,6 +331,7 @@ class Router:
             training=config["training"],
             adapter_digests=config["adapter_digests"],
         )
+        object.__setattr__(router, "digest", router_digest(path))
         replayed = zip(router.read(router.probes.features), router.probes[1:], strict=True)
         if not all(torch.allclose(a, b, rtol=1e-3, atol=1e-3) for a, b in replayed):
             raise MismatchError(

@@ -140,7 +140,8 @@ class _Routes:
         request.state.asked = asked
         running = await self._in_time(request, self._service.begin(asked, started), started)
         request.state.running = running
-        response = Response(running, f"fp_{self._base_digest}_{self._service.router_digest[:12]}")
+        router = running.shown["router_digest"]
+        response = Response(running, f"fp_{self._base_digest}_{router[:12]}")
         await self._service.log(running)
         found = self._headers(running, request)
         if asked.is_stream:
@@ -200,7 +201,7 @@ class _Routes:
             values["ignored"] = ", ".join(names)[:1000]
         if running.shown["generation"]:
             values["generation"] = running.shown["generation"]
-        digest, plan = self._service.router_digest, self._service.engine.plan.name
+        digest, plan = running.shown["router_digest"], self._service.engine.plan.name
         if running.route is None:
             adapter = running.shown["adapter"] or BASE
             return as_headers(values) | named_headers(adapter, digest, plan)
@@ -221,7 +222,7 @@ class _Routes:
         _, route = await self._decided(body.messages, body.model_dump(), request)
         shown = self._service.shown(route)
         plan = self._service.engine.plan.name
-        found = headers(asdict(route), self._service.router_digest, plan)
+        found = headers(asdict(route), shown["router_digest"], plan)
         return JSONResponse({"model": ROUTED, OBJECT: shown}, headers=found)
 
     async def _decided(

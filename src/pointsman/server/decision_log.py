@@ -122,7 +122,7 @@ class DecisionLog:
                 turns=turns,
                 images=tuple(map(_digest, images)),
                 route=route,
-                router_digest=self.router_digest,
+                router_digest=route.router_digest or self.router_digest,
                 plan=plan,
             )
             line = json.dumps(decision.to_json()).encode() + b"\n"

@@ -16,7 +16,6 @@ from pointsman.protocol.requests import is_background
 from pointsman.protocol.shown import answering, described
 from pointsman.routing.route import Route
 from pointsman.routing.router import Router
-from pointsman.routing.seal import router_digest
 from pointsman.server.chat import Asked
 from pointsman.server.decision_log import DecisionLog
 from pointsman.server.drift import Watch
@@ -60,6 +59,8 @@ class Service:
     ) -> None:
         self.engine, self.options, self.router_digest = engine, options, digest
         self._route_text = route_text
+        self._thresholds = {engine.router.digest or digest: engine.router.calibration.threshold}
+        """By the digests of the routers that have decided"""
         root = None if options.adapter_root is None else Path(options.adapter_root)
         self.models = Models(engine, digest, root)
         self._drift = Watch(engine.router)
@@ -227,8 +228,11 @@ class Service:
         def work() -> str:
             with self.models.told():
                 router = Router.load(place)
+                assert router.digest is not None
+                # Before it decides: clients are told the threshold with the decision.
+                self._thresholds[router.digest] = router.calibration.threshold
                 self.engine.replace_router(router)
-                return router_digest(place)
+                return router.digest
 
         self.router_digest = self.models.router_digest = await asyncio.to_thread(work)
         self._drift.use(self.engine.router)
@@ -243,8 +247,9 @@ class Service:
             shown: dict[str, Any] = {"adapter": name, "router_digest": self.router_digest}
         else:
             sealed = self.engine.router.adapter_digests
-            shown = described(asdict(route), self.router_digest, sealed)
-            shown["threshold"] = self.engine.router.calibration.threshold
+            digest = route.router_digest or self.router_digest
+            shown = described(asdict(route), digest, sealed)
+            shown["threshold"] = self._thresholds[digest]
         adapter = shown["adapter"]
-        digest = taken.digest if taken is not None else self.models.generation_of(adapter)
-        return {**shown, "generation": digest, "plan": self.engine.plan.name}
+        made = taken.digest if taken is not None else self.models.generation_of(adapter)
+        return {**shown, "generation": made, "plan": self.engine.plan.name}
