@@ -9,6 +9,7 @@ import pytest
 
 import pointsman
 from pointsman.adapters.files import CONFIG, NOTE, WEIGHTS
+from pointsman.routing.seal import router_digest
 from support.commands import Result, refused, run, succeeds
 from support.tiny import ADAPTERS, make_adapter, make_brief
 
@@ -180,6 +181,7 @@ ROUTE = {
     "candidates",
     "refused",
     "held",
+    "router_digest",
 }
 
 
@@ -196,6 +198,7 @@ def test_route(folder: Path) -> None:
     result = request(folder, "route", "--json")
     decision = json.loads(result.out)
     assert set(decision) == ROUTE
+    assert decision["router_digest"] == router_digest(folder / "router")
     assert list(decision["probabilities"]) == list(ADAPTERS)
     assert sum(decision["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert result.err == ""
