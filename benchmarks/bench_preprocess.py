@@ -28,7 +28,7 @@ from pointsman.pocket import pocket_folder
 from pointsman.routing.feature_store import preprocess
 from pointsman.sample import load_prompt
 
-SAMPLES, ROUNDS = 144, 3
+SAMPLES, ROUNDS = 48, 5
 TEXTS = ("input_ids", "attention_mask", "mm_token_type_ids")
 WAYS = ("preprocess", "naive", "naive on our base")
 
