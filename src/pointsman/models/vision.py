@@ -220,7 +220,7 @@ def _attention(
 
 def _turned(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary positions: states (heads, P, size), turned by angles whose two halves are equal."""
-    output = torch.empty(states.shape)
+    output = states.new_empty(states.shape)
     (one, two), (first, second) = states.chunk(2, -1), output.chunk(2, -1)
     cos, sin = cos.chunk(2, -1)[0], sin.chunk(2, -1)[0]
     torch.mul(one, cos, out=first)
