@@ -16,13 +16,17 @@ from pointsman.engine.options import EngineOptions
 from pointsman.engine.request import Request
 from pointsman.engine.sampling import Sampling
 from pointsman.labels import BASE
+from pointsman.models.checkpoint import Dtype
 
 
 class Ours:
     """Callers' threads, as a server has them, and an engine."""
 
-    def __init__(self, config: Path, plan: str, slots: int, counts: Counts) -> None:
-        self._engine = Engine.from_config(config, options=EngineOptions(slots=slots))
+    def __init__(
+        self, config: Path, dtype: Dtype | None, plan: str, slots: int, counts: Counts
+    ) -> None:
+        options = EngineOptions(slots=slots)
+        self._engine = Engine.from_config(config, dtype=dtype, options=options)
         if self._engine.plan.name != plan:
             raise SystemExit(f"{config} has plan {self._engine.plan.name}, not {plan}")
         self._callers = ThreadPoolExecutor(128)
@@ -81,8 +85,9 @@ def main() -> None:
     options = side_options(__doc__)
 
     def start(_: dict[str, Any], counts: Counts) -> Ours:
-        config = options.work / f"{options.plan}.toml"
-        return Ours(config, options.plan, options.slots, counts)
+        config = options.work / f"{options.plan}{'-fp8' if options.fp8 else ''}.toml"
+        dtype: Dtype | None = "fp8" if options.fp8 else None
+        return Ours(config, dtype, options.plan, options.slots, counts)
 
     run_side(options, start, (AUTO, NAMED), {"pointsman": pointsman.__version__})
 

@@ -43,6 +43,7 @@ def side_options(description: str | None) -> argparse.Namespace:
     parser.add_argument(
         "--spawned", type=float, required=True, help="when, in seconds of the clock"
     )
+    parser.add_argument("--fp8", action="store_true", help="serve the base with FP8 weights")
     parser.add_argument("--only-start", action="store_true", help="and the first requests")
     return parser.parse_args()
 

@@ -10,8 +10,9 @@ third side is the original's way (a full forward of the base, a head, ``set_adap
 ``generate``; it needs the environment that ``make vllm`` makes). WORK is made, unless it is there,
 and is not kept if it is not named. vLLM and Pointsman may need different versions of
 transformers: ``--ours-path`` and ``--vllm-path`` are put on the PYTHONPATH of their processes.
+``--fp8`` measures our side with the same base in FP8, as a plan of its own; vLLM's stays in bf16.
 
-    python benchmarks/bench_against_vllm.py WORK --device cuda [--plan two-pass]
+    python benchmarks/bench_against_vllm.py WORK --device cuda [--plan two-pass] [--fp8]
     python benchmarks/bench_against_vllm.py WORK --device cuda --shape toy --sides ours
     python benchmarks/bench_against_vllm.py [WORK]
 """
@@ -50,23 +51,30 @@ QUIET = {
 
 
 class Result:
-    """The results' file, of which one plan is measured."""
+    """The results' file, of which one plan is measured, our side perhaps in FP8."""
 
-    def __init__(self, path: Path, made: dict[str, Any], plan: str, settings: dict[str, Any]):
-        self._path, self._plan = path, plan
+    def __init__(
+        self, path: Path, made: dict[str, Any], plan: str, is_fp8: bool, settings: dict[str, Any]
+    ):
+        self._path, self._plan = path, f"{plan}, fp8" if is_fp8 else plan
         before = json.loads(path.read_text()) if path.is_file() else {}
         # What was measured on another machine or another checkpoint does not belong here.
         plans = before.get("plans", {}) if before.get("made") == made else {}
         self._content = {"benchmark": path.stem, "made": made, "plans": plans}
-        section = plans.get(plan, {})
+        section = plans.get(self._plan, {})
         sides = section.get("sides", {}) if section.get("settings") == settings else {}
         self.sides: dict[str, dict[str, Any]] = sides
-        plans[plan] = {"settings": settings, "sides": sides, "ratios": {}}
+        plans[self._plan] = {"settings": settings, "sides": sides, "ratios": {}}
+        self._others = plans.get(plan, {}).get("sides", {})
+
+    @property
+    def ratios(self) -> dict[str, dict[str, float]]:
+        return ratios(self._others | self.sides)
 
     def add(self, side: str, found: dict[str, Any]) -> None:
         """Adds figures and writes the file."""
         self.sides[side] |= found
-        self._content["plans"][self._plan]["ratios"] = ratios(self.sides)
+        self._content["plans"][self._plan]["ratios"] = self.ratios
         self._path.write_text(json.dumps(self._content, indent=2) + "\n")
         print(side, json.dumps(found), flush=True)
 
@@ -150,6 +158,7 @@ def python_of(side: str, device: str) -> str:
 def prepare(options: argparse.Namespace, environment: dict[str, str]) -> dict[str, Any]:
     """What WORK holds; it is made, unless it is there."""
     made: Path = options.work / "made.json"
+    router = options.work / "router-fp8"
     if not made.is_file():
         if options.work.exists():
             raise SystemExit(f"{options.work} was not made completely: remove it, or give another")
@@ -157,6 +166,9 @@ def prepare(options: argparse.Namespace, environment: dict[str, str]) -> dict[st
         if options.device == "cuda":
             script, shape = "prepare_vllm_gpu.py", ["--shape", options.shape]
         command = [sys.executable, str(HERE / script), str(options.work), *shape]
+        subprocess.run(command, env=environment, check=True)
+    if options.fp8 and not router.exists():
+        command = [sys.executable, str(HERE / "prepare_vllm_gpu.py"), str(options.work), "--fp8"]
         subprocess.run(command, env=environment, check=True)
     found: dict[str, Any] = json.loads(made.read_text())
     wanted = "pocket" if options.device == "cpu" else options.shape
@@ -169,13 +181,13 @@ def measure(options: argparse.Namespace, side: str, result: Result, caches: Path
     """Starts a side twice: in the first start, all is measured. Whether nothing went wrong."""
     command = [python_of(side, options.device), "-W", "ignore", str(HERE / SCRIPTS[side])]
     command += [str(options.work), options.plan, "--slots", str(options.slots)]
-    if options.rounds:
-        command += ["--rounds", str(options.rounds)]
+    command += ["--rounds", str(options.rounds)] if options.rounds else []
+    command += ["--fp8"] if options.fp8 else []
     environment = environment_of(side, options, caches)
     result.sides[side] = {}
     is_fine = True
     # The original has nothing that a second start would find.
-    for prefix in ("",) if side == "original" else ("", "second_"):
+    for prefix in ("",) if side == "original" or options.one_start else ("", "second_"):
         again = ["--only-start"] if prefix else []
 
         def add(found: dict[str, Any], prefix: str = prefix) -> None:
@@ -214,6 +226,8 @@ def main() -> None:
     )
     parser.add_argument("--slots", type=whole, help="requests in a batch; default: 32, cpu: 8")
     parser.add_argument("--rounds", type=whole, help="of each phase; default: 3, cpu: 5")
+    parser.add_argument("--fp8", action="store_true", help="our side's base in FP8, on cuda")
+    parser.add_argument("--one-start", action="store_true", help="leave the second starts out")
     parser.add_argument("--threads", type=whole, help="OMP_NUM_THREADS of each side")
     parser.add_argument("--ours-path", default="", help="folders for our process")
     parser.add_argument("--vllm-path", default="", help="folders for vLLM's process")
@@ -224,7 +238,9 @@ def main() -> None:
         parser.error("--device cpu serves the pocket, whose plan is in-pass; leave --plan out")
     if not is_cpu and "original" in (options.sides or ()):
         parser.error("--sides original is measured on the pocket; give --device cpu")
-    sides = options.sides or SIDES[: 3 if is_cpu else 2]
+    if options.fp8 and (is_cpu or options.sides not in (None, ["ours"])):
+        parser.error("--fp8 is of our side on a GPU; give --device cuda, and no other side")
+    sides = options.sides or SIDES[: 1 if options.fp8 else 3 if is_cpu else 2]
     options.slots = options.slots or (8 if is_cpu else 32)
     with tempfile.TemporaryDirectory() as folder:
         options.work = (options.work or Path(folder) / "work").absolute()
@@ -237,9 +253,9 @@ def main() -> None:
         }
         results.mkdir(parents=True, exist_ok=True)
         path = results / f"against_vllm_{'cpu' if is_cpu else 'gpu'}.json"
-        result = Result(path, made, options.plan, settings)
+        result = Result(path, made, options.plan, options.fp8, settings)
         fine = [measure(options, side, result, Path(folder) / f"caches-{side}") for side in sides]
-    print(json.dumps(ratios(result.sides), indent=2))
+    print(json.dumps(result.ratios, indent=2))
     raise SystemExit(int(not all(fine)))
 
 

@@ -4,8 +4,14 @@ The loop is what users would write with transformers alone: its model and its im
 same loop on this package's base, with its faster products and patches, shows what is left for
 `preprocess` itself. All read the same drawn screens with the pocket and keep the same depths; their
 order changes from round to round. The figures are ratios of the median times.
+
+With WORK, a folder that ``prepare_vllm_gpu.py`` made, it is `preprocess` on a base of the shape of
+Qwen3-VL-8B against its floor: the same forwards of batches that are already on the device.
+
+    python benchmarks/bench_preprocess.py [WORK]
 """
 
+import argparse
 import statistics
 import tempfile
 import time
@@ -22,7 +28,7 @@ from pointsman.cli.console import quiet_libraries
 from pointsman.data.dataset import Dataset, read_dataset
 from pointsman.data.generate import generate_dataset
 from pointsman.models.base import Base, load_base
-from pointsman.models.features import FeatureRecipe
+from pointsman.models.features import FeatureRecipe, extract
 from pointsman.models.vision import ImageCache
 from pointsman.pocket import pocket_folder
 from pointsman.routing.feature_store import preprocess
@@ -50,8 +56,54 @@ def naive(dataset: Dataset, base: Base, recipe: FeatureRecipe, model: Any) -> to
     return torch.stack(rows)
 
 
+def against_floor(work: Path) -> None:
+    base, dataset = load_base(str(work / "base")), read_dataset(work / "dataset")
+    recipe = FeatureRecipe.default(base)
+    samples = [sample for split in dataset.splits.values() for sample in split]
+    prepared = [base.prepare([load_prompt(sample)]) for sample in samples]
+    count = 16384 // max(each["input_ids"].shape[1] for each in prepared)
+    starts = range(0, len(samples), count)
+    batches = [base.on_device(*prepared[start : start + count]) for start in starts]
+    seconds: dict[str, list[float]] = {"preprocess": [], "floor": []}
+    # The first round is not counted: kernels are chosen in it.
+    with tempfile.TemporaryDirectory() as name:
+        for number in range(ROUNDS + 1):
+            for way in list(seconds)[:: 1 if number % 2 else -1]:
+                unseen = replace(base, images=ImageCache())
+                start = time.perf_counter()
+                if way == "preprocess":
+                    preprocess(dataset, unseen, Path(name) / str(number), recipe)
+                else:
+                    with torch.inference_mode():
+                        torch.cat([extract(unseen, batch, recipe) for batch in batches]).cpu()
+                seconds[way].append(time.perf_counter() - start)
+    medians = {way: statistics.median(values[1:]) for way, values in seconds.items()}
+    report(
+        "preprocess_gpu",
+        {
+            "shape": "8B",
+            "samples": len(samples),
+            "tokens": prepared[0]["input_ids"].shape[1],
+            "layers": list(recipe.layers),
+            "seconds": seconds,
+            "samples_per_second": {
+                way: round(len(samples) / value, 1) for way, value in medians.items()
+            },
+            "preprocess_over_floor": round(medians["floor"] / medians["preprocess"], 2),
+        },
+    )
+
+
 def main() -> None:
     quiet_libraries()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("work", type=Path, nargs="?")
+    work = parser.parse_args().work
+    if work is not None:
+        against_floor(work)
+        return
     with tempfile.TemporaryDirectory() as name, pocket_folder() as pocket:
         folder = Path(name)
         write_screens(folder / "screens", SAMPLES, seed=5, out_of_scope=0, sizes=[(640, 448)])

@@ -4,9 +4,11 @@ The base has the shape of Qwen3-VL-8B and random weights, so that nothing is fet
 trained on it as users do it: dataset, features, head, seal. There are two projects: the adapters of
 ``in-pass`` begin at the router's layer, those of ``two-pass`` at the first.
 
-It is a process of its own, since it needs a newer version of transformers than vLLM.
+It is a process of its own, since it needs a newer version of transformers than vLLM. ``--fp8`` adds
+to a WORK that is there a router for the same base with FP8 weights, and its projects.
 
     python benchmarks/prepare_vllm_gpu.py WORK [--shape toy]
+    python benchmarks/prepare_vllm_gpu.py WORK --fp8
 """
 
 import argparse
@@ -29,6 +31,7 @@ from safetensors.torch import save_file
 from pointsman.adapters.layout import GROUPS
 from pointsman.adapters.seal import seal_adapters
 from pointsman.conversation import make_prompt
+from pointsman.data.dataset import Dataset, read_dataset
 from pointsman.data.generate import generate_dataset
 from pointsman.models.base import Base, load_base
 from pointsman.models.features import FeatureRecipe
@@ -50,6 +53,8 @@ TASKS = {
 }
 """The instruction of each adapter's samples"""
 PLANS = ("in-pass", "two-pass")
+FP8 = "-fp8"
+"""After a project's name"""
 SAMPLES, REQUESTS = 16, 8
 """Of each adapter: to train the router, and to ask"""
 TOY = replace(
@@ -150,30 +155,32 @@ def as_sample(row: dict[str, str]) -> dict[str, object]:
     }
 
 
-def train(base: Base, sources: dict[str, Path], layer: int, work: Path) -> Router:
+def train(base: Base, dataset: Dataset, layer: int, work: Path, mark: str = "") -> Router:
     """The router of both projects."""
-    dataset = generate_dataset(
-        {name: [path] for name, path in sources.items()},
-        work / "dataset",
-        val=0.25,
-        test=0.0,
-        group_similar=False,  # all pictures of an adapter are similar
-    )
-    features = preprocess(dataset, base, work / "features", FeatureRecipe(layers=(layer,)))
-    return train_router(
-        features, work / "router", settings=TrainSettings(mlp_sizes=(0,), steps=150)
-    )
+    recipe = FeatureRecipe(layers=(layer,))
+    features = preprocess(dataset, base, work / f"features{mark}", recipe)
+    settings = TrainSettings(mlp_sizes=(0,), steps=150)
+    return train_router(features, work / f"router{mark}", settings=settings)
 
 
-def write_projects(work: Path) -> None:
+def write_projects(work: Path, mark: str = "") -> None:
     """Writes the projects, and seals their adapters into a router of their own."""
     for plan in PLANS:
-        shutil.copytree(work / "router", work / "routers" / plan)
-        lines = ['base = "base"', f'router = "routers/{plan}"', "[adapters]"]
-        lines += [f'{name} = "adapters/{plan}/{name}"' for name in TASKS]
-        config = work / f"{plan}.toml"
+        name = f"{plan}{mark}"
+        shutil.copytree(work / f"router{mark}", work / "routers" / name)
+        lines = ['base = "base"', f'router = "routers/{name}"', "[adapters]"]
+        lines += [f'{task} = "adapters/{plan}/{task}"' for task in TASKS]
+        config = work / f"{name}.toml"
         config.write_text("\n".join(lines) + "\n")
-        seal_adapters(work / "routers" / plan, load_project(config))
+        seal_adapters(work / "routers" / name, load_project(config))
+
+
+def add_fp8(work: Path) -> None:
+    made = json.loads((work / "made.json").read_text())
+    base, dataset = load_base(str(work / "base"), dtype="fp8"), read_dataset(work / "dataset")
+    router = train(base, dataset, made["route_layer"], work, FP8)
+    write_projects(work, FP8)
+    print(f"fp8: router accuracy {router.best_acc}")
 
 
 def write_routes(router: Router, base: Base, requests: Path) -> None:
@@ -191,7 +198,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path, help="a new folder; some 20 GB for 8B")
     parser.add_argument("--shape", choices=("8B", "toy"), default="8B")
+    parser.add_argument("--fp8", action="store_true", help="add to WORK what FP8 weights need")
     options = parser.parse_args()
+    if options.fp8:
+        add_fp8(options.work)
+        return
     shape, work = TOY if options.shape == "toy" else SHAPES[options.shape], options.work
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     work.mkdir()
@@ -215,7 +226,14 @@ def main() -> None:
     took("samples")
     base = load_base(str(work / "base"))
     took("load")
-    router = train(base, sources, shape.route_layer, work)
+    dataset = generate_dataset(
+        {name: [path] for name, path in sources.items()},
+        work / "dataset",
+        val=0.25,
+        test=0.0,
+        group_similar=False,  # all pictures of an adapter are similar
+    )
+    router = train(base, dataset, shape.route_layer, work)
     took("train")
     write_projects(work)
     took("seal")

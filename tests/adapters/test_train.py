@@ -233,8 +233,8 @@ def test_a_picture_is_decoded_and_seen_once_in_a_batch(
     turns = (user_turn("Go", 1), Turn("assistant", ("ok",)))
     prompts = [Prompt(turns, (image,)) for image in (first, second, first)]
     encoded, _ = fresh.encode_answers(prompts)
-    alone = sum(len(fresh.encode([prompt])["patches"]) for prompt in prompts[:2])
-    assert len(encoded["patches"]) == alone
+    alone = sum(len(fresh.encode([prompt])["pixels"]) for prompt in prompts[:2])
+    assert len(encoded["pixels"]) == alone
     assert encoded["image_index"].tolist() == [0, 1, 0]
     with torch.no_grad():
         states = [

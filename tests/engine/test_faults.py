@@ -80,17 +80,17 @@ def test_only_the_request_that_needs_room_fails(make: MakeEngine, reference: Bas
 class Recorded:
     """Stands for a CUDA graph: it holds the tensors that were there when it was captured."""
 
-    def __init__(self, step: Callable[[], Tensor], forward: Forward) -> None:
+    def __init__(self, step: Callable[[], tuple[Tensor, Tensor]], forward: Forward) -> None:
         self._step, self._forward = step, forward
         self._tables, self._rows = list(forward.slots._tables()), forward.stack.batch.rows
 
-    def __call__(self) -> Tensor:
+    def __call__(self) -> tuple[Tensor, Tensor]:
         now = self._forward.slots._tables()
         assert all(mine is table for mine, table in zip(self._tables, now, strict=True))
         self._forward.stack.batch.choose(self._rows, is_step=True)
-        logits = self._step()
+        found = self._step()
         self._forward.forget_steps()
-        return logits
+        return found
 
 
 @pytest.fixture
@@ -107,6 +107,7 @@ def padded(make: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
             lambda step, moving: Recorded(step, forward),
         )
         monkeypatch.setattr(forward, "_is_cuda", True)
+        batch_of(engine).asks_ahead = True
         return engine
 
     yield made

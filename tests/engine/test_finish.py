@@ -11,7 +11,7 @@ from pointsman.models.base import Base
 from support.engines import MIXED, batch_of, make_adapters_for, make_engine
 
 
-@pytest.fixture(scope="module", params=["two-pass", "peft"])
+@pytest.fixture(scope="module", params=["two-pass", "two-pass ahead", "peft"])
 def engine(
     request: pytest.FixtureRequest,
     tiny_base_folder: Path,
@@ -19,9 +19,12 @@ def engine(
     router_folder: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Engine]:
-    adapters = make_adapters_for(request.param, tiny_base, tmp_path_factory.mktemp("finish"))  # type: ignore[arg-type]
+    plan = request.param.removesuffix(" ahead")
+    adapters = make_adapters_for(plan, tiny_base, tmp_path_factory.mktemp("finish"))  # type: ignore[arg-type]
     with make_engine(tiny_base_folder, adapters, router_folder, slots=2) as engine:
-        assert engine.plan.name == request.param
+        assert engine.plan.name == plan
+        if plan != request.param:  # as on CUDA
+            batch_of(engine).asks_ahead = True
         yield engine
 
 

@@ -15,7 +15,7 @@ from pointsman.adapters.weights import Lora
 from pointsman.conversation import Prompt, make_prompt
 from pointsman.engine.forward import Compiler, Forward, Routing
 from pointsman.engine.lora_stack import LoraStack
-from pointsman.models.encoding import ON_HOST, Encoded
+from pointsman.models.encoding import TEXT_KEYS, Encoded
 from pointsman.models.features import pool
 from pointsman.models.vision import ImageCache
 from pointsman.project import Project
@@ -32,6 +32,10 @@ COUNTS = (3, 3, 2, 2, 1)
 def run(tiny_project: Project, tmp_path: Path) -> Callable[[Compiler | None], Sequence[Tensor]]:
     prompts = [make_prompt(make_image(tmp_path / f"{i}.png", i), f"Pick {i}") for i in range(3)]
     return lambda compiler: logits_of(tiny_project, prompts, compiler)
+
+
+Pair = tuple[Tensor, Tensor]
+"""Tokens and logits of a step"""
 
 
 def make_forward(project: Project, compiler: Compiler | None) -> Forward:
@@ -53,7 +57,7 @@ def logits_of(
     for step, count in enumerate(COUNTS):
         with torch.inference_mode():
             forward.tokens[: len(found[-1])] = found[-1].argmax(-1)
-        found.append(forward.step(count, encoded["input_ids"].shape[1] + step))
+        found.append(forward.step(count, encoded["input_ids"].shape[1] + step).logits)
     return found
 
 
@@ -89,7 +93,7 @@ def read(forward: Forward, prompts: Sequence[Prompt], rows: Sequence[int] | None
     for step in range(2):
         with torch.inference_mode():
             forward.tokens[:count] = found[-1].argmax(-1)
-        found.append(forward.step(count, longest + step))
+        found.append(forward.step(count, longest + step).logits)
     for slot in range(count):
         forward.release(slot)
     return found
@@ -160,7 +164,7 @@ def test_nothing_of_a_routed_prefill_is_read_back(tiny_project: Project, tmp_pat
     prompts = [make_prompt(make_image(tmp_path / f"{i}.png", i), "Pick" * i) for i in range(3)]
     encoded = base.encode(prompts)
     base = replace(base, model=base.model.unload().to("meta"), images=ImageCache())
-    there = {k: v.to(base.device) for k, v in encoded.items() if k not in ON_HOST}
+    there = {k: encoded[k].to(base.device) for k in (*TEXT_KEYS, "pixels")}
     moved = cast(Encoded, {**encoded, **there})
     stack = LoraStack(base, [lora for lora in loras if isinstance(lora, Lora)])
     forward = Forward(base, stack, 4)
@@ -183,9 +187,9 @@ def test_steps_are_captured_anew_when_an_adapter_changes_other_layers(
     tiny_project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A CUDA graph, for which a double stands here, knows only the tables that there were."""
-    captured: list[Tensor] = []
+    captured: list[Pair] = []
 
-    def capture(step: Callable[[], Tensor], moving: Sequence[Tensor]) -> Callable[[], Tensor]:
+    def capture(step: Callable[[], Pair], moving: Sequence[Tensor]) -> Callable[[], Pair]:
         captured.append(step())
         return lambda: captured[-1]
 

@@ -322,7 +322,7 @@ def test_max_pixels_scales_down_and_is_part_of_the_fingerprint(
 ) -> None:
     small = load_base(str(tiny_base_folder), max_pixels=64 * 64)
     big = prompt("Go", (256, 256))
-    assert len(small.encode([big])["patches"]) < len(tiny_base.encode([big])["patches"])
+    assert len(small.encode([big])["pixels"]) < len(tiny_base.encode([big])["pixels"])
     assert small.fingerprint.image_processor != tiny_base.fingerprint.image_processor
 
 

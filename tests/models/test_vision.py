@@ -10,13 +10,14 @@ from PIL import Image
 from pointsman.conversation import Prompt, user_turn
 from pointsman.models import vision
 from pointsman.models.base import Base, load_base
+from pointsman.models.encoding import different_images
 from pointsman.models.vision import (
     ImageCache,
     ImageFeatures,
     digest_of,
     frame_values,
-    patches_of,
     pixel_values,
+    pixels_of,
     places_of,
 )
 
@@ -35,15 +36,16 @@ def test_pixels_are_bit_for_bit_those_of_the_image_processor(
     stock = processor(images=list(images), return_tensors="pt")
     encoded = base.encode([Prompt((user_turn("Go", len(images)),), images)])
     assert torch.equal(encoded["image_grid_thw"], stock["image_grid_thw"])
-    ours = pixel_values(encoded["patches"], processor, dtype)
+    cuts = [(pixels, grid) for pixels, grid, _ in different_images(encoded)]
+    ours = torch.cat([pixel_values(*cut, processor, dtype) for cut in cuts])
     assert torch.equal(ours, stock["pixel_values"].to(dtype))
 
 
 @pytest.mark.parametrize("size", [(64, 96), (256, 32), (500, 700)])
 def test_the_tower_finds_the_same_places_by_itself(tiny_base: Base, size: tuple[int, int]) -> None:
     noise = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
-    grid, patches = patches_of(Image.fromarray(noise), tiny_base.image_processor)
-    values = pixel_values(patches, tiny_base.image_processor, tiny_base.dtype)
+    grid, pixels = pixels_of(Image.fromarray(noise), tiny_base.image_processor)
+    values = pixel_values(pixels, grid, tiny_base.image_processor, tiny_base.dtype)
     see = tiny_base.core.get_image_features
     with torch.inference_mode():
         stock = see(values, grid[None], return_dict=True)
@@ -57,9 +59,9 @@ def test_digests_tell_content_and_shape_apart(tiny_base: Base) -> None:
     plain = np.zeros((64, 96, 3), np.uint8)
     dotted = plain.copy()
     dotted[5, 7, 1] = 1
-    for pixels in (plain, dotted, plain.reshape(96, 64, 3), plain.copy()):
-        grid, patches = patches_of(Image.fromarray(pixels), tiny_base.image_processor)
-        digests.add(tuple(digest_of(patches, grid).tolist()))
+    for image in (plain, dotted, plain.reshape(96, 64, 3), plain.copy()):
+        grid, pixels = pixels_of(Image.fromarray(image), tiny_base.image_processor)
+        digests.add(tuple(digest_of(pixels, grid).tolist()))
     assert len(digests) == 3
 
 
@@ -111,11 +113,11 @@ def test_attention_of_images_is_that_of_the_stock_module(
 
 def test_one_frame_of_a_still_image_is_enough(tiny_base: Base) -> None:
     noise = np.random.default_rng(1).integers(0, 256, (64, 96, 3), dtype=np.uint8)
-    _, patches = patches_of(Image.fromarray(noise), tiny_base.image_processor)
+    grid, pixels = pixels_of(Image.fromarray(noise), tiny_base.image_processor)
     embed = tiny_base.core.visual.patch_embed
     with torch.no_grad():
         frame, whole = (
-            make(patches, tiny_base.image_processor, tiny_base.dtype)
+            make(pixels, grid, tiny_base.image_processor, tiny_base.dtype)
             for make in (frame_values, pixel_values)
         )
         one, two, stock = embed(frame), embed(whole), type(embed).forward(embed, whole)

@@ -32,10 +32,9 @@ class Graph(Generic[Output]):
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):  # compiles, and lets libraries take what they need
-            for _ in range(3):
-                function(*self._inputs)
-                for counter, value in zip(moving, before, strict=True):
-                    counter.copy_(value)  # each time: a slot may have room for only one more token
+            function(*self._inputs)
+            for counter, value in zip(moving, before, strict=True):
+                counter.copy_(value)
         torch.cuda.current_stream().wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
         # Other threads of the process may use the device meanwhile.
@@ -62,12 +61,17 @@ class RecurringGraphs(Generic[Output]):
         """None for shapes seen once"""
 
     def __call__(
-        self, key: tuple[int, ...], function: Callable[..., Output], inputs: Sequence[Tensor]
+        self,
+        key: tuple[int, ...],
+        function: Callable[..., Output],
+        inputs: Sequence[Tensor],
+        once: Callable[..., Output] | None = None,
     ) -> Output:
         """What the function gives for these inputs; from a graph, the same tensors each time.
 
         Args:
             key: of the shape; the function may depend on nothing else that changes.
+            once: runs in place of the function when the shape comes for the first time.
         """
         is_new = key not in self._graphs
         graph = self._graphs.setdefault(key, None)
@@ -75,7 +79,7 @@ class RecurringGraphs(Generic[Output]):
         if is_new:
             if len(self._graphs) > self._most:
                 self._graphs.popitem(last=False)
-            return function(*inputs)
+            return (once or function)(*inputs)
         with attention_of_fixed_shapes():
             if graph is None:
                 graph = self._graphs[key] = Graph(function, inputs)

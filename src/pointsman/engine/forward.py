@@ -1,7 +1,8 @@
 """The engine's forward passes: stock decoder layers over slots, with the stack's adapters.
 
 A prefill reads prompts and, at the router's layer, lets a decision choose each request's row. A
-step makes one token for every slot. Neither waits for the device.
+step makes one token for every slot and sets it as the slot's last, so that the next step can be
+asked for before anyone has read it. Neither waits for the device.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, cast
 
 import torch
@@ -18,7 +20,7 @@ from torch.nn import functional
 
 from pointsman.engine.cuda_graphs import Graph, RecurringGraphs
 from pointsman.engine.kv_cache import FINE_GRAIN, GRAIN, CacheView, KVCache, reach_bias
-from pointsman.engine.lora_stack import LoraStack
+from pointsman.engine.lora_stack import UNROLLED, LoraStack
 from pointsman.engine.tower import compile_tower
 from pointsman.models.base import Base, drained
 from pointsman.models.cpu_kernels import threads_for, to_device
@@ -43,6 +45,36 @@ class Routing:
     decide: Decide
     again: bool
     """Whether the layers below are run again because adapters change them"""
+
+
+NOT_FINITE = -1
+"""In place of a token: the logits are not finite"""
+
+
+class Step:
+    """What a step made; the host waits for the device when it asks for the tokens.
+
+    Args:
+        likeliest: (count,) tokens by slot.
+        logits: (count, vocabulary), overwritten by the next step.
+    """
+
+    def __init__(self, likeliest: Tensor, logits: Tensor) -> None:
+        self.logits, self._tokens = logits, likeliest
+        self._is_there: Any = None
+        if likeliest.is_cuda:
+            # Pinned, or the copy would wait for what is asked of the device meanwhile.
+            self._tokens = torch.empty(likeliest.shape, dtype=likeliest.dtype, pin_memory=True)
+            self._tokens.copy_(likeliest, non_blocking=True)
+            self._is_there = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._is_there.record()
+
+    def tokens(self) -> list[int]:
+        """The likeliest token of each slot, or ``NOT_FINITE``."""
+        if self._is_there is not None:
+            self._is_there.synchronize()
+        tokens: list[int] = self._tokens.tolist()
+        return tokens
 
 
 class Forward:
@@ -76,9 +108,13 @@ class Forward:
             # A layer with adapters and one without, each for one request and for any number. What
             # differs is marked: of sizes that never change, compilers make faster code.
             config: Any = torch._dynamo.config
+            inductor: Any = import_module("torch._inductor.config")
             config.recompile_limit = max(config.recompile_limit, 16)
+            inductor.unroll_reductions_threshold = max(
+                inductor.unroll_reductions_threshold, UNROLLED + 1
+            )
             compile_tower(base.core.visual, compiler)
-        self._graphs: dict[tuple[int, ...], Graph[Tensor]] = {}
+        self._graphs: dict[tuple[int, ...], Graph[tuple[Tensor, Tensor]]] = {}
         """CUDA graphs of steps by requests and reach"""
         self._prompt_graphs = RecurringGraphs[Tensor](PROMPT_GRAPHS)
         """Of single prompts' layers"""
@@ -99,6 +135,11 @@ class Forward:
         self.rows = torch.full((slots,), stack.zero, device=device)
         self.active = torch.zeros(slots, dtype=torch.long, device=device)
         """1 where a request is running"""
+
+    @property
+    def grain(self) -> int:
+        """Prompts of a multiple of this many tokens are not padded further."""
+        return 1 if self._read is None else LENGTHS
 
     @torch.inference_mode()
     def prefill(self, *args: Any, **options: Any) -> Tensor:
@@ -121,17 +162,16 @@ class Forward:
         It yields between layers. There, steps of other slots may run, but no other reading.
 
         Args:
-            encoded: padded on either side.
+            encoded: padded on the right.
             rows: (B,) rows of adapters already chosen; None: ``routing`` decides.
             tail: number of last tokens on which activated adapters act; 0: adapters act on all.
             known: for a single prompt, the number of first tokens already in its slot, images
                 included.
         """
-        encoded = _padded_right(encoded)
         lengths = encoded["attention_mask"].sum(1)
         is_compiled = self._read is not None and not known and not tail
         if is_compiled:
-            encoded = _widened(encoded, LENGTHS * -(-encoded["input_ids"].shape[1] // LENGTHS))
+            encoded = _widened(encoded)
         total = encoded["input_ids"].shape[1]
         self.reserve(total + 1)
         self.forget_steps()
@@ -163,7 +203,8 @@ class Forward:
         self.active.index_fill_(0, places, 1)  # setting it to 1 would wait for the device
         if tail:
             at = (lengths - tail)[:, None] + torch.arange(tail, device=lengths.device)
-            ends, added = _ends_of(embedded, deepstack, at - known)
+            picked = at - known
+            ends, added = _picked(embedded, picked), [_picked(level, picked) for level in deepstack]
             last = self._tail(encoded, ends, added, places, at, rows)[:, -1]
         else:
             last = states[torch.arange(len(states), device=states.device), lengths - known - 1]
@@ -185,8 +226,8 @@ class Forward:
         return 1
 
     @torch.inference_mode()
-    def step(self, count: int, longest: int) -> Tensor:
-        """Reads the last token of the first ``count`` slots; returns logits (count, vocabulary).
+    def step(self, count: int, longest: int) -> Step:
+        """Reads the last token of the first ``count`` slots, and sets the likeliest as the next.
 
         Args:
             longest: number of tokens in the longest of them.
@@ -198,11 +239,12 @@ class Forward:
         if self._is_cuda:
             # Not beyond the last slot that can run: what lies there is kept. One request is read as
             # two, which takes no longer and is a case less to compile.
-            return self._replay(min(_power_of_two(max(count, 2)), len(self.tokens)), reach)[:count]
+            found = self._replay(min(_power_of_two(max(count, 2)), len(self.tokens)), reach)
+            return Step(*found)
         rows = self.stack.batch.rows
         if rows is None or len(rows) != count:
             self.stack.batch.choose(self.rows[:count], is_step=self._compiled is not None)
-        return self._step(count, reach)
+        return Step(*self._step(count, reach))
 
     def threads(self, tokens: int) -> AbstractContextManager[None]:
         """Limits CPU threads to the number worthwhile for a forward of this many tokens."""
@@ -224,17 +266,17 @@ class Forward:
             self._tables = self.stack.tables
             self.forget_steps()
 
-    def _replay(self, count: int, reach: int) -> Tensor:
+    def _replay(self, count: int, reach: int) -> tuple[Tensor, Tensor]:
         """A step as a CUDA graph, captured when a step of its shape first occurs."""
         if (count, reach) not in self._graphs:
             self.stack.batch.choose(self.rows[:count], is_step=True)
-            counted = (self.lengths, self.positions)
+            counted = (self.lengths, self.positions, self.tokens)
             graph = Graph(lambda: self._step(count, reach), moving=counted)
             self._graphs[count, reach] = graph
             self.forget_steps()
         return self._graphs[count, reach]()
 
-    def _step(self, count: int, reach: int) -> Tensor:
+    def _step(self, count: int, reach: int) -> tuple[Tensor, Tensor]:
         states = self._language.embed_tokens(self.tokens[:count, None])
         turns = self._rotary(states, self.positions[None, :count, None].expand(3, -1, -1))
         view = self._view(None, self.lengths[:count], 1, reach)
@@ -245,7 +287,11 @@ class Forward:
             states = through(layer, states, turns, view)
         self.lengths += self.active
         self.positions += self.active
-        return self._logits(states[:, -1])
+        logits = self._logits(states[:, -1])
+        likeliest = likeliest_of(logits)
+        # Slots that do not run get one too: their prompts' first tokens come later.
+        self.tokens[:count] = likeliest.clamp(min=0)
+        return likeliest, logits
 
     def _view(self, rows: Tensor | None, start: Tensor, tokens: int, reach: int) -> CacheView:
         bias = reach_bias(start, tokens, reach, self.base.dtype)
@@ -255,7 +301,7 @@ class Forward:
         self,
         encoded: Encoded,
         states: Tensor,
-        deepstack: Sequence[tuple[Tensor, Tensor]],
+        deepstack: Sequence[Tensor],
         places: Tensor,
         at: Tensor,
         rows: Tensor,
@@ -270,8 +316,8 @@ class Forward:
 
     def _embed(
         self, encoded: Encoded, image_features: dict[str, Any], known: int
-    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """States (B, T, hidden) of prompts with images, DeepStack's additions, and their places."""
+    ) -> tuple[Tensor, list[Tensor]]:
+        """States (B, T, hidden) of prompts with images, and what DeepStack adds in each layer."""
         ids = encoded["input_ids"][:, known:]
         states = self._language.embed_tokens(ids)
         if "image" not in image_features:
@@ -280,10 +326,14 @@ class Forward:
         # Their number is known, so the host need not wait for the device to count them.
         count = sum(len(image) for image in features.pooler_output)
         where = encoded["mm_token_type_ids"].flatten().nonzero_static(size=count).flatten()
-        states = states.flatten(0, 1)
-        states[where] = torch.cat(list(features.pooler_output)).to(states.dtype)
-        added = [torch.cat(list(level)).to(states.dtype) for level in features.deepstack_features]
-        return states.view(*ids.shape, -1), [(where, level) for level in added]
+
+        def placed(images: Sequence[Tensor], others: Tensor) -> Tensor:
+            values = torch.cat(list(images)).to(others.dtype)
+            return others.flatten(0, 1).index_copy(0, where, values).view(others.shape)
+
+        zeros = torch.zeros_like(states)
+        added = [placed(level, zeros) for level in features.deepstack_features]
+        return placed(features.pooler_output, states), added
 
     def _rotary(self, states: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         turns: tuple[Tensor, Tensor] = self._language.rotary_emb(states, positions)
@@ -301,13 +351,12 @@ class Forward:
         # For a single prompt, the host takes longer to call a layer than the device to run it.
         is_graph = through.is_compiled and self._is_cuda and len(states) == 1
         while first < stop:
-            # The layers of DeepStack add images' features, which are in other places each time.
-            after = stop if is_graph and first >= len(through.deepstack) else first + 1
+            after = stop if is_graph else first + 1
             used = rows
             if rows is None and through.is_compiled and not self.stack.changes(first, after):
                 used = self._no_rows(len(states))  # a case less to compile
             self.stack.batch.choose(used, is_compiled=through.is_compiled)
-            if after > first + 1:
+            if is_graph:
                 states = self._replayed(through, states, first, after, used)
             else:
                 states = self._layers(through, states, first, after)
@@ -328,8 +377,7 @@ class Forward:
                 _mark(states, through.turns, through.view)
             states = call(layers[index], states, through.turns, through.view)
             if index < len(through.deepstack):
-                where, added = through.deepstack[index]
-                states = states.flatten(0, 1).index_add(0, where, added).view(states.shape)
+                states = states + through.deepstack[index]
         return states
 
     def _replayed(
@@ -337,14 +385,23 @@ class Forward:
     ) -> Tensor:
         """The same as a CUDA graph, if such a prompt has been read before."""
 
-        def span(states: Tensor, cos: Tensor, sin: Tensor, places: Tensor, *rows: Tensor) -> Tensor:
-            self.stack.batch.choose(rows[0] if rows else None, is_compiled=True)
-            again = _Through((cos, sin), CacheView(places, None), (), is_compiled=True)
+        added = through.deepstack[first:stop]
+
+        def span(
+            states: Tensor, cos: Tensor, sin: Tensor, places: Tensor, *others: Tensor
+        ) -> Tensor:
+            levels, chosen = others[: len(added)], others[len(added) :]
+            self.stack.batch.choose(chosen[0] if chosen else None, is_compiled=True)
+            nothing = [states] * first  # the layers below have added theirs
+            again = _Through(
+                (cos, sin), CacheView(places, None), (*nothing, *levels), is_compiled=True
+            )
             return self._layers(again, states, first, stop)
 
         assert through.view.rows is not None
-        inputs = (states, *through.turns, through.view.rows, *(() if rows is None else (rows,)))
-        key = (states.shape[1], first, stop, len(inputs))
+        chosen = () if rows is None else (rows,)
+        inputs = (states, *through.turns, through.view.rows, *added, *chosen)
+        key = (states.shape[1], first, stop, len(added), len(chosen))
         return self._prompt_graphs(key, span, inputs)
 
     def _logits(self, states: Tensor) -> Tensor:
@@ -358,8 +415,8 @@ class _Through:
 
     turns: tuple[Tensor, Tensor]
     view: CacheView
-    deepstack: Sequence[tuple[Tensor, Tensor]]
-    """Places, and what each of the first layers adds there"""
+    deepstack: Sequence[Tensor]
+    """(B, T, hidden): what each of the first layers adds, 0 but for images"""
     is_compiled: bool = False
 
 
@@ -388,6 +445,12 @@ def _mark(states: Tensor, turns: tuple[Tensor, Tensor], view: CacheView) -> None
             torch._dynamo.maybe_mark_dynamic(tensor, sizes)
 
 
+def likeliest_of(logits: Tensor) -> Tensor:
+    """The most likely tokens (B,) of logits (B, vocabulary), or ``NOT_FINITE``."""
+    highest, likeliest = logits.max(-1)  # NaN is the largest of all
+    return likeliest.where(highest.isfinite(), NOT_FINITE)
+
+
 def _power_of_two(number: int) -> int:
     return 1 << (number - 1).bit_length()
 
@@ -404,38 +467,15 @@ def _from(encoded: Encoded, known: int) -> Encoded:
     return cast(Encoded, {**encoded, **rest})
 
 
-def _ends_of(
-    states: Tensor, deepstack: Sequence[tuple[Tensor, Tensor]], at: Tensor
-) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-    """The states (B, T, hidden) and DeepStack's additions at the positions ``at`` (B, tail)."""
-
-    def pick(values: Tensor) -> Tensor:
-        return values.gather(1, at[..., None].expand(-1, -1, values.shape[-1]))
-
-    where = torch.arange(at.numel(), device=at.device)
-    levels = [
-        torch.zeros_like(states).flatten(0, 1).index_add(0, place, level).view(states.shape)
-        for place, level in deepstack
-    ]
-    return pick(states), [(where, pick(level).flatten(0, 1)) for level in levels]
+def _picked(values: Tensor, at: Tensor) -> Tensor:
+    """Values (B, T, hidden) at the positions ``at`` (B, tail)."""
+    return values.gather(1, at[..., None].expand(-1, -1, values.shape[-1]))
 
 
-def _widened(encoded: Encoded, length: int) -> Encoded:
-    """The batch, right-padded to this many tokens."""
-    missing = length - encoded["input_ids"].shape[1]
-    if missing <= 0:
+def _widened(encoded: Encoded) -> Encoded:
+    """The batch, padded to a length that recurs."""
+    missing = -encoded["input_ids"].shape[1] % LENGTHS
+    if not missing:
         return encoded
     wide = {k: functional.pad(value, (0, missing)) for k, value in _texts(encoded).items()}
     return cast(Encoded, {**encoded, **wide})
-
-
-def _padded_right(encoded: Encoded) -> Encoded:
-    """The batch with every row's padding on the right."""
-    mask = encoded["attention_mask"]
-    length = mask.shape[1]
-    first = mask.argmax(1, keepdim=True)
-    order = (first + torch.arange(length, device=mask.device)) % length
-    moved = {
-        name: value.gather(-1, order.expand(value.shape)) for name, value in _texts(encoded).items()
-    }
-    return cast(Encoded, {**encoded, **moved})

@@ -17,7 +17,9 @@ from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
+from pointsman.engine.cuda_graphs import Graph
 from pointsman.models.attention import attention
+from pointsman.models.cpu_kernels import to_device
 
 NAME = "pointsman"
 KEYS, VALUES = "slot_keys", "slot_values"
@@ -42,7 +44,9 @@ class KVCache:
         self._modules = [layer.self_attn for layer in core.language_model.layers]
         self._config, self.count = core.config.text_config, count
         self._weight: Tensor = core.language_model.embed_tokens.weight
+        self._device = self._weight.device
         self.length = 0
+        self._mover: Graph[None] | None = None
         self.reserve(GRAIN)
 
     @torch.inference_mode(False)  # compiled layers would treat tensors of that mode as different
@@ -65,6 +69,7 @@ class KVCache:
                 # Compiled prompts have fixed shapes, but the slots may grow.
                 torch._dynamo.maybe_mark_dynamic(table, 2)
                 tables.append((module, name, table))
+        self._mover = None
         for module, name, table in tables:
             setattr(module, name, table)
         self.length = new
@@ -80,9 +85,20 @@ class KVCache:
             table[:, :, start:].index_fill_(0, slots, 0)
 
     def move(self, source: int, target: int, length: int) -> None:
-        """Copies a slot's first tokens to another slot."""
+        """Copies a slot's first tokens to another slot; on CUDA, whole slots in one launch."""
+        if self._device.type != "cuda":
+            for table in self._tables():
+                table[target, :, :length] = table[source, :, :length]
+            return
+        places = to_device(torch.tensor([source, target]), self._device)
+        if self._mover is None:
+            self._mover = Graph(self._copy, (places,))
+        self._mover(places)
+
+    def _copy(self, places: Tensor) -> None:
+        source, target = torch.split(places, 1)
         for table in self._tables():
-            table[target, :, :length] = table[source, :, :length]
+            table.index_copy_(0, target, table.index_select(0, source))
 
     @property
     def bytes(self) -> int:

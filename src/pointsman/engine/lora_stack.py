@@ -26,8 +26,9 @@ from pointsman.errors import ConfigError, MismatchError
 from pointsman.models.base import Base
 from pointsman.models.cpu_kernels import linear
 
-WRITTEN_OUT = 32
-"""Up to this rank a compiled step's sums are written out; compilers are slow on more"""
+UNROLLED = 32
+"""Up to this rank, compilers should unroll a step's sums over it. As a reduction, a sum would be a
+kernel of its own, or spoil the shape of the kernel that reads it."""
 
 
 @dataclass
@@ -171,15 +172,8 @@ class FusedProjections(nn.Module):
 
 def _combined(part: Tensor, b: Tensor, rows: Tensor) -> Tensor:
     """Sums part (B, rank) times the rows of b (rows + 1, rank, d_out) over the rank."""
-    rank = b.shape[1]
-    if rank > WRITTEN_OUT:
-        return (part[..., None] * b[rows]).sum(1)
-    # Written out, it is fused into the kernel that reads the sum; a reduction would be a separate
-    # kernel, or spoil that kernel's shape.
-    total = part[:, :1] * b[rows, 0]
-    for place in range(1, rank):
-        total = total + part[:, place : place + 1] * b[rows, place]
-    return total
+    # Unrolled, it becomes a part of the kernel that reads the sum, see ``UNROLLED``.
+    return (part[..., None] * b[rows]).sum(1)
 
 
 class LeadProjection(nn.Module):

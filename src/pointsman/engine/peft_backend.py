@@ -203,12 +203,12 @@ class PeftBackend:
         return self._encoder or self.base
 
     def _answer(self, requests: Sequence[Request]) -> None:
-        encoded = join([request.encoded for request in requests if request.encoded])
+        prepared = [request.encoded for request in requests if request.encoded]
         said = said_by_all(
             self.base,
             [request.adapter for request in requests],
             [request.prompt for request in requests],
-            padded_left(self.base.on_device(encoded)),
+            padded_left(self.base.on_device(*prepared)),
             [partial(_is_at_end, request) for request in requests],
         )
         for request, (tokens, reason) in zip(requests, said, strict=True):

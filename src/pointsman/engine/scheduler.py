@@ -4,9 +4,12 @@ Each request has a slot for its keys and values and a row of the LoRA stack, so 
 runs as one batch. One thread owns it, see ``Worker``.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from tokenizers.decoders import DecodeStream
@@ -15,7 +18,7 @@ from torch import Tensor
 from pointsman.adapters.load import Adapter
 from pointsman.conversation import routed_part
 from pointsman.engine.answer import FinishReason
-from pointsman.engine.forward import Forward
+from pointsman.engine.forward import NOT_FINITE, Forward, Step, likeliest_of
 from pointsman.engine.logprobs import Logprobs
 from pointsman.engine.lora_stack import LoraStack
 from pointsman.engine.plan import Plan
@@ -26,17 +29,23 @@ from pointsman.engine.sampling import Sampler
 from pointsman.errors import ConfigError, SampleError
 from pointsman.models.base import Base, drained
 from pointsman.models.cpu_kernels import to_device
-from pointsman.models.encoding import join
 from pointsman.models.features import Reader
 from pointsman.routing.route import Route
 from pointsman.routing.router import Router
 from pointsman.routing.sessions import Sessions
 
 _NOTHING = Known()
-_WHILE = 0.033
+_WHILE = 0.022
 """Seconds for which prompts are read while others wait for their next tokens"""
-_NONE = -1
-"""In place of a token: the logits are not finite"""
+
+
+class _Asked(NamedTuple):
+    """A step that was asked for, and for whom."""
+
+    step: Step
+    requests: Sequence[Request]
+    slots: Sequence[int]
+    """Of the requests, then"""
 
 
 class Scheduler:
@@ -78,6 +87,10 @@ class Scheduler:
         self._reading: Iterator[None] | None = None
         """Reads the prompts of what was admitted, part by part"""
         self._step_seconds = 0.0
+        self._ahead: _Asked | None = None
+        """The step after the last one that was read"""
+        # A CPU computes a step when it is asked for: asking early would delay the tokens before.
+        self.asks_ahead = base.device.type == "cuda"
         self._invocation = stack.invocation
         # Cached keys of an aLoRA's prompt come from the base alone: any adapter can reuse them.
         self._any_adapter = plan.name == "activated"
@@ -101,6 +114,7 @@ class Scheduler:
         return [r for _, r in sorted(self._at_work.items()) if r.tokens]
 
     def rest(self) -> None:
+        self._read_ahead()
         self.forward.forget_steps()
 
     def prepare(self, request: Request) -> None:
@@ -145,6 +159,8 @@ class Scheduler:
         self._prefixes.forget(name)
 
     def run(self, requests: Sequence[Request]) -> list[Request]:
+        if requests or self._reading is not None:  # its tokens shall not wait for prompts
+            self._read_ahead()
         waiting = self._admit(requests)
         self._read_on()
         self._step()
@@ -173,7 +189,7 @@ class Scheduler:
     def _read_on(self) -> None:
         """Reads prompts: to the end, or for a while if others wait for their next tokens."""
         last = time.perf_counter()
-        until = last + max(_WHILE, 4 * self._step_seconds)
+        until = last + max(_WHILE, 3 * self._step_seconds)
         for _ in self._reading or ():
             if self._running:
                 outstanding = self.forward.keep_pace()
@@ -218,8 +234,9 @@ class Scheduler:
         """Reads complete prompts into their slots; one by one if they fail together."""
         with self._failing(requests):
             try:
-                encoded = join([request.encoded for request in requests if request.encoded])
-                on_device = self.base.on_device(encoded)
+                prepared = [request.encoded for request in requests if request.encoded]
+                grain = 1 if requests[0].tail else self.forward.grain
+                on_device = self.base.on_device(*prepared, grain=grain)
                 yield
                 read = yield from self._prefill(requests, on_device, _NOTHING)
             except Exception:
@@ -276,7 +293,10 @@ class Scheduler:
         right = [at for at, read in enumerate(is_read) if read]
         if right:
             logits = logits[right] if len(right) < len(requests) else logits
-            self._say(self._draw([requests[at] for at in right], logits))
+            read, likeliest = [requests[at] for at in right], likeliest_of(logits)
+            slots = to_device(torch.tensor([request.slot for request in read]), logits.device)
+            self.forward.tokens[slots] = likeliest.clamp(min=0)
+            self._say(self._draw(read, likeliest.tolist(), logits, range(len(read))))
 
     def _is_read(self, request: Request, decision: Route | None, known: Known) -> bool:
         """Applies a request's decision; returns whether its prompt was read with the right row."""
@@ -306,49 +326,95 @@ class Scheduler:
             f"{list(self._invocation)}); use the chat template that they were trained with"
         )
 
-    def _draw(self, requests: Sequence[Request], logits: Tensor) -> list[tuple[Request, int]]:
-        """The next token of each request, from logits (B, vocabulary); also set for the step.
+    def _draw(
+        self,
+        requests: Sequence[Request],
+        tokens: Sequence[int],
+        logits: Tensor,
+        places: Sequence[int],
+    ) -> list[tuple[Request, int]]:
+        """The next token of each request, which is also set for the step.
 
         Requests that fail here, or whose logits are not finite, are left out.
+
+        Args:
+            tokens: the likeliest at each place, already set.
+            logits: (places, vocabulary).
+            places: the requests'.
         """
-        slots = to_device(torch.tensor([r.slot for r in requests]), logits.device)
-        likeliest = logits.argmax(-1)
-        self.forward.tokens[slots] = likeliest
-        highest = logits.gather(1, likeliest[:, None])[:, 0]  # NaN is the largest of all
-        likeliest = likeliest.where(highest.isfinite(), _NONE)
         drawn: list[tuple[Request, int]] = []
-        for request, token, scores in zip(requests, likeliest.tolist(), logits, strict=True):
+        for request, place in zip(requests, places, strict=True):
             with self._failing([request]):
-                if token == _NONE:
+                token = tokens[place]
+                if token == NOT_FINITE:
                     raise not_finite(request.adapter)
                 if not request.sampling.is_plain:
                     if request.sampler is None:
                         request.sampler = Sampler(request.sampling, request.ids, self._ends)
-                    token = request.sampler.draw(scores)
+                    token = request.sampler.draw(logits[place])
                     self.forward.tokens[request.slot].fill_(token)
                 if (count := request.sampling.logprobs) is not None:
-                    request.feed.logprobs.append(self._logprobs.read(scores, token, count))
+                    request.feed.logprobs.append(self._logprobs.read(logits[place], token, count))
                 drawn.append((request, token))
         return drawn
 
     def _step(self) -> None:
         """Makes one more token for every running request."""
-        self._grow()
-        requests = self._running
-        if not requests:
-            return
         began = time.perf_counter()
-        with self._failing(requests):
-            count = requests[-1].slot + 1
-            longest = max(request.length for request in requests)
-            with self.forward.threads(count):
-                logits = self.forward.step(count, longest)
-            if len(requests) < count:
-                slots = torch.tensor([request.slot for request in requests])
-                logits = logits[to_device(slots, logits.device)]
-            self._say(self._draw(requests, logits))
+        self._grow()
+        asked, self._ahead = self._ahead or self._ask(self._running), None
+        if asked is None:
+            return
+        if self.asks_ahead and self._reading is None:
+            self._ahead = self._ask(self._going_on(), after=1)
+        self._read_step(asked)
+        if not self._running:
+            self._ahead = None
         if self._reading is None:  # else a part of it was waited for
             self._step_seconds = time.perf_counter() - began
+
+    def _ask(self, requests: Sequence[Request], after: int = 0) -> _Asked | None:
+        """Has a step made for these requests; None if it failed, or there are none.
+
+        Args:
+            after: number of steps before it that are not read yet.
+        """
+        if not requests:
+            return None
+        with self._failing(requests):
+            count = requests[-1].slot + 1
+            longest = max(request.length for request in requests) + after
+            with self.forward.threads(count):
+                step = self.forward.step(count, longest)
+            return _Asked(step, requests, [request.slot for request in requests])
+        return None
+
+    def _going_on(self) -> Sequence[Request]:
+        """The running requests, if their next step can be asked for before this one is read.
+
+        An answer may end with a token that nobody has read; what is made after it is ignored.
+        """
+        running = self._running
+        for request in running:
+            sampling = request.sampling
+            if not sampling.is_plain or sampling.logprobs is not None:
+                return ()  # the host chooses its token, or reads the logits
+            if request.length + 1 >= self.forward.slots.length:
+                return ()  # slots would have to grow first
+        return [r for r in running if len(r.tokens) + 1 < r.max_new_tokens]
+
+    def _read_ahead(self) -> None:
+        """Reads the step that was asked for ahead, if there is one."""
+        asked, self._ahead = self._ahead, None
+        if asked is not None:
+            self._read_step(asked)
+
+    def _read_step(self, asked: _Asked) -> None:
+        """Takes a step's tokens, except for requests that have ended since it was asked for."""
+        running = [r for r, slot in zip(asked.requests, asked.slots, strict=True) if r.slot == slot]
+        with self._failing(running):
+            slots = [request.slot for request in running]
+            self._say(self._draw(running, asked.step.tokens(), asked.step.logits, slots))
 
     def _grow(self) -> None:
         """Makes room for the next tokens; without memory, the requests that need room fail."""

@@ -1,12 +1,13 @@
 """The compiled vision tower: one compiled block serves all; recurring sizes are CUDA graphs.
 
+On CUDA the first picture of a size is computed by the stock blocks: few sizes come only once.
+
 A stock block splits its patches at image boundaries in Python, which compilers cannot trace. It
 leaves the split to attention functions whose name says that they can do it themselves.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
-from pointsman.engine.cuda_graphs import Graph, attention_of_fixed_shapes
+from pointsman.engine.cuda_graphs import RecurringGraphs, attention_of_fixed_shapes
 
 NAME = "pointsman_flash"
 """transformers looks for "flash" in the name"""
@@ -42,9 +43,7 @@ class CompiledTower:
         self._is_cuda = tower.pos_embed.weight.is_cuda
         self._any = compiler(_through, dynamic=True)
         self._fixed = compiler(_through_by_cudnn, dynamic=True)
-        self._through = self._any
-        self._graphs: OrderedDict[tuple[int, ...], Graph[_Output] | None] = OrderedDict()
-        """Graphs by size; None for sizes seen once"""
+        self._graphs = RecurringGraphs[_Output](SIZES)
         for block in tower.blocks:
             for module in block.modules():
                 # Compilers choose their own matrix products, and would recompile each such block.
@@ -52,33 +51,21 @@ class CompiledTower:
             block.forward = partial(self._block, block)
 
     def __call__(self, values: Tensor, grid_thw: Tensor, **places: Any) -> _Output:
-        def whole(values: Tensor) -> _Output:
+        def whole(values: Tensor, through: Callable[..., Tensor]) -> _Output:
+            self._through = through
             stock = type(self._tower).forward
             output: _Output = stock(self._tower, values, grid_thw=grid_thw, **places)
             return output
 
         if not self._is_cuda or grid_thw.is_cuda:  # to look at the grid would wait for the device
-            return whole(values)
+            return whole(values, self._any)
         size = (*grid_thw.flatten().tolist(), values.shape[1])
-        is_new = size not in self._graphs
-        graph = self._graphs.setdefault(size, None)
-        self._graphs.move_to_end(size)
-        if is_new:
-            if len(self._graphs) > SIZES:
-                self._graphs.popitem(last=False)
-            return whole(values)
-        if graph is None:
-            graph = self._graphs[size] = self._captured(whole, values)
-        output: Any = graph(values)
-        taps = [tap.clone() for tap in output.deepstack_features]
-        return _Output(pooler_output=output.pooler_output.clone(), deepstack_features=taps)
-
-    def _captured(self, whole: Callable[[Tensor], _Output], values: Tensor) -> Graph[_Output]:
-        self._through = self._fixed if self._is_for_cudnn(values) else self._any
-        try:
-            return Graph(whole, (values,))
-        finally:
-            self._through = self._any
+        compiled = self._fixed if self._is_for_cudnn(values) else self._any
+        found: Any = self._graphs(
+            size, partial(whole, through=compiled), (values,), partial(whole, through=_through)
+        )
+        taps = [tap.clone() for tap in found.deepstack_features]
+        return _Output(pooler_output=found.pooler_output.clone(), deepstack_features=taps)
 
     def _is_for_cudnn(self, values: Tensor) -> bool:
         """Whether cuDNN's attention, the fastest one, accepts an image of this many patches.
@@ -93,7 +80,8 @@ class CompiledTower:
             return can_use_cudnn_attention(SDPAParams(*parts))
 
     def _block(self, block: Any, states: Tensor, **kwargs: Any) -> Tensor:
-        return self._through(block, states, **kwargs)
+        # The first block reads a view, for which compilers would make a case of its own.
+        return self._through(block, states.clone() if states._is_view() else states, **kwargs)
 
 
 def packed_attention(

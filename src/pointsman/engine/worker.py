@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -20,6 +21,9 @@ from pointsman.errors import EngineClosedError, QueueFullError
 T = TypeVar("T")
 _PREPARING = 4
 """Largest number of threads that prepare requests; more would keep the model's from Python"""
+_SWITCH = 5e-4
+"""Seconds after which a thread in Python lets another one in. By itself Python waits 5 ms, and so
+would the model's thread, after each call to the device, while requests are prepared."""
 
 
 @dataclass(eq=False)
@@ -71,6 +75,7 @@ class Worker:
         # More threads than cores would only wait for each other and take cores from the model.
         threads = min(_PREPARING, max(1, (os.cpu_count() or 2) - 1))
         self._preparing = ThreadPoolExecutor(threads, "pointsman-prepare")
+        sys.setswitchinterval(min(_SWITCH, sys.getswitchinterval()))
         self.thread = threading.Thread(target=self._work, name="pointsman-model", daemon=True)
         self.thread.start()
         # A thread inside the model at interpreter shutdown would crash the process.

@@ -31,10 +31,11 @@ from pointsman.models.checkpoint import (
 )
 from pointsman.models.cpu_kernels import to_device
 from pointsman.models.encoding import (
-    ON_HOST,
+    TEXT_KEYS,
     Encoded,
     as_encoder_output,
     different_images,
+    join,
     without_images,
 )
 from pointsman.models.processor import load_processor
@@ -191,13 +192,29 @@ class Base:
 
     def prepare(self, prompts: Sequence[Prompt]) -> Encoded:
         """Prompts as one batch padded on the right, on the host; thread-safe."""
-        return self.prompts.encode(prompts)
+        encoded = self.prompts.encode(prompts)
+        if self.device.type == "cuda" and "pixels" in encoded:
+            encoded["pixels"] = encoded["pixels"].pin_memory()  # see ``to_device``
+        return encoded
 
-    def on_device(self, prepared: Encoded) -> Encoded:
-        """A batch on the base's device, except for what is read on the host."""
-        batch = cast(dict[str, Tensor], prepared)
-        moved = {k: v if k in ON_HOST else to_device(v, self.device) for k, v in batch.items()}
-        return cast(Encoded, moved)
+    def on_device(self, *prepared: Encoded, grain: int = 1) -> Encoded:
+        """Batches joined on the base's device, except for what is read on the host.
+
+        Args:
+            grain: the result's length is a multiple of it.
+        """
+        # Pixels travel while the host joins the texts. These are one copy: to begin it takes longer
+        # than the copy itself.
+        batch: dict[str, Tensor] = join([self._with_pixels(each) for each in prepared], grain)
+        texts = [batch[name].reshape(-1, *batch["input_ids"].shape) for name in TEXT_KEYS]
+        copied = to_device(torch.cat(texts), self.device)
+        moved = dict(zip(TEXT_KEYS, torch.split(copied, [len(t) for t in texts]), strict=True))
+        return cast(Encoded, batch | {k: v.view(batch[k].shape) for k, v in moved.items()})
+
+    def _with_pixels(self, prepared: Encoded) -> Encoded:
+        if "pixels" not in prepared:
+            return prepared
+        return cast(Encoded, {**prepared, "pixels": to_device(prepared["pixels"], self.device)})
 
     def encode_answers(self, prompts: Sequence[Prompt]) -> tuple[Encoded, Tensor]:
         """Conversations with their answers, and labels (B, T): -100 except on assistant turns.
@@ -228,16 +245,16 @@ class Base:
     def stock_inputs(self, encoded: Mapping[str, Any]) -> dict[str, Any]:
         """A batch with its pixels: the model runs the tower on all its images together."""
         inputs = without_images(encoded)
-        if "patches" in encoded:
+        if "pixels" in encoded:
             inputs["pixel_values"] = self.pixel_values(encoded, encoded["image_index"].tolist())
             inputs["image_grid_thw"] = inputs["image_grid_thw"].to(self.device)
         return inputs
 
     def pixel_values(self, encoded: Mapping[str, Any], images: Sequence[int]) -> Tensor:
         """The tower's inputs for some of a batch's different images, together."""
-        cuts = [patches for patches, _, _ in different_images(encoded)]
-        patches = torch.cat([cuts[image] for image in images])
-        return pixel_values(patches, self.image_processor, self.dtype)
+        cuts = [(pixels, grid) for pixels, grid, _ in different_images(encoded)]
+        values = [pixel_values(*cuts[at], self.image_processor, self.dtype) for at in images]
+        return torch.cat(values)
 
     def image_features(self, encoded: Mapping[str, Any]) -> dict[str, Any]:
         """Output of the vision tower, to be passed to the model as ``mm_encoder_outputs``.
@@ -251,21 +268,22 @@ class Base:
         self, encoded: Mapping[str, Any]
     ) -> Generator[None, None, dict[str, Any]]:
         """The same; it yields after each image, where the model is free for other work."""
-        if "patches" not in encoded:
+        if "pixels" not in encoded:
             return {}
         seen = []
-        for patches, grid, digest in different_images(encoded):
-            seen.append(self.images.get(tuple(digest), partial(self._see, patches, grid)))
+        for pixels, grid, digest in different_images(encoded):
+            seen.append(self.images.get(tuple(digest), partial(self._see, pixels, grid)))
             yield
         return as_encoder_output([seen[index] for index in encoded["image_index"].tolist()])
 
     @torch.no_grad()
     def image_features_at_once(self, encoded: Mapping[str, Any]) -> dict[str, Any]:
         """The same for different images together, which suits an accelerator; none are cached."""
-        if "patches" not in encoded:
+        if "pixels" not in encoded:
             return {}
-        values = frame_values(encoded["patches"], self.image_processor, self.dtype)
-        grids = torch.stack([grid for _, grid, _ in different_images(encoded)]).to(self.device)
+        cuts = [(pixels, grid) for pixels, grid, _ in different_images(encoded)]
+        frames = [frame_values(*cut, self.image_processor, self.dtype) for cut in cuts]
+        values, grids = torch.cat(frames), torch.stack([grid for _, grid in cuts]).to(self.device)
         output = self.core.get_image_features(values, grids, return_dict=True)
         taps = zip(*output.deepstack_features, strict=True)
         seen = [
@@ -276,8 +294,8 @@ class Base:
 
     @torch.inference_mode(False)  # training may use features that were made while serving
     @torch.no_grad()
-    def _see(self, patches: Tensor, grid: Tensor) -> ImageFeatures:
-        values = frame_values(patches, self.image_processor, self.dtype)
+    def _see(self, pixels: Tensor, grid: Tensor) -> ImageFeatures:
+        values = frame_values(pixels, grid, self.image_processor, self.dtype)
         grid, places = grid.cpu(), places_of(grid, self.core.visual)
         output = self.core.get_image_features(values, grid[None], return_dict=True, **places)
         return ImageFeatures(

@@ -28,9 +28,9 @@ class Encoded(TypedDict):
     """(B, T) int64, 1 on image tokens"""
     position_ids: Tensor
     """(3, B, T) int64: temporal, height, width"""
-    patches: NotRequired[Tensor]
-    """(P, 3, patch area) uint8 of the different images, in order of first occurrence;
-    ``vision.pixel_values`` turns them into the tower's input"""
+    pixels: NotRequired[Tensor]
+    """(P, patch area * 3) uint8 of the different images, in order of first occurrence;
+    ``vision.pixel_values`` turns each image's into the tower's input"""
     image_index: NotRequired[Tensor]
     """(I,) int64: index of each image among the different ones"""
     image_grid_thw: NotRequired[Tensor]
@@ -43,27 +43,36 @@ TEXT_KEYS = ("input_ids", "attention_mask", "mm_token_type_ids", "position_ids")
 """The parts of a batch with one value per token; a text encoder's batch has the first two"""
 
 
-def join(batches: Sequence[Any]) -> Any:
-    """Joins batches that are padded on the right: a base's, or a text encoder's."""
-    if len(batches) == 1:
+def join(batches: Sequence[Any], grain: int = 1) -> Any:
+    """Joins batches that are padded on the right: a base's, or a text encoder's.
+
+    Args:
+        grain: the result's length is a multiple of it.
+    """
+    longest = grain * -(-max(batch["input_ids"].shape[1] for batch in batches) // grain)
+    if len(batches) == 1 and batches[0]["input_ids"].shape[1] == longest:
         return batches[0]
-    longest = max(batch["input_ids"].shape[1] for batch in batches)
-    joined: dict[str, Tensor] = {}
+    found: dict[str, Tensor] = {}
     for name in (name for name in TEXT_KEYS if name in batches[0]):
         values = [batch[name] for batch in batches]
         padded = [nn.functional.pad(value, (0, longest - value.shape[-1])) for value in values]
-        joined[name] = torch.cat(padded, -2)
-    shown = [batch for batch in batches if "patches" in batch]
+        found[name] = torch.cat(padded, -2)
+    shown = [batch for batch in batches if "pixels" in batch]
     if shown:
-        for name in ("patches", "image_grid_thw", "image_digests"):
-            joined[name] = torch.cat([batch[name] for batch in shown])
+        for name in ("pixels", "image_grid_thw", "image_digests"):
+            found[name] = joined([batch[name] for batch in shown])
         before = 0
         index: list[Tensor] = []
         for batch in shown:
             index.append(batch["image_index"] + before)
             before += int(batch["image_index"].max()) + 1
-        joined["image_index"] = torch.cat(index)
-    return joined
+        found["image_index"] = torch.cat(index)
+    return found
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Like ``torch.cat``, which would copy a single part."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def padded_left(encoded: Encoded) -> Encoded:
@@ -77,9 +86,7 @@ def padded_left(encoded: Encoded) -> Encoded:
     return cast(Encoded, {**encoded, **moved})
 
 
-IMAGE_KEYS = ("patches", "image_index", "image_digests")
-ON_HOST = ("image_index", "image_grid_thw", "image_digests")
-"""The tensors of a batch that ``Base.encode`` leaves on the host"""
+IMAGE_KEYS = ("pixels", "image_index", "image_digests")
 
 
 def without_images(encoded: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,11 +95,11 @@ def without_images(encoded: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def different_images(encoded: Mapping[str, Any]) -> list[tuple[Tensor, Tensor, list[int]]]:
-    """Patches (P, 3, patch area), grid (3,) and digest of each of the U different images."""
+    """Pixels (P, patch area * 3), grid (3,) and digest of each of the U different images."""
     index = encoded["image_index"].tolist()
     first = [index.index(image) for image in range(max(index) + 1)]
     grids, digests = encoded["image_grid_thw"][first], encoded["image_digests"][first]
-    cuts = torch.split(encoded["patches"], grids.prod(1).tolist())
+    cuts = torch.split(encoded["pixels"], grids.prod(1).tolist())
     return list(zip(cuts, grids, digests.tolist(), strict=True))
 
 

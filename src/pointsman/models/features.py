@@ -69,8 +69,8 @@ class Reader(Protocol):
     def prepare(self, prompts: Sequence[Prompt]) -> Any:
         """A padded batch of B prompts of T tokens on the host; thread-safe."""
 
-    def on_device(self, prepared: Any) -> Any:
-        """A batch that ``prepare`` made, on the reader's device."""
+    def on_device(self, *prepared: Any) -> Any:
+        """Batches that ``prepare`` made, joined on the reader's device."""
 
     def encode(self, prompts: Sequence[Prompt]) -> Any:
         """A padded batch of B prompts of T tokens, with its ``attention_mask`` (B, T)."""

@@ -16,8 +16,8 @@ from torch import Tensor
 from pointsman.conversation import Prompt, Turn, check_places, check_text
 from pointsman.errors import ConfigError, SampleError
 from pointsman.models.checkpoint import PaddingSide, pad
-from pointsman.models.encoding import IGNORED, Encoded
-from pointsman.models.vision import digest_of, patches_of
+from pointsman.models.encoding import IGNORED, Encoded, joined
+from pointsman.models.vision import digest_of, pixels_of
 
 _ZERO_WIDTH = "\u200b"
 _PART = 2**16
@@ -58,9 +58,9 @@ class PromptEncoder:
             if sum(len(turn.text) for turn in prompt.turns) > self.longest:
                 self._check_length(prompt)
         texts = [self.render(prompt.turns) for prompt in prompts]
-        grids, patches = self._images(prompts)
+        grids, pixels = self._images(prompts)
         rows = [self._tokens(text, grid) for text, grid in zip(texts, grids, strict=True)]
-        return self._batch(rows, grids, patches, padding_side)
+        return self._batch(rows, grids, pixels, padding_side)
 
     def encode_answers(self, prompts: Sequence[Prompt]) -> tuple[Encoded, Tensor]:
         """Conversations with their answers, and labels (B, T): -100 except on assistant turns.
@@ -68,13 +68,13 @@ class PromptEncoder:
         Raises:
             SampleError: a conversation without an assistant turn.
         """
-        grids, patches = self._images(prompts)
+        grids, pixels = self._images(prompts)
         rows, labels = [], []
         for prompt, grid in zip(prompts, grids, strict=True):
             tokens, targets = self._labelled(prompt.turns, grid)
             rows.append(tokens)
             labels.append(targets)
-        encoded = self._batch(rows, grids, patches, "right")
+        encoded = self._batch(rows, grids, pixels, "right")
         return encoded, pad(labels, IGNORED, "right")
 
     def _labelled(
@@ -178,38 +178,38 @@ class PromptEncoder:
         return ids[:last] + [IGNORED] * (len(ids) - last)
 
     def _images(self, prompts: Sequence[Prompt]) -> tuple[list[list[Tensor]], list[Tensor]]:
-        """Each prompt's image grids (3,), and each image's patches (P, 3, patch area)."""
+        """Each prompt's image grids (3,), and each image's pixels (P, patch area * 3)."""
         for prompt in prompts:
             check_places(prompt.turns, len(prompt.images))
         cuts: dict[int, tuple[Tensor, Tensor]] = {}
         for image in (image for prompt in prompts for image in prompt.images):
             if id(image) not in cuts:
-                cuts[id(image)] = patches_of(image, self.image_processor)
+                cuts[id(image)] = pixels_of(image, self.image_processor)
         cut = [[cuts[id(image)] for image in prompt.images] for prompt in prompts]
         grids = [[grid for grid, _ in images] for images in cut]
-        return grids, [patches for images in cut for _, patches in images]
+        return grids, [pixels for images in cut for _, pixels in images]
 
     def _tokens(self, text: str, grids: Sequence[Tensor]) -> list[int]:
         """Token ids of ``text``, its image places widened to one token per merged patch."""
-        pieces = text.split(self._image_token)
-        if len(pieces) != len(grids) + 1:
+        shown = text.count(self._image_token)
+        if shown != len(grids):
             raise ConfigError(
-                f"{self.id}: its chat template shows {len(pieces) - 1} of {len(grids)} images; "
+                f"{self.id}: its chat template shows {shown} of {len(grids)} images; "
                 "use the template of a Qwen3-VL checkpoint"
             )
         merge = self.image_processor.merge_size**2
-        widths = [int(grid.prod()) // merge for grid in grids]
-        wide = pieces[0] + "".join(
-            self._image_token * width + piece
-            for width, piece in zip(widths, pieces[1:], strict=True)
-        )
-        return list(self.tokenizer(wide, add_special_tokens=False)["input_ids"])
+        widths = iter([int(grid.prod()) // merge for grid in grids])
+        # Widened as tokens: a thousand places of a picture take longer to tokenise than any text.
+        tokens: list[int] = []
+        for token in self.tokenizer(text, add_special_tokens=False)["input_ids"]:
+            tokens += [token] * (next(widths) if token == self.image_token_id else 1)
+        return tokens
 
     def _batch(
         self,
         rows: list[list[int]],
         grids: list[list[Tensor]],
-        patches: Sequence[Tensor],
+        pixels: Sequence[Tensor],
         padding_side: PaddingSide,
     ) -> Encoded:
         longest, most = max(map(len, rows)), self.longest
@@ -233,18 +233,18 @@ class PromptEncoder:
         )
         if grid_thw is not None:
             batch["image_grid_thw"] = grid_thw
-            batch.update(_images_of(patches, flat))  # type: ignore[typeddict-item]
+            batch.update(_images_of(pixels, flat))  # type: ignore[typeddict-item]
         return batch
 
 
-def _images_of(patches: Sequence[Tensor], grids: Sequence[Tensor]) -> dict[str, Tensor]:
-    """The image tensors of a batch, from the patches and the grid of each image, in order."""
-    different = {id(cut): (cut, grid) for cut, grid in zip(patches, grids, strict=True)}
+def _images_of(pixels: Sequence[Tensor], grids: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The image tensors of a batch, from the pixels and the grid of each image, in order."""
+    different = {id(cut): (cut, grid) for cut, grid in zip(pixels, grids, strict=True)}
     places = {key: place for place, key in enumerate(different)}
-    index = torch.tensor([places[id(cut)] for cut in patches])
+    index = torch.tensor([places[id(cut)] for cut in pixels])
     digests = torch.stack([digest_of(cut, grid) for cut, grid in different.values()])
     return {
-        "patches": torch.cat([cut for cut, _ in different.values()]),
+        "pixels": joined([cut for cut, _ in different.values()]),
         "image_index": index,
         "image_digests": digests[index],
     }

@@ -34,6 +34,7 @@ from pointsman.models.checkpoint import (
     pick_dtype,
 )
 from pointsman.models.cpu_kernels import to_device, use_onednn_linears
+from pointsman.models.encoding import join
 from pointsman.models.features import Pooling
 
 _POOLING_MODES: dict[str, Pooling] = {
@@ -128,11 +129,12 @@ class TextEncoder:
             attention_mask=pad([[1] * len(row) for row in rows], 0, "right"),
         )
 
-    def on_device(self, prepared: EncodedText) -> EncodedText:
-        """A batch on the encoder's device."""
+    def on_device(self, *prepared: EncodedText) -> EncodedText:
+        """Batches joined on the encoder's device."""
+        batch: EncodedText = join(prepared)
         return EncodedText(
-            input_ids=to_device(prepared["input_ids"], self.device),
-            attention_mask=to_device(prepared["attention_mask"], self.device),
+            input_ids=to_device(batch["input_ids"], self.device),
+            attention_mask=to_device(batch["attention_mask"], self.device),
         )
 
     def read(

@@ -1,10 +1,14 @@
 """The feature store: one forward per sample, written to shards that survive an interruption."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pointsman.conversation import Prompt, routed_part
+from pointsman.conversation import routed_part
 from pointsman.data.dataset import Dataset
 from pointsman.data.image_digest import load_sealed, sealed_images
 from pointsman.errors import ArtefactError, ImageError, MismatchError, SampleError
@@ -35,6 +39,8 @@ from pointsman.sample import RoutingSample, load_prompt
 FORMAT_VERSION = 1
 SHARD_SAMPLES = 64
 """Samples per shard: the most work that an interruption can lose."""
+_AHEAD, _PREPARING = 2, 8
+"""Batches that are prepared while one is read, and threads for that"""
 
 
 @dataclass(frozen=True)
@@ -114,15 +120,38 @@ def _preprocess(
         for split, samples in dataset.splits.items()
     }
     total, done = sum(map(len, dataset.splits.values())), 0
+    missing = []
     for split, shards in plan.items():
         for number, batches in enumerate(shards):
             path = out / _shard_name(split, number)
             if path.is_file():
                 _check_request(read_tensors_and_metadata(path)[1].get("request"), request, out)
+                done += sum(map(len, batches))
+                progress(done, total)
             else:
-                shard = _shard(dataset.splits[split], batches, reader, recipe, sealed)
-                write_tensors(path, shard, {"request": request})
-            done += sum(map(len, batches))
+                missing.append((path, dataset.splits[split], batches))
+    read = partial(_read_sealed, sealed) if reader.reads_images else None
+
+    def prepare(sample: RoutingSample) -> Any:
+        with _named(sample):
+            return reader.prepare([load_prompt(sample, recipe.history, read)])
+
+    wanted = ([samples[i] for i in batch] for _, samples, batches in missing for batch in batches)
+    with closing(_prepared(wanted, prepare)) as prepared, torch.inference_mode():
+        for path, samples, batches in missing:
+            # Not read back one by one: an accelerator goes on with the next batch meanwhile.
+            features = [
+                extract(reader, reader.on_device(*each), recipe)
+                for each in islice(prepared, len(batches))
+            ]
+            index = torch.tensor([index for batch in batches for index in batch])
+            shard = {
+                "features": torch.cat(features).cpu(),
+                "labels": torch.tensor([_label(samples[i]) for i in index.tolist()]),
+                "index": index,
+            }
+            write_tensors(path, shard, {"request": request})
+            done += len(index)
             progress(done, total)
     write_tensors(out / "probes.safetensors", {"features": probe_features(reader, recipe)})
     made_by = {"base_model_id": reader.id, "base_revision": reader.revision}
@@ -249,42 +278,26 @@ def _length(sample: RoutingSample, reader: Reader, recipe: FeatureRecipe) -> int
     return reader.estimated_tokens(sum(len(turn.text) for turn in turns), sizes)
 
 
-def _shard(
-    samples: Sequence[RoutingSample],
-    batches: list[list[int]],
-    reader: Reader,
-    recipe: FeatureRecipe,
-    sealed: Mapping[str, str],
-) -> dict[str, Tensor]:
-    def read(path: str) -> Image.Image:
-        return load_sealed(path, sealed[path])
+def _prepared(
+    batches: Iterable[Sequence[RoutingSample]], prepare: Callable[[RoutingSample], Any]
+) -> Generator[list[Any]]:
+    """Each batch's prepared samples; those of the next batches are prepared meanwhile."""
+    # More threads than cores would only take cores from the reader.
+    threads = min(_PREPARING, max(1, (os.cpu_count() or 2) - 1))
+    pool, ahead = ThreadPoolExecutor(threads), deque[list[Future[Any]]]()
+    try:
+        for batch in batches:
+            ahead.append([pool.submit(prepare, sample) for sample in batch])
+            if len(ahead) > _AHEAD:
+                yield [future.result() for future in ahead.popleft()]
+        while ahead:
+            yield [future.result() for future in ahead.popleft()]
+    finally:
+        pool.shutdown(cancel_futures=True)
 
-    def load(index: int) -> Prompt:
-        return load_prompt(samples[index], recipe.history, read if reader.reads_images else None)
 
-    def prepare(batch: list[int]) -> Any:
-        try:
-            return reader.encode([load(index) for index in batch])
-        except ImageError:
-            raise
-        except SampleError:  # which of them? alone, the one at fault fails again
-            for index in batch:
-                with _named(samples[index]):
-                    reader.encode([load(index)])
-            raise
-
-    features = []
-    # One batch ahead: images are decoded while the reader processes the previous batch.
-    with ThreadPoolExecutor(1) as pool, torch.inference_mode():
-        ahead = [pool.submit(prepare, batch) for batch in batches[:1]]
-        for following in [*batches[1:], None]:
-            encoded = ahead.pop().result()
-            if following is not None:
-                ahead.append(pool.submit(prepare, following))
-            features.append(extract(reader, encoded, recipe).cpu())
-    index = torch.tensor([index for batch in batches for index in batch])
-    labels = [_label(samples[i]) for i in index.tolist()]
-    return {"features": torch.cat(features), "labels": torch.tensor(labels), "index": index}
+def _read_sealed(sealed: Mapping[str, str], path: str) -> Image.Image:
+    return load_sealed(path, sealed[path])
 
 
 @contextmanager
@@ -292,6 +305,8 @@ def _named(sample: RoutingSample) -> Iterator[None]:
     """Errors name the sample."""
     try:
         yield
+    except ImageError:  # it names the image
+        raise
     except SampleError as error:
         name = ", ".join(sample.images) or repr(sample.instruction[:60])
         raise SampleError(f"sample with {name}: {error}") from None
