@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from pointsman.adapters.activated import invocation_tokens
 from pointsman.adapters.layout import Layout, key_of
 from pointsman.adapters.load import fit_adapter, open_adapter
 from pointsman.adapters.peft import load_base_with_loras
@@ -137,6 +138,21 @@ def test_answers_are_those_of_each_request_alone_and_of_adapters_added_by_hand(
     assert len({answer.text for answer in named}) > 3  # adapters do change answers
 
 
+def test_activated_adapters_read_the_end_again(
+    folder: Path, base: Base, router: Path, tmp_path: Path
+) -> None:
+    called = MILD | {"alora_invocation_tokens": invocation_tokens(base)}
+    adapters = make_adapters(folder, tmp_path, *[called] * len(ADAPTERS))
+    names = [*ADAPTERS, *ADAPTERS]
+    with make(folder, adapters, router) as engine:
+        assert engine.plan.name == "activated"
+        mixed = engine.generate_batch(MIXED, adapter=names, max_new_tokens=NEW)
+        for prompt, name, answer in zip(MIXED, names, mixed, strict=True):
+            [alone] = engine.generate_batch([prompt], adapter=name, max_new_tokens=NEW)
+            assert answer.text == alone.text
+        assert mixed[0].text != said(base, MIXED[0], None)
+
+
 def test_routes_are_those_of_the_features_that_the_router_was_trained_on(
     folder: Path,
     base: Base,
@@ -238,9 +254,7 @@ def test_what_peft_would_have_to_run_is_refused(
     tiny_data: Dataset,
     tmp_path: Path,
 ) -> None:
-    one_line = (
-        r"^adapter 'calendar': PEFT cannot run it on FP8 weights; give dtype bfloat16 [^\n]*$"
-    )
+    one_line = r"^[^\n]*: PEFT cannot run adapters on FP8 weights; give dtype bfloat16 [^\n]*$"
     with pytest.raises(ConfigError, match=one_line):
         make(folder, adapters["two-pass"], router, plan="peft")
     dora = make_adapter(folder, tmp_path / "dora", 1, use_dora=True)

@@ -79,7 +79,7 @@ def attach(base: Base, name: str, adapter: Adapter | AdapterFile | str | Path) -
     """
     if base.precision == "fp8":
         raise ConfigError(
-            f"adapter {name!r}: PEFT cannot run it on FP8 weights; give dtype bfloat16 or, to an "
+            f"{base.id}: PEFT cannot run adapters on FP8 weights; give dtype bfloat16 or, to an "
             "engine, adapters that can be stacked"
         )
     is_checked = isinstance(adapter, Adapter) and isinstance(adapter.lora, Lora)
