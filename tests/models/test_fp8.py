@@ -379,13 +379,16 @@ def test_scales_that_are_missing_or_of_another_shape(published: Path, tmp_path: 
         ({"weight_block_size": None}, "weight_block_size None"),
         ({"activation_scheme": "static"}, "activation_scheme 'static'"),
         ({"fmt": "e5m2"}, "fmt 'e5m2'"),
+        ("int4", "quant_method 'int4'"),
     ],
 )
 def test_other_quantised_checkpoints_are_refused(
-    wide_folder: Path, tmp_path: Path, change: dict[str, Any], named: str
+    wide_folder: Path, tmp_path: Path, change: dict[str, Any] | str, named: str
 ) -> None:
     folder = Path(shutil.copytree(wide_folder, tmp_path / "base"))
-    write_config(folder, quantization_config=SCHEME | change)
+    write_config(
+        folder, quantization_config=SCHEME | change if isinstance(change, dict) else change
+    )
     for dtype in (None, "fp8", "float32"):
         with pytest.raises(ConfigError, match=named):
             load_base(str(folder), dtype=dtype)  # type: ignore[arg-type]

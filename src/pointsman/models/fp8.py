@@ -132,6 +132,8 @@ def is_in_fp8(config: Mapping[str, Any], base_model_id: str) -> bool:
     settings = config.get("quantization_config")
     if not settings:
         return False
+    if not isinstance(settings, Mapping):
+        settings = {"quant_method": settings}
     expected: dict[str, Any] = {
         "quant_method": "fp8",
         "fmt": "e4m3",
@@ -255,10 +257,10 @@ def _by_tensor_cores(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
 
 @torch.library.custom_op("pointsman::fp8_product", mutates_args=(), device_types="cuda")
 def _product(values: Tensor, scales: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
-    """Tokens (M, K) times a weight (N, K) as (M, N) bfloat16, an operator that compilers only call.
+    """Tokens (M, K) times a weight (N, K), as (M, N) bfloat16.
 
-    Inductor's own of PyTorch 2.13 leaves out what the scales are of, and has it guessed from their
-    shapes.
+    It is an operator of its own, which compilers call as it is. PyTorch 2.13's Inductor would put
+    ``_scaled_mm`` in place of ``scaled_mm``, and that guesses from shapes what the scales are of.
 
     Args:
         scales: (K / 128, M); M is a multiple of 4.
