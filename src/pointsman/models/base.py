@@ -6,6 +6,7 @@ through its ``PromptEncoder``, so training and serving cannot encode it differen
 
 import copy
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +24,7 @@ from pointsman.models.checkpoint import (
     Dtype,
     Fingerprint,
     PaddingSide,
+    digest_weights,
     fetch,
     load_model,
     loading,
@@ -356,21 +358,23 @@ def load_base(
     processor = load_processor(folder)
     if max_pixels is not None:
         _limit_pixels(processor[0], max_pixels)
-    model = loading(
-        folder,
-        lambda path: load_model(
-            path, AutoModelForImageTextToText, torch_dtype, as_stored=is_stored
-        ),
-    )
-    check_library(model.model)
-    scales = loading(folder, stored_scales) if is_stored else {}
-    if is_fp8:
-        use_fp8(model, where, scales)
-    model = model.to(where)
+    with ThreadPoolExecutor(1) as pool:  # a large checkpoint's digest takes as long as its loading
+        digest = pool.submit(digest_weights, folder)
+        model = loading(
+            folder,
+            lambda path: load_model(
+                path, AutoModelForImageTextToText, torch_dtype, as_stored=is_stored
+            ),
+        )
+        check_library(model.model)
+        scales = loading(folder, stored_scales) if is_stored else {}
+        if is_fp8:
+            use_fp8(model, where, scales)
+        model = model.to(where)
     loading(folder, lambda _: restore(model, scales))
     use_onednn(model)
     prepare_attention(where)
-    base = _base(base_model_id, commit, folder, model, processor, config)
+    base = _base(base_model_id, commit, folder, model, processor, config, digest.result())
     loading(folder, lambda _: base.render([user_turn("", 1)]))  # raises on a broken template
     return base
 
@@ -394,7 +398,7 @@ def load_skeleton(base_model_id: str, *, revision: str | None = None) -> Base:
                 AutoConfig.from_pretrained(path)
             ),
         )
-    return _base(base_model_id, commit, folder, model, processor, config, weights=False)
+    return _base(base_model_id, commit, folder, model, processor, config, weights="")
 
 
 def _base(
@@ -404,8 +408,7 @@ def _base(
     model: Any,
     processor: tuple[Any, Any, str],
     config: dict[str, Any],
-    *,
-    weights: bool = True,
+    weights: str,
 ) -> Base:
     image_processor, tokenizer, template = processor
     return Base(
@@ -422,7 +425,7 @@ def _base(
             longest=int(model.config.text_config.max_position_embeddings),
             positions=model.model.get_rope_index,
         ),
-        fingerprint=fingerprint(folder, config, processor, weights=weights),
+        fingerprint=fingerprint(folder, config, processor, weights),
     )
 
 

@@ -39,24 +39,25 @@ def qwen_config(folder: Path, base_model_id: str) -> dict[str, Any]:
 def fingerprint_of(base_model_id: str, revision: str | None = None) -> Fingerprint:
     """A checkpoint's fingerprint without loading its weights into a model."""
     folder, _ = fetch(base_model_id, revision)
-    return fingerprint(folder, checked_config(folder), load_processor(folder))
+    weights = digest_weights(folder)
+    return fingerprint(folder, checked_config(folder), load_processor(folder), weights)
 
 
 def fingerprint(
     folder: Path,
     config: dict[str, Any],
     processor: tuple[Any, Any, str],
-    *,
-    weights: bool = True,
+    weights: str,
 ) -> Fingerprint:
-    """A checkpoint's fingerprint; ``weights=False`` reads no weights and leaves theirs empty.
+    """A checkpoint's fingerprint.
 
     Args:
         processor: what ``load_processor`` returns.
+        weights: what ``digest_weights`` returns.
     """
     image_processor, tokenizer, template = processor
     return Fingerprint(
-        weights=digest_weights(folder) if weights else "",
+        weights=weights,
         config=digest_config(config),
         tokenizer=digest_tokenizer(folder, tokenizer),
         template=digest_json(template),
