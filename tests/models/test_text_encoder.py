@@ -51,6 +51,12 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return read_dataset(out / "dataset")
 
 
+def test_fp8_is_of_bases_alone(bert: Path) -> None:
+    """An engine's dtype is given to its encoder too."""
+    assert load_encoder(str(bert), device="cpu", dtype="fp8").precision == "float32"
+    assert load_encoder(str(bert), device="cpu", dtype="bfloat16").precision == "bfloat16"
+
+
 def features_of(encoder: TextEncoder, recipe: FeatureRecipe, *texts: str) -> torch.Tensor:
     with torch.inference_mode():
         return extract(encoder, encoder.encode([make_prompt(None, t) for t in texts]), recipe)

@@ -43,8 +43,13 @@ SPECIAL = (
 )
 
 
-def make_base(folder: Path, seed: int = 0, layers: int = 4) -> Path:
-    """Writes a randomly initialised checkpoint of Qwen3-VL's architecture."""
+def make_base(folder: Path, seed: int = 0, layers: int = 4, *, is_wide: bool = False) -> Path:
+    """Writes a randomly initialised checkpoint of Qwen3-VL's architecture.
+
+    Args:
+        is_wide: the sides of the decoder's matrices are multiples of 128, as of published ones.
+    """
+    hidden, head, sections = (128, 128, [24, 20, 20]) if is_wide else (32, 16, [4, 2, 2])
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -60,17 +65,17 @@ def make_base(folder: Path, seed: int = 0, layers: int = 4) -> Path:
     config = Qwen3VLConfig(
         text_config={
             "vocab_size": len(fast),
-            "hidden_size": 32,
-            "intermediate_size": 64,
+            "hidden_size": hidden,
+            "intermediate_size": 2 * hidden,
             "num_hidden_layers": layers,
             "num_attention_heads": 2,
             "num_key_value_heads": 1,
-            "head_dim": 16,
+            "head_dim": head,
             "max_position_embeddings": 2048,
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": 10000.0,
-                "mrope_section": [4, 2, 2],
+                "mrope_section": sections,
                 "mrope_interleaved": True,
             },
         },
@@ -79,7 +84,7 @@ def make_base(folder: Path, seed: int = 0, layers: int = 4) -> Path:
             "hidden_size": 32,
             "intermediate_size": 64,
             "num_heads": 2,
-            "out_hidden_size": 32,
+            "out_hidden_size": hidden,
             "patch_size": 16,
             "num_position_embeddings": 64,
             "deepstack_visual_indexes": [0],
@@ -95,7 +100,7 @@ def make_base(folder: Path, seed: int = 0, layers: int = 4) -> Path:
     with torch.no_grad():  # the initial scale of 0.02 would make every state nearly the same
         for parameter in model.parameters():
             if parameter.dim() > 1:
-                parameter.mul_(6)
+                parameter.mul_(3 if is_wide else 6)
     model.generation_config.eos_token_id = ids["<|im_end|>"]
     model.generation_config.pad_token_id = ids["<|endoftext|>"]
     model.save_pretrained(folder)

@@ -20,7 +20,7 @@ from pointsman.adapters.layout import Layout
 from pointsman.adapters.load import Adapter, open_adapter, raise_errors
 from pointsman.adapters.weights import Lora
 from pointsman.adapters.with_loras import BaseWithLoras
-from pointsman.errors import ArtefactError, LabelError
+from pointsman.errors import ArtefactError, ConfigError, LabelError
 from pointsman.findings import Findings
 from pointsman.labels import LabelMap
 from pointsman.models.base import Base, load_base
@@ -51,6 +51,7 @@ def load_base_with_loras(
         ArtefactError: an adapter is missing, broken, pickled, only partly loaded or diverged.
         MismatchError: an adapter was made for another base.
         LabelError: an adapter's name is not legal.
+        ConfigError: as ``load_base``; or the base has FP8 weights.
     """
     labels = LabelMap(tuple(lora_paths))
     # Every file is read before the base is loaded, which may take minutes.
@@ -74,7 +75,13 @@ def attach(base: Base, name: str, adapter: Adapter | AdapterFile | str | Path) -
         MismatchError: the adapter was made for another base.
         ArtefactError: anything else that ``check_adapter`` calls an error.
         LabelError: the name is that of a module that an adapter replaces.
+        ConfigError: the base has FP8 weights, which PEFT does not know.
     """
+    if base.precision == "fp8":
+        raise ConfigError(
+            f"{base.id}: PEFT cannot run adapters on FP8 weights; give dtype bfloat16 or, to an "
+            "engine, adapters that can be stacked"
+        )
     is_checked = isinstance(adapter, Adapter) and isinstance(adapter.lora, Lora)
     if isinstance(adapter, Adapter):
         adapter = adapter.file

@@ -96,8 +96,8 @@ def train_adapter(
     Raises:
         ArtefactError: ``out`` already holds an adapter, cannot be written, or another run writes
             to it.
-        ConfigError: the base lacks the layer, or an activated LoRA is wanted and the base's chat
-            template has no invocation tokens.
+        ConfigError: the base lacks the layer or has FP8 weights, or an activated LoRA is wanted
+            and the base's chat template has no invocation tokens.
         SampleError: no sample has an answer, or a sample cannot be read.
     """
     settings = settings or AdapterSettings()
@@ -148,6 +148,8 @@ def _check_request(name: str, base: Base, out: Path, settings: AdapterSettings) 
     check_name(name)
     if settings.layers_from >= base.depth:
         raise ConfigError(f"layers_from {settings.layers_from}: the base has {base.depth} layers")
+    if base.precision == "fp8":
+        raise ConfigError(f"{base.id}: FP8 weights are not trained on; give dtype bfloat16")
     if (out / CONFIG).is_file():
         raise ArtefactError(f"{out}: holds an adapter already; choose another --out or delete it")
     refuse_other(out, "an adapter")

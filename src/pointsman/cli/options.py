@@ -146,9 +146,10 @@ Device = Annotated[
     str | None, typer.Option(help="cuda, cuda:1, mps or cpu. Default: the best available.")
 ]
 Dtype = Annotated[
-    Literal["float32", "bfloat16", "float16"] | None,
+    Literal["float32", "bfloat16", "float16", "fp8"] | None,
     typer.Option(
-        help="Data type of the weights. Default: bfloat16 on an accelerator, float32 on a CPU."
+        help="Data type of the weights; fp8: of the base's decoder. Default: bfloat16 on an "
+        "accelerator, float32 on a CPU."
     ),
 ]
 MaxPixels = Annotated[

@@ -25,6 +25,7 @@ from pointsman.adapters.weights import Lora
 from pointsman.errors import ConfigError, MismatchError
 from pointsman.models.base import Base
 from pointsman.models.cpu_kernels import linear
+from pointsman.models.fp8 import Fp8Linear, fp8_linear
 
 UNROLLED = 32
 """Up to this rank, compilers should unroll a step's sums over it. As a reduction, a sum would be a
@@ -60,10 +61,18 @@ class RowSelection:
 class FusedProjections(nn.Module):
     """Projections that read the same input, fused into one product, with stacked adapter weights.
 
-    The base's matrices are joined, and its linear layers' weights become views of the joint matrix.
+    The base's matrices are joined.
+
+    Args:
+        dtype: of the adapters' weights; the base's may be FP8.
     """
 
-    def __init__(self, linears: Sequence[nn.Linear], batch: RowSelection) -> None:
+    scale: Tensor | None
+    """Of the joint matrix in FP8"""
+
+    def __init__(
+        self, linears: Sequence[nn.Linear], batch: RowSelection, dtype: torch.dtype
+    ) -> None:
         super().__init__()
         self.sizes = [linear.out_features for linear in linears]
         weights: list[Tensor] = [linear.weight for linear in linears]
@@ -71,7 +80,10 @@ class FusedProjections(nn.Module):
         self.weight = nn.Parameter(torch.cat(weights), False)
         # Qwen3-VL has either no biases or all of them.
         self.bias = nn.Parameter(torch.cat(biases), False) if biases else None
-        self.batch = batch
+        # A base has FP8 layers alone, or none, and all of a member's rows make up whole blocks.
+        scales = [linear.scale for linear in linears if isinstance(linear, Fp8Linear)]
+        self.register_buffer("scale", torch.cat(scales) if scales else None)
+        self.batch, self.dtype = batch, dtype
         self.table: Tensor | None = None
         """(rows + 1, all of a row's elements)"""
         self.a: Tensor
@@ -92,7 +104,7 @@ class FusedProjections(nn.Module):
     def stack(self, rows: int, rank: int) -> None:
         """Makes room for this many adapters of at most this rank."""
         width = rank * (len(self.sizes) * self.in_features + sum(self.sizes))
-        self.table = self.weight.new_zeros(rows + 1, width)
+        self.table = self.weight.new_zeros(rows + 1, width, dtype=self.dtype)
         self.a, self.b = self._cut(self.table, rank)
 
     def write(self, row: int, member: int, a: Tensor, b: Tensor) -> None:
@@ -128,7 +140,10 @@ class FusedProjections(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Maps (B, T, d_in) to each member's output (B, T, d_out)."""
-        joint = linear(x, self.weight, self.bias)
+        if self.scale is None:
+            joint = linear(x, self.weight, self.bias)
+        else:
+            joint = fp8_linear(x, self.weight, self.scale, self.bias)
         outputs = torch.split(joint, self.sizes, -1)
         rows, only = self.batch.rows, self.batch.only
         if self.table is None or rows is None or only == len(self.a) - 1:
@@ -230,7 +245,9 @@ class LoraStack:
         self.batch = RowSelection()
         self.rows = resident or max(1, len(loras))
         self.rank = max([max_rank or 1, *(lora.rank for lora in loras)])
-        self._groups, self._members = _install(base.core.language_model.layers, self.batch)
+        self._groups, self._members = _install(
+            base.core.language_model.layers, self.batch, base.dtype
+        )
         self._device = base.device
         self._labels: list[str | None] = []
         """Name of each label; None if the adapter was removed, and the label is free"""
@@ -388,7 +405,7 @@ class LoraStack:
 
 
 def _install(
-    layers: Iterable[Any], batch: RowSelection
+    layers: Iterable[Any], batch: RowSelection, dtype: torch.dtype
 ) -> tuple[list[FusedProjections], dict[Key, tuple[FusedProjections, int]]]:
     """Replaces every decoder layer's projections by groups."""
     groups: list[FusedProjections] = []
@@ -396,7 +413,8 @@ def _install(
     for index, layer in enumerate(layers):
         for part, projections in GROUPS:
             parent = getattr(layer, part)
-            group = FusedProjections([getattr(parent, name) for name in projections], batch)
+            linears = [getattr(parent, name) for name in projections]
+            group = FusedProjections(linears, batch, dtype)
             groups.append(group)
             for member, name in enumerate(projections):
                 setattr(

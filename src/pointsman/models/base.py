@@ -38,6 +38,7 @@ from pointsman.models.encoding import (
     join,
     without_images,
 )
+from pointsman.models.fp8 import E4M3, is_in_fp8, restore, stored_scales, use_fp8, wants_fp8
 from pointsman.models.processor import load_processor
 from pointsman.models.prompt_encoder import PromptEncoder
 from pointsman.models.qwen3_vl import check_library, fingerprint, qwen_config
@@ -100,8 +101,16 @@ class Base:
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of the states; the tower's weights, which come first, have it too."""
         dtype: torch.dtype = next(self.model.parameters()).dtype
         return dtype
+
+    @property
+    def precision(self) -> str:
+        """What makes the states: the name of ``dtype``, or ``fp8`` if the decoder's weights are."""
+        if any(weight.dtype == E4M3 for weight in self.core.language_model.parameters()):
+            return "fp8"
+        return str(self.dtype).removeprefix("torch.")
 
     @property
     def tokenizer(self) -> Any:
@@ -329,25 +338,36 @@ def load_base(
         base_model_id: Hub id or folder, weights as safetensors.
         revision: commit, tag or branch of a Hub checkpoint.
         device: ``cuda``, ``cuda:1``, ``mps`` or ``cpu``; by default the best there is.
-        dtype: by default bfloat16 on an accelerator and float32 on the CPU.
+        dtype: by default bfloat16 on an accelerator and float32 on the CPU. ``fp8``: the decoder's
+            linear layers have FP8 weights, see ``models.fp8``, and everything else has the default.
+            A checkpoint in FP8 keeps its weights by default where PyTorch has FP8 products.
         max_pixels: larger images are scaled down to this many pixels; by default the checkpoint's.
 
     Raises:
         ArtefactError: the checkpoint or some of its files are missing.
-        ConfigError: it is not a Qwen3-VL checkpoint, there is no such device, or transformers is
-            too old.
+        ConfigError: it is not a Qwen3-VL checkpoint, it is quantised otherwise than in FP8, there
+            is no such device, FP8 suits neither the device nor the base, or transformers is too
+            old.
     """
     folder, commit = fetch(base_model_id, revision)
     config = qwen_config(folder, base_model_id)
-    where = pick_device(device)
-    torch_dtype = pick_dtype(dtype, where)
+    is_stored, where = is_in_fp8(config, base_model_id), pick_device(device)
+    is_fp8, torch_dtype = wants_fp8(dtype, is_stored, where), pick_dtype(dtype, where)
     processor = load_processor(folder)
     if max_pixels is not None:
         _limit_pixels(processor[0], max_pixels)
     model = loading(
-        folder, lambda path: load_model(path, AutoModelForImageTextToText, torch_dtype)
-    ).to(where)
+        folder,
+        lambda path: load_model(
+            path, AutoModelForImageTextToText, torch_dtype, as_stored=is_stored
+        ),
+    )
     check_library(model.model)
+    scales = loading(folder, stored_scales) if is_stored else {}
+    if is_fp8:
+        use_fp8(model, where, scales)
+    model = model.to(where)
+    loading(folder, lambda _: restore(model, scales))
     use_onednn(model)
     prepare_attention(where)
     base = _base(base_model_id, commit, folder, model, processor, config)

@@ -24,7 +24,8 @@ from transformers.utils import logging
 from pointsman.errors import ArtefactError, ConfigError, MismatchError
 from pointsman.files import digest_file, digest_json, read_object
 
-Dtype = Literal["float32", "bfloat16", "float16"]
+Dtype = Literal["float32", "bfloat16", "float16", "fp8"]
+"""Of the weights. ``fp8`` is of a base's decoder alone, see ``models.fp8``"""
 PaddingSide = Literal["left", "right"]
 # Pickled weights (*.bin, *.pt) are never fetched and never read.
 _FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
@@ -128,8 +129,11 @@ def pick_device(device: str | None) -> torch.device:
 
 
 def pick_dtype(dtype: Dtype | None, device: torch.device) -> torch.dtype:
-    """A dtype by name, by default bfloat16 on an accelerator and float32 on the CPU."""
-    if dtype is not None:
+    """A dtype by name, by default bfloat16 on an accelerator and float32 on the CPU.
+
+    With ``fp8`` it is the default: that of everything beside a decoder's linear layers.
+    """
+    if dtype is not None and dtype != "fp8":
         named: torch.dtype = getattr(torch, dtype)
         return named
     return torch.float32 if device.type == "cpu" else torch.bfloat16
@@ -168,12 +172,20 @@ def loading(folder: Path, load: Callable[[Path], Any]) -> Any:
         raise ArtefactError(f"{folder}: the checkpoint cannot be loaded ({reason})") from error
 
 
-def load_model(folder: Path, kind: Any, dtype: torch.dtype, unused: str | None = None) -> Any:
+def load_model(
+    folder: Path,
+    kind: Any,
+    dtype: torch.dtype,
+    unused: str | None = None,
+    *,
+    as_stored: bool = False,
+) -> Any:
     """A model from a folder's safetensors.
 
     Args:
         kind: one of transformers' automatic classes.
         unused: prefix of the names of weights that may be missing, since nothing reads them.
+        as_stored: of a quantised checkpoint, read the bare values, without their scales.
 
     Raises:
         ArtefactError: there are no safetensors, or weights are missing from them.
@@ -181,6 +193,8 @@ def load_model(folder: Path, kind: Any, dtype: torch.dtype, unused: str | None =
     if not list(folder.glob("*.safetensors")):
         raise ArtefactError(f"{folder}: no *.safetensors in it; pickled weights are never loaded")
     config = AutoConfig.from_pretrained(folder)
+    if as_stored:
+        vars(config).pop("quantization_config", None)
     model, info = kind.from_pretrained(
         folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
     )

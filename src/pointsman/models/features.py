@@ -38,7 +38,9 @@ class Reader(Protocol):
     @property
     def device(self) -> torch.device: ...
     @property
-    def dtype(self) -> torch.dtype: ...
+    def precision(self) -> str:
+        """The dtype of its weights, see ``checkpoint.Dtype``."""
+
     @property
     def depth(self) -> int:
         """Number of layers."""

@@ -95,9 +95,8 @@ class TextEncoder:
         return torch.device(next(self.model.parameters()).device)
 
     @property
-    def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = next(self.model.parameters()).dtype
-        return dtype
+    def precision(self) -> str:
+        return str(next(self.model.parameters()).dtype).removeprefix("torch.")
 
     @property
     def default_layers(self) -> tuple[int, ...]:
@@ -198,7 +197,7 @@ def load_encoder(
 
     Args:
         model_id: Hub id or folder, weights as safetensors.
-        device, dtype: as for ``load_base``.
+        device, dtype: as for ``load_base``; ``fp8`` is the default, since it is of bases alone.
 
     Raises:
         ArtefactError: no such checkpoint, or files missing from it.

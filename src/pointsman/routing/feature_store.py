@@ -233,7 +233,7 @@ def _identity(
         list(dataset.labels),
         reader.hidden_size,
         reader.depth,
-        str(reader.dtype).removeprefix("torch."),
+        reader.precision,
         recipe.to_json(),
         asdict(reader.fingerprint),
         dataset.fingerprint,

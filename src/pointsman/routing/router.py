@@ -262,7 +262,7 @@ class Router:
         moved = float(((found - expected).norm(dim=-1) / expected.norm(dim=-1)).max())
         if not moved <= PROBE_TOLERANCE:
             raise MismatchError(
-                f"the {kind} in use ({base.id}, {base.dtype}) makes features that differ by "
+                f"the {kind} in use ({base.id}, {base.precision}) makes features that differ by "
                 f"{moved:.1%} from those that the router was trained on; use the same dtype and "
                 "library versions, or preprocess and train again"
             )
