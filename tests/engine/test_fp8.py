@@ -227,7 +227,7 @@ def states(
     for step, count in enumerate((3, 3, 2, 1)):
         with torch.inference_mode():
             forward.tokens[: len(found[-1])] = found[-1].argmax(-1)
-        found.append(forward.step(count, encoded["input_ids"].shape[1] + step))
+        found.append(forward.step(count, encoded["input_ids"].shape[1] + step).logits)
     return found
 
 
