@@ -257,12 +257,12 @@ def test_the_tensor_cores_are_given_what_they_take(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("tokens", [1, 4, 63, 300])
 def test_the_tensor_cores_compute_as_the_cpu(tokens: int, sides: tuple[int, int]) -> None:
     weight, x = quantised(torch.randn(sides)), torch.randn(tokens, sides[1]).bfloat16()
-    x[0, :128] = 0
+    x[-1, :64] = 0
     expected = fp8_linear(x, *weight).float()
     on_cuda = [tensor.cuda() for tensor in (x, *weight)]
-    assert distance(fp8_linear(*on_cuda).cpu().float(), expected) < 0.005
+    assert distance(fp8_linear(*on_cuda).cpu().float(), expected) < 0.01
     compiled = torch.compile(fp8_linear, fullgraph=True, dynamic=True)
-    assert distance(compiled(*on_cuda).cpu().float(), expected) < 0.005
+    assert distance(compiled(*on_cuda).cpu().float(), expected) < 0.01
 
 
 def test_the_decoder_alone_is_in_fp8(fp8: Base) -> None:

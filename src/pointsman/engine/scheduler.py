@@ -159,7 +159,7 @@ class Scheduler:
         self._prefixes.forget(name)
 
     def run(self, requests: Sequence[Request]) -> list[Request]:
-        if requests or self._reading is not None:  # its tokens shall not wait for prompts
+        if requests:  # some may need what its tokens release
             self._read_ahead()
         waiting = self._admit(requests)
         self._read_on()
@@ -191,6 +191,9 @@ class Scheduler:
         last = time.perf_counter()
         until = last + max(_WHILE, 3 * self._step_seconds)
         for _ in self._reading or ():
+            if self._ahead is not None:  # the device has this part to do meanwhile
+                self._read_ahead()
+                last, until = time.perf_counter(), until + time.perf_counter() - last
             if self._running:
                 outstanding = self.forward.keep_pace()
                 now = time.perf_counter()
@@ -365,7 +368,10 @@ class Scheduler:
         asked, self._ahead = self._ahead or self._ask(self._running), None
         if asked is None:
             return
-        if self.asks_ahead and self._reading is None:
+        if self.asks_ahead and self._reading is not None:
+            self._ahead = asked
+            return
+        if self.asks_ahead:
             self._ahead = self._ask(self._going_on(), after=1)
         self._read_step(asked)
         if not self._running:
