@@ -9,6 +9,7 @@ them use the stock vision tower and image processor. Ratios are of times in one 
 """
 
 import argparse
+import inspect
 import json
 import random
 import re
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +40,7 @@ from pointsman.conversation import Prompt, make_prompt
 from pointsman.engine.engine import Engine
 from pointsman.engine.forward import Forward
 from pointsman.engine.options import EngineOptions
+from pointsman.engine.prefill import Prefill
 from pointsman.models.base import Base, load_base
 from pointsman.pocket import pocket_folder
 from pointsman.project import Project, load_project
@@ -241,9 +243,9 @@ def summary(times: dict[str, list[float]], requests: int) -> dict[str, Any]:
 def parts(engine: Engine, prompts: Sequence[Prompt]) -> dict[str, float]:
     """Shares of the time of requests on new screens, one by one."""
     methods = {
-        "tokens and patches": (Base, "encode"),
-        "vision tower": (Base, "image_features"),
-        "prefill, routed within": (Forward, "prefill"),
+        "tokens and patches": (Base, "prepare"),
+        "vision tower": (Base, "_see"),
+        "prefill, routed within": (Prefill, "_with_threads"),
         "steps": (Forward, "step"),
     }
     spent = dict.fromkeys(methods, 0.0)
@@ -252,6 +254,14 @@ def parts(engine: Engine, prompts: Sequence[Prompt]) -> dict[str, float]:
         def run(*args: Any, **kwargs: Any) -> Any:
             started = time.perf_counter()
             result = method(*args, **kwargs)
+            if inspect.isgenerator(result):  # one request has nothing to be interrupted for
+                return parts_of(result)
+            spent[part] += time.perf_counter() - started
+            return result
+
+        def parts_of(generator: Generator[None, None, Any]) -> Generator[None, None, Any]:
+            started = time.perf_counter()
+            result = yield from generator
             spent[part] += time.perf_counter() - started
             return result
 

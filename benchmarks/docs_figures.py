@@ -124,6 +124,12 @@ def readme(document: Document) -> None:
         f"first token after {milliseconds(gpu['in-pass']['ttft_1']['ms'])} ms routed, "
         f"{milliseconds(gpu['base']['ttft_1']['ms'])} ms with",
     )
+    ratios = read("against_vllm_gpu")["plans"]["in-pass"]["ratios"]["ours over vllm"]
+    document.sentence(
+        r"it takes [\d.]+ times as long as with vLLM, and 64 requests at once [\d.]+ times",
+        f"it takes {ratios['first_token_1']:.2f} times as long as with vLLM, and 64 requests at "
+        f"once {ratios['burst']:.2f} times",
+    )
 
 
 def benchmarks(document: Document) -> None:
@@ -134,6 +140,20 @@ def benchmarks(document: Document) -> None:
     document.table("inside vLLM |", vllm_claims())
     document.table("the server |", server_claims())
     document.table("more routers and adapters |", other_claims())
+    document.table("one H200, 8B shape |", against_rows("gpu", ("vllm", "ours"), fp8=True))
+    document.table("two cores, pocket |", against_rows("cpu", ("original", "vllm", "ours")))
+    routed = read("against_vllm_gpu")["plans"]["in-pass"]["ratios"]["ours, routed over named"]
+    document.sentence(
+        r"takes [\d.]+ times as long as with the adapter named, the last one of 8 together [\d.]+",
+        f"takes {routed['first_token_1']:.2f} times as long as with the adapter named, the last "
+        f"one of 8 together {routed['first_token_8']:.2f}",
+    )
+    original = read("against_vllm_cpu")["plans"]["in-pass"]["ratios"]["ours over original"]
+    document.sentence(
+        r"answers [\d.]+ times as many requests of one client as the original scripts, and [\d.]+",
+        f"answers {original['clients_1']:.2f} times as many requests of one client as the original "
+        f"scripts, and {original['clients_8']:.2f}",
+    )
 
 
 def claim(what: str, figure: str, script: str, result: str) -> str:
@@ -473,6 +493,48 @@ def server_claims() -> Iterator[str]:
     )
     if (RESULTS / "server_vllm.json").is_file():
         yield from server_vllm_claims()
+
+
+AGAINST = {
+    "process_start": "start to ready, caches empty, s",
+    "second_process_start": "the next start, s",
+    "first_over_tenth": "first request over the tenth",
+    "first_token_1": "first token, 1 request, ms",
+    "first_token_8": "first token of the last of 8 together, ms",
+    "step_1": "a step of 1 request, ms",
+    "step_8": "a step of 8, ms",
+    "step_32": "a step of 32, ms",
+    "burst": "64 requests of 32 tokens, s",
+    "clients_1": "requests/s of 1 client",
+    "clients_8": "requests/s of 8 clients",
+    "clients_32": "requests/s of 32 clients",
+    "clients_64": "requests/s of 64 clients",
+    "longest_gap": "longest gap between two tokens, 16 admitted beside 8, ms",
+    "memory": "memory in use, GB",
+}
+"""Phases of ``bench_against_vllm.py``, as rows"""
+
+
+def against_rows(device: str, sides: Sequence[str], fp8: bool = False) -> Iterator[str]:
+    """What each side needed, ours over vLLM's, and what ours needs with FP8 weights."""
+    plans = read(f"against_vllm_{device}")["plans"]
+    found = plans["in-pass"]["sides"]
+    for phase, name in AGAINST.items():
+        figures = [found[side].get(phase) for side in sides]
+        if figures[-1] is None:
+            continue
+        ratio = plans["in-pass"]["ratios"]["ours over vllm"].get(phase)
+        row = [*map(against_cell, figures), "–" if ratio is None else f"{ratio:.2f}"]
+        if fp8:
+            row.append(against_cell(plans["in-pass, fp8"]["sides"]["ours"].get(phase)))
+        yield cells(name, *row)
+
+
+def against_cell(figure: dict[str, Any] | None) -> str:
+    """Routed if it was measured so, else named."""
+    if figure is None:
+        return "–"
+    return milliseconds((figure.get("auto") or figure["named"])["value"])
 
 
 def _counted(counts: dict[str, int]) -> str:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from pointsman.conversation import Prompt, user_turn
-from pointsman.models import vision
+from pointsman.models import cpu_kernels, vision
 from pointsman.models.base import Base, load_base
 from pointsman.models.encoding import different_images
 from pointsman.models.vision import (
@@ -97,6 +97,7 @@ def test_attention_of_images_is_that_of_the_stock_module(
     tiny_base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of several images in one tensor, for any number of patches at a time."""
+    monkeypatch.setattr(cpu_kernels, "_PREFERS_ONEDNN", cpu_kernels.HAS_ONEDNN)
     monkeypatch.setattr(vision, "_SCORES", 100_000)
     tower = tiny_base.core.visual
     module, width = tower.blocks[0].attn, tower.config.hidden_size
