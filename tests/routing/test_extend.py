@@ -194,6 +194,11 @@ def test_out_of_scope_samples_of_the_new_features_count(old: Features, router: R
             "the same name",
         ),
         (lambda f: {"features": f, "coverage": 1.5}, ConfigError, "coverage is 1.5"),
+        (
+            lambda f: {"features": replace(f, probes=1.2 * f.probes)},
+            MismatchError,
+            "has features that differ by 20.0%.*use the same dtype",
+        ),
     ],
 )
 def test_what_does_not_belong_is_refused(

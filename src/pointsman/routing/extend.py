@@ -202,6 +202,13 @@ def _samples(features: Features, split: str, router: Router, shift: int) -> Samp
             f"{features.path}: holds {', '.join(map(str, stored))} but the router reads "
             f"{missing[0]}; preprocess that place too"
         )
+    # The same files in another dtype make other features.
+    probes = select_features(router.recipe, features.recipe, features.probes)
+    router.check_probes(
+        probes.view(len(probes), len(router.recipe.places), -1),
+        f"{features.path}: has",
+        "or preprocess again",
+    )
     values, labels = features.splits.get(split, (torch.empty(0), torch.empty(0)))
     if not len(labels):
         none = torch.empty(0, router.head.hidden_size)

@@ -257,14 +257,23 @@ class Router:
             f"the {kind} in use ({base.id})",
             f"use that {kind}, or preprocess and train a router on this one",
         )
-        found = probe_features(base, self.recipe)
+        made = f"the {kind} in use ({base.id}, {base.precision}) makes"
+        self.check_probes(probe_features(base, self.recipe), made, "or preprocess and train again")
+
+    def check_probes(self, found: Tensor, made: str, otherwise: str) -> None:
+        """Raises ``MismatchError`` unless probes are as they were when the router was trained.
+
+        Args:
+            found: features (probes, places, hidden).
+            made: the beginning of the error: what makes them, or has them.
+            otherwise: its end: what else to do.
+        """
         expected = self.probes.features.view(found.shape)
         moved = float(((found - expected).norm(dim=-1) / expected.norm(dim=-1)).max())
         if not moved <= PROBE_TOLERANCE:
             raise MismatchError(
-                f"the {kind} in use ({base.id}, {base.precision}) makes features that differ by "
-                f"{moved:.1%} from those that the router was trained on; use the same dtype and "
-                "library versions, or preprocess and train again"
+                f"{made} features that differ by {moved:.1%} from those that the router was "
+                f"trained on; use the same dtype and library versions, {otherwise}"
             )
 
     @property
