@@ -136,11 +136,6 @@ class Forward:
         self.active = torch.zeros(slots, dtype=torch.long, device=device)
         """1 where a request is running"""
 
-    @property
-    def grain(self) -> int:
-        """Prompts of a multiple of this many tokens are not padded further."""
-        return 1 if self._read is None else LENGTHS
-
     @torch.inference_mode()
     def prefill(self, *args: Any, **options: Any) -> Tensor:
         """``reading``, to its end."""

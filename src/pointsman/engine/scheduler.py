@@ -238,8 +238,7 @@ class Scheduler:
         with self._failing(requests):
             try:
                 prepared = [request.encoded for request in requests if request.encoded]
-                grain = 1 if requests[0].tail else self.forward.grain
-                on_device = self.base.on_device(*prepared, grain=grain)
+                on_device = self.base.on_device(*prepared)
                 yield
                 read = yield from self._prefill(requests, on_device, _NOTHING)
             except Exception:

@@ -17,6 +17,7 @@ import torch
 from pointsman.engine.backend import Backend
 from pointsman.engine.request import Request, failing
 from pointsman.errors import EngineClosedError, QueueFullError
+from pointsman.models.cpu_kernels import threads_beside
 
 T = TypeVar("T")
 _PREPARING = 4
@@ -72,9 +73,7 @@ class Worker:
         """Jobs taken from the queue and not yet finished"""
         self._is_closed = False
         self._pid = os.getpid()
-        # More threads than cores would only wait for each other and take cores from the model.
-        threads = min(_PREPARING, max(1, (os.cpu_count() or 2) - 1))
-        self._preparing = ThreadPoolExecutor(threads, "pointsman-prepare")
+        self._preparing = ThreadPoolExecutor(threads_beside(_PREPARING), "pointsman-prepare")
         sys.setswitchinterval(min(_SWITCH, sys.getswitchinterval()))
         self.thread = threading.Thread(target=self._work, name="pointsman-model", daemon=True)
         self.thread.start()

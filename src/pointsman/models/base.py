@@ -208,15 +208,11 @@ class Base:
             encoded["pixels"] = encoded["pixels"].pin_memory()  # see ``to_device``
         return encoded
 
-    def on_device(self, *prepared: Encoded, grain: int = 1) -> Encoded:
-        """Batches joined on the base's device, except for what is read on the host.
-
-        Args:
-            grain: the result's length is a multiple of it.
-        """
+    def on_device(self, *prepared: Encoded) -> Encoded:
+        """Batches joined on the base's device, except for what is read on the host."""
         # Pixels travel while the host joins the texts. These are one copy: to begin it takes longer
         # than the copy itself.
-        batch: dict[str, Tensor] = join([self._with_pixels(each) for each in prepared], grain)
+        batch: dict[str, Tensor] = join([self._with_pixels(each) for each in prepared])
         texts = [batch[name].reshape(-1, *batch["input_ids"].shape) for name in TEXT_KEYS]
         copied = to_device(torch.cat(texts), self.device)
         moved = dict(zip(TEXT_KEYS, torch.split(copied, [len(t) for t in texts]), strict=True))

@@ -18,8 +18,11 @@ from torch.nn import functional
 
 def _is_intel() -> bool:
     """Whether this processor is made by Intel, as far as the system says."""
-    info = Path("/proc/cpuinfo")
-    return "GenuineIntel" in (info.read_text() if info.is_file() else platform.processor())
+    path = Path("/proc/cpuinfo")
+    if not path.is_file():
+        return "GenuineIntel" in platform.processor()
+    with path.open() as info:  # the first of its processors; the whole of a server is long
+        return "GenuineIntel" in info.read(512)
 
 
 HAS_ONEDNN: bool = (
@@ -37,6 +40,14 @@ _SHAPES = "128"
 thousands of requests, by 0.8 GB on the pocket, and nothing would be faster."""
 for _name in _CAPACITIES:  # they are read once, at the process's first product
     os.environ.setdefault(_name, _SHAPES)
+
+
+def threads_beside(most: int) -> int:
+    """Threads, at most so many, for work beside a model's.
+
+    More than cores would only wait for each other and take cores from the model.
+    """
+    return min(most, max(1, (os.cpu_count() or 2) - 1))
 
 
 @contextmanager

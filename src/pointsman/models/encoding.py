@@ -43,15 +43,11 @@ TEXT_KEYS = ("input_ids", "attention_mask", "mm_token_type_ids", "position_ids")
 """The parts of a batch with one value per token; a text encoder's batch has the first two"""
 
 
-def join(batches: Sequence[Any], grain: int = 1) -> Any:
-    """Joins batches that are padded on the right: a base's, or a text encoder's.
-
-    Args:
-        grain: the result's length is a multiple of it.
-    """
-    longest = grain * -(-max(batch["input_ids"].shape[1] for batch in batches) // grain)
-    if len(batches) == 1 and batches[0]["input_ids"].shape[1] == longest:
+def join(batches: Sequence[Any]) -> Any:
+    """Joins batches that are padded on the right: a base's, or a text encoder's."""
+    if len(batches) == 1:
         return batches[0]
+    longest = max(batch["input_ids"].shape[1] for batch in batches)
     found: dict[str, Tensor] = {}
     for name in (name for name in TEXT_KEYS if name in batches[0]):
         values = [batch[name] for batch in batches]

@@ -1,13 +1,11 @@
 """The feature store: one forward per sample, written to shards that survive an interruption."""
 
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ from pointsman.files import (
 )
 from pointsman.images import image_size
 from pointsman.labels import OUT_OF_SCOPE, LabelMap
+from pointsman.models.cpu_kernels import threads_beside
 from pointsman.models.features import FeatureRecipe, Origin, Reader, extract, probe_features
 from pointsman.progress import Progress, no_progress
 from pointsman.sample import RoutingSample, load_prompt
@@ -130,11 +129,14 @@ def _preprocess(
                 progress(done, total)
             else:
                 missing.append((path, dataset.splits[split], batches))
-    read = partial(_read_sealed, sealed) if reader.reads_images else None
+
+    def read(path: str) -> Image.Image:
+        return load_sealed(path, sealed[path])
 
     def prepare(sample: RoutingSample) -> Any:
         with _named(sample):
-            return reader.prepare([load_prompt(sample, recipe.history, read)])
+            prompt = load_prompt(sample, recipe.history, read if reader.reads_images else None)
+            return reader.prepare([prompt])
 
     wanted = ([samples[i] for i in batch] for _, samples, batches in missing for batch in batches)
     with closing(_prepared(wanted, prepare)) as prepared, torch.inference_mode():
@@ -282,9 +284,7 @@ def _prepared(
     batches: Iterable[Sequence[RoutingSample]], prepare: Callable[[RoutingSample], Any]
 ) -> Generator[list[Any]]:
     """Each batch's prepared samples; those of the next batches are prepared meanwhile."""
-    # More threads than cores would only take cores from the reader.
-    threads = min(_PREPARING, max(1, (os.cpu_count() or 2) - 1))
-    pool, ahead = ThreadPoolExecutor(threads), deque[list[Future[Any]]]()
+    pool, ahead = ThreadPoolExecutor(threads_beside(_PREPARING)), deque[list[Future[Any]]]()
     try:
         for batch in batches:
             ahead.append([pool.submit(prepare, sample) for sample in batch])
@@ -294,10 +294,6 @@ def _prepared(
             yield [future.result() for future in ahead.popleft()]
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _read_sealed(sealed: Mapping[str, str], path: str) -> Image.Image:
-    return load_sealed(path, sealed[path])
 
 
 @contextmanager
