@@ -56,7 +56,7 @@ def logits_of(
     found = [forward.prefill(encoded, features, [0, 1, 2], rows)]
     for step, count in enumerate(COUNTS):
         with torch.inference_mode():
-            forward.tokens[: len(found[-1])] = found[-1].argmax(-1)
+            forward.begin(range(len(found[-1])), found[-1].argmax(-1))
         found.append(forward.step(count, encoded["input_ids"].shape[1] + step).logits)
     return found
 
@@ -92,7 +92,7 @@ def read(forward: Forward, prompts: Sequence[Prompt], rows: Sequence[int] | None
     longest = encoded["input_ids"].shape[1]
     for step in range(2):
         with torch.inference_mode():
-            forward.tokens[:count] = found[-1].argmax(-1)
+            forward.begin(range(count), found[-1].argmax(-1))
         found.append(forward.step(count, longest + step).logits)
     for slot in range(count):
         forward.release(slot)

@@ -203,9 +203,11 @@ def test_joint_products_are_the_separate_ones() -> None:
 
 
 def test_one_compiled_layer_serves_all_layers_and_batches(
-    folder: Path, adapters: Mapping[str, Mapping[str, str]]
+    folder: Path, adapters: Mapping[str, Mapping[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Traced whole, with nothing left to Python, and no more cases than of other weights."""
+    # Another library's last digit could round an activation to another FP8 number.
+    monkeypatch.setattr("pointsman.models.cpu_kernels._PREFERS_ONEDNN", False)
     counter = CompileCounterWithBackend("eager")
     compiled = partial(torch.compile, backend=counter, fullgraph=True)
     mine, theirs = (states(folder, adapters["two-pass"], compiler) for compiler in (compiled, None))
@@ -226,7 +228,7 @@ def states(
     found = [forward.prefill(encoded, base.image_features(encoded), [0, 1, 2], rows)]
     for step, count in enumerate((3, 3, 2, 1)):
         with torch.inference_mode():
-            forward.tokens[: len(found[-1])] = found[-1].argmax(-1)
+            forward.begin(range(len(found[-1])), found[-1].argmax(-1))
         found.append(forward.step(count, encoded["input_ids"].shape[1] + step).logits)
     return found
 

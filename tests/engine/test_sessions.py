@@ -96,10 +96,10 @@ def test_hysteresis(
 ) -> None:
     holding = Held(torch.tensor([held]), hysteresis)
     assert router.labels_of(evidence(*probabilities), holding).tolist() == [label]
-    [route] = router.routes_of(evidence(*probabilities), holding)
+    [route] = router.as_routes(router.decided(evidence(*probabilities), holding).tolist())
     assert (route.label, route.held, route.abstained) == (label, is_held, label < 0)
     assert route.adapter == (None if label < 0 else ADAPTERS[label])
-    [alone] = router.routes_of(evidence(*probabilities))
+    [alone] = router.as_routes(router.decided(evidence(*probabilities)).tolist())
     assert route.probabilities == alone.probabilities, "what the router thought stays visible"
     assert not alone.held
 

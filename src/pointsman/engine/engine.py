@@ -8,6 +8,7 @@ threads prepare text and images.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from threading import Semaphore
 from types import TracebackType
@@ -422,12 +423,12 @@ class Engine:
 
     def _warm_up(self) -> None:
         """Has compiled and captured what the first requests would wait for."""
-        for number in _WARM_UP:
+        # Pictures of their own: features that are there already would not be computed.
+        colours = product(range(256), repeat=3)
+        for number, words in _WARM_UP:
             for name in (ROUTED, self.adapters[0]) if number < 4 else (ROUTED,):
-                # Pictures of their own: features that are there already would not be computed.
-                colours = [(number, len(name), place) for place in range(number)]
-                images = [Image.new("RGB", _WARM_UP_SIZE, colour) for colour in colours]
-                prompts = [make_prompt(image, "Click the button") for image in images]
+                images = [Image.new("RGB", _WARM_UP_SIZE, next(colours)) for _ in range(number)]
+                prompts = [make_prompt(image, "Click" + " here" * words) for image in images]
                 with suppress(AbstainedError):
                     self.generate_batch(prompts, adapter=name, max_new_tokens=2)
         self._worker.own(self.base.images.clear)
@@ -458,9 +459,12 @@ class Engine:
         self.adapters = tuple(other for other in self.adapters if other != name)
 
 
-_WARM_UP = (1, 1, 2, 3, 5, 9, 17)
-"""Requests at once. One, two and any number are compiled on their own, single prompts are captured
-when their length recurs, and steps for each power of two."""
+_WARM_UP = (
+    *((1, words) for words in (1, 1, 40, 40, 100, 100)),
+    *((number, 1) for number in (2, 3, 5, 9, 17)),
+)
+"""Requests at once, and words of their instructions. One, two and any number are compiled on their
+own, single prompts are captured when their length recurs, and steps for each power of two."""
 _WARM_UP_SIZE = (1280, 800)
 
 

@@ -51,30 +51,41 @@ NOT_FINITE = -1
 """In place of a token: the logits are not finite"""
 
 
-class Step:
-    """What a step made; the host waits for the device when it asks for the tokens.
+class HostCopy:
+    """A copy of a tensor on the host: whoever reads it waits for the device."""
 
-    Args:
-        likeliest: (count,) tokens by slot.
-        logits: (count, vocabulary), overwritten by the next step.
-    """
-
-    def __init__(self, likeliest: Tensor, logits: Tensor) -> None:
-        self.logits, self._tokens = logits, likeliest
+    def __init__(self, tensor: Tensor) -> None:
+        self._copy = tensor
         self._is_there: Any = None
-        if likeliest.is_cuda:
+        if tensor.is_cuda:
             # Pinned, or the copy would wait for what is asked of the device meanwhile.
-            self._tokens = torch.empty(likeliest.shape, dtype=likeliest.dtype, pin_memory=True)
-            self._tokens.copy_(likeliest, non_blocking=True)
+            self._copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            self._copy.copy_(tensor, non_blocking=True)
             self._is_there = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._is_there.record()
 
-    def tokens(self) -> list[int]:
-        """The likeliest token of each slot, or ``NOT_FINITE``."""
+    def read(self) -> list[Any]:
         if self._is_there is not None:
             self._is_there.synchronize()
-        tokens: list[int] = self._tokens.tolist()
-        return tokens
+        values: list[Any] = self._copy.tolist()
+        return values
+
+
+class Step:
+    """What a step or a prefill made; the host waits for the device when it asks for the tokens.
+
+    Args:
+        likeliest: (count,) tokens, by slot or by request.
+        logits: (count, vocabulary); the next step overwrites those of a step.
+    """
+
+    def __init__(self, likeliest: Tensor, logits: Tensor) -> None:
+        self.likeliest, self.logits = likeliest, logits
+        self._tokens = HostCopy(likeliest)
+
+    def tokens(self) -> list[int]:
+        """The likeliest token of each, or ``NOT_FINITE``."""
+        return self._tokens.read()
 
 
 class Forward:
@@ -113,6 +124,8 @@ class Forward:
             inductor.unroll_reductions_threshold = max(
                 inductor.unroll_reductions_threshold, UNROLLED + 1
             )
+            # A step has hundreds of small kernels: each begins while the one before it ends.
+            inductor.triton.enable_pdl = True
             compile_tower(base.core.visual, compiler)
         self._graphs: dict[tuple[int, ...], Graph[tuple[Tensor, Tensor]]] = {}
         """CUDA graphs of steps by requests and reach"""
@@ -154,7 +167,8 @@ class Forward:
     ) -> Generator[None, None, Tensor]:
         """Reads B prompts into their slots; returns next-token logits (B, vocabulary).
 
-        It yields between layers. There, steps of other slots may run, but no other reading.
+        It yields between layers. There, steps of other slots may run, but no other reading. Steps
+        pass over what was read until it is begun, see ``begin``.
 
         Args:
             encoded: padded on the right.
@@ -195,7 +209,6 @@ class Forward:
         self.slots.clear(places, total)
         self.lengths[places], self.rows[places] = lengths, rows
         self.positions[places] = encoded["position_ids"].amax((0, 2)) + 1
-        self.active.index_fill_(0, places, 1)  # setting it to 1 would wait for the device
         if tail:
             at = (lengths - tail)[:, None] + torch.arange(tail, device=lengths.device)
             picked = at - known
@@ -205,6 +218,13 @@ class Forward:
             last = states[torch.arange(len(states), device=states.device), lengths - known - 1]
         self.forget_steps()
         return self._logits(last)
+
+    @torch.inference_mode()
+    def begin(self, slots: Sequence[int], tokens: Tensor) -> None:
+        """From now on steps answer the prompts in these slots; ``tokens`` (B,) are the first."""
+        places = to_device(torch.tensor(slots), self.tokens.device)
+        self.tokens[places] = tokens.clamp(min=0)
+        self.active.index_fill_(0, places, 1)  # setting it to 1 would wait for the device
 
     def keep_pace(self) -> int:
         """Waits until the device has at most one part of a reading left to do; returns how many.
@@ -413,6 +433,13 @@ class _Through:
     deepstack: Sequence[Tensor]
     """(B, T, hidden): what each of the first layers adds, 0 but for images"""
     is_compiled: bool = False
+
+
+def start_compilers() -> None:
+    """Starts the processes that compile kernels, which takes seconds. Without it, they would start
+    with the first compilation."""
+    compilers: Any = import_module("torch._inductor.async_compile")
+    compilers.maybe_warm_pool()
 
 
 def _through(layer: Any, states: Tensor, turns: tuple[Tensor, Tensor], view: CacheView) -> Tensor:

@@ -12,6 +12,7 @@ from pointsman.adapters.layout import Layout
 from pointsman.adapters.load import Adapter, fit_adapter, open_adapter, open_sealed
 from pointsman.adapters.weights import Lora
 from pointsman.engine.backend import Backend
+from pointsman.engine.forward import start_compilers
 from pointsman.engine.lora_stack import LoraStack
 from pointsman.engine.options import EngineOptions
 from pointsman.engine.plan import Plan, free_depth
@@ -19,7 +20,7 @@ from pointsman.engine.scheduler import Scheduler
 from pointsman.errors import ConfigError
 from pointsman.labels import LabelMap
 from pointsman.models.base import Base, load_base
-from pointsman.models.checkpoint import Dtype
+from pointsman.models.checkpoint import Dtype, pick_device
 from pointsman.models.text_encoder import TextEncoder
 from pointsman.project import Project
 from pointsman.routing.load import load_encoder_of, load_router
@@ -44,6 +45,8 @@ def load_parts(
     encoder = load_encoder_of(router, project.encoder, device=device, dtype=dtype)
     if encoder is not None:
         router.check_base(encoder)
+    if pick_device(device).type == "cuda":
+        start_compilers()  # they start while the base is loaded
     base = load_base(
         project.base,
         revision=project.revision,

@@ -1,12 +1,12 @@
 """Prefill: reads prompts into slots and, during the forward, lets the router choose adapters."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from pointsman.engine.forward import Forward, Routing
+from pointsman.engine.forward import Forward, HostCopy, Routing, Step, likeliest_of
 from pointsman.engine.lora_stack import LoraStack
 from pointsman.engine.plan import Plan
 from pointsman.engine.request import Request
@@ -58,33 +58,32 @@ class Prefill:
 
     def __call__(
         self, requests: Sequence[Request], encoded: Encoded, known: Known
-    ) -> Generator[None, None, tuple[Tensor, list[Route | None]]]:
+    ) -> Generator[None, None, tuple[Step, Callable[[], list[Route | None]]]]:
         """Reads the prompts of B requests into their slots.
 
-        It yields after every part of the work, see ``Forward.reading``.
+        It yields after every part of the work, see ``Forward.reading``, and waits for none.
 
         Args:
             encoded: their batch, on the device.
             known: for a single request, the part already in its slot.
 
         Returns:
-            Next-token logits (B, vocabulary), and each request's decision; None if it was not
-            routed.
+            The first tokens, and what waits for each request's decision; None if it was not routed.
         """
         features: dict[str, Any] = {}
         if not known.tokens:
             features = yield from self._base.image_features_one_by_one(encoded)
         rows = self._rows(requests)
         held = self._sessions.held([request.session for request in requests], self._base.device)
-        evidence: list[Evidence] = []
+        decisions: list[HostCopy] = []
         router, on_device = self._router, self._on_device  # another may come meanwhile
 
         def decide(states: Sequence[Tensor], batch: Encoded) -> Tensor:
-            evidence.append(self._read(router, on_device, states, batch))
+            decided = router.decided(self._read(router, on_device, states, batch), held)
+            decisions.append(HostCopy(decided))
             if known.row is not None:
                 return torch.full_like(rows, known.row)
-            labels = router.labels_of(evidence[0], held)
-            labels = router.answering(labels, self._fallback)
+            labels = router.answering(decided[:, 0].long(), self._fallback)
             return torch.where(rows < 0, self._stack.rows_of(labels), rows)
 
         is_routed = [request.routed for request in requests]
@@ -100,10 +99,16 @@ class Prefill:
         )
         tokens = encoded["input_ids"].numel() - known.tokens
         logits = yield from self._with_threads(reading, tokens)
-        if not evidence:
-            return logits, [None] * len(requests)
-        routes = router.routes_of(evidence[0], held, self._fallback)
-        return logits, [r if routed else None for r, routed in zip(routes, is_routed, strict=True)]
+
+        def routes() -> list[Route | None]:
+            if not decisions:
+                return [None] * len(requests)
+            found = router.as_routes(decisions[0].read(), self._fallback)
+            return [
+                route if routed else None for route, routed in zip(found, is_routed, strict=True)
+            ]
+
+        return Step(likeliest_of(logits), logits), routes
 
     def batches(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
         """Groups requests of similar length, so that little of a prefill is padding."""

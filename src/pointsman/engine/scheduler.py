@@ -7,7 +7,7 @@ runs as one batch. One thread owns it, see ``Worker``.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from pointsman.adapters.load import Adapter
 from pointsman.conversation import routed_part
 from pointsman.engine.answer import FinishReason
-from pointsman.engine.forward import NOT_FINITE, Forward, Step, likeliest_of
+from pointsman.engine.forward import NOT_FINITE, Forward, Step
 from pointsman.engine.logprobs import Logprobs
 from pointsman.engine.lora_stack import LoraStack
 from pointsman.engine.plan import Plan
@@ -28,7 +28,6 @@ from pointsman.engine.request import Request, failing, not_finite
 from pointsman.engine.sampling import Sampler
 from pointsman.errors import ConfigError, SampleError
 from pointsman.models.base import Base, drained
-from pointsman.models.cpu_kernels import to_device
 from pointsman.models.features import Reader
 from pointsman.routing.route import Route
 from pointsman.routing.router import Router
@@ -84,7 +83,7 @@ class Scheduler:
         self._at_work: dict[int, Request] = {}
         self._again: list[Request] = []
         """Requests to be started again"""
-        self._reading: Iterator[None] | None = None
+        self._reading: Iterator[bool | None] | None = None
         """Reads the prompts of what was admitted, part by part"""
         self._step_seconds = 0.0
         self._ahead: _Asked | None = None
@@ -159,8 +158,6 @@ class Scheduler:
         self._prefixes.forget(name)
 
     def run(self, requests: Sequence[Request]) -> list[Request]:
-        if requests:  # some may need what its tokens release
-            self._read_ahead()
         waiting = self._admit(requests)
         self._read_on()
         self._step()
@@ -175,7 +172,11 @@ class Scheduler:
             with self._failing([request]):
                 if request.routed and request.for_router is not None:
                     self._route_ahead(request)
-                if not self._gets_row(request):  # and none may overtake one that waits for a row
+                has_row = self._gets_row(request)
+                if not has_row and self._ahead is not None:
+                    self._read_ahead()  # answers that end with its tokens release rows
+                    has_row = self._gets_row(request)
+                if not has_row:  # and none may overtake one that waits for a row
                     waiting = list(requests[index:])
                     break
                 if not self._continue(request):
@@ -190,11 +191,13 @@ class Scheduler:
         """Reads prompts: to the end, or for a while if others wait for their next tokens."""
         last = time.perf_counter()
         until = last + max(_WHILE, 3 * self._step_seconds)
-        for _ in self._reading or ():
+        for is_whole in self._reading or ():
             if self._ahead is not None:  # the device has this part to do meanwhile
                 self._read_ahead()
                 last, until = time.perf_counter(), until + time.perf_counter() - last
             if self._running:
+                if is_whole and self.asks_ahead:  # the device has their step to do meanwhile
+                    return
                 outstanding = self.forward.keep_pace()
                 now = time.perf_counter()
                 if now + (outstanding + 1) * (now - last) > until:  # with one more part
@@ -202,10 +205,11 @@ class Scheduler:
                 last = now
         self._reading = None
 
-    def _read_all(self, requests: Sequence[Request]) -> Iterator[None]:
+    def _read_all(self, requests: Sequence[Request]) -> Iterator[bool | None]:
+        """Reads prompts in batches; it yields after each part, and True before it waits for what a
+        batch made."""
         for batch in self._prefill.batches(requests):
             yield from self._read(batch)
-            yield
 
     def _is_routed_within(self, request: Request) -> bool:
         """Whether the forward that answers a request also reads what the router reads."""
@@ -233,13 +237,12 @@ class Scheduler:
         request.row = self.stack.acquire(request.adapter)
         return request.row is not None
 
-    def _read(self, requests: Sequence[Request]) -> Iterator[None]:
+    def _read(self, requests: Sequence[Request]) -> Iterator[bool | None]:
         """Reads complete prompts into their slots; one by one if they fail together."""
         with self._failing(requests):
             try:
                 prepared = [request.encoded for request in requests if request.encoded]
                 on_device = self.base.on_device(*prepared)
-                yield
                 read = yield from self._prefill(requests, on_device, _NOTHING)
             except Exception:
                 if len(requests) == 1:
@@ -247,6 +250,7 @@ class Scheduler:
                 read = None
             # Not in the handler: until it ends, the failed forward's tensors take the memory.
             if read is not None:
+                yield True
                 self._begin(requests, *read)
                 return
             for request in requests:
@@ -278,27 +282,25 @@ class Scheduler:
     def _begin(
         self,
         requests: Sequence[Request],
-        logits: Tensor,
-        routes: Sequence[Route | None],
+        step: Step,
+        routes: Callable[[], list[Route | None]],
         known: Known = _NOTHING,
     ) -> None:
         """Applies the decisions of a prefill, and takes the first token of each request."""
         is_read = [
             self._is_read(request, decision, known)
-            for request, decision in zip(requests, routes, strict=True)
+            for request, decision in zip(requests, routes(), strict=True)
         ]
         # A request may have failed; or its adapter was not on the device, or another's row read it.
         wrong = [r for r, read in zip(requests, is_read, strict=True) if not read and r.slot >= 0]
         for request in wrong:  # a row that a waiting request kept could be waited for for ever
             self._leave(request)
         self._again += wrong
-        right = [at for at, read in enumerate(is_read) if read]
-        if right:
-            logits = logits[right] if len(right) < len(requests) else logits
-            read, likeliest = [requests[at] for at in right], likeliest_of(logits)
-            slots = to_device(torch.tensor([request.slot for request in read]), logits.device)
-            self.forward.tokens[slots] = likeliest.clamp(min=0)
-            self._say(self._draw(read, likeliest.tolist(), logits, range(len(read))))
+        if right := [at for at, read in enumerate(is_read) if read]:
+            read, tokens = [requests[at] for at in right], step.likeliest
+            tokens = tokens[right] if len(right) < len(requests) else tokens
+            self.forward.begin([request.slot for request in read], tokens)
+            self._say(self._draw(read, step.tokens(), step.logits, right))
 
     def _is_read(self, request: Request, decision: Route | None, known: Known) -> bool:
         """Applies a request's decision; returns whether its prompt was read with the right row."""
@@ -371,7 +373,7 @@ class Scheduler:
             self._ahead = asked
             return
         if self.asks_ahead:
-            self._ahead = self._ask(self._going_on(), after=1)
+            self._ahead = self._ask(self._going_on(asked.requests), after=1)
         self._read_step(asked)
         if not self._running:
             self._ahead = None
@@ -394,10 +396,13 @@ class Scheduler:
             return _Asked(step, requests, [request.slot for request in requests])
         return None
 
-    def _going_on(self) -> Sequence[Request]:
+    def _going_on(self, asked: Sequence[Request]) -> Sequence[Request]:
         """The running requests, if their next step can be asked for before this one is read.
 
         An answer may end with a token that nobody has read; what is made after it is ignored.
+
+        Args:
+            asked: requests with a token in this step; others have begun since it was asked for.
         """
         running = self._running
         for request in running:
@@ -406,7 +411,8 @@ class Scheduler:
                 return ()  # the host chooses its token, or reads the logits
             if request.length + 1 >= self.forward.slots.length:
                 return ()  # slots would have to grow first
-        return [r for r in running if len(r.tokens) + 1 < r.max_new_tokens]
+        unread = set(asked)
+        return [r for r in running if len(r.tokens) + (r in unread) < r.max_new_tokens]
 
     def _read_ahead(self) -> None:
         """Reads the step that was asked for ahead, if there is one."""

@@ -170,16 +170,25 @@ class Router:
             held: what the sessions hold, on the CPU.
         """
         with torch.inference_mode():
-            return self.routes_of(self.read(features), held, fallback)
+            return self.as_routes(self.decided(self.read(features), held).tolist(), fallback)
 
-    def routes_of(
-        self, evidence: Evidence, held: Held | None = None, fallback: str = BASE
-    ) -> list[Route]:
-        """Decisions on the evidence of B requests."""
+    def decided(self, evidence: Evidence, held: Held | None = None) -> Tensor:
+        """Decisions on B requests as numbers (B, 3 + labels), where the evidence is.
+
+        They are the label, the label had no session held one, the score, and the probabilities.
+        """
+        labels = self.labels_of(evidence, held)
+        own = self.labels_of(evidence) if held else labels
+        probabilities = self.calibration.probabilities(evidence.logits)
+        firsts = torch.stack(
+            [column.to(probabilities) for column in (labels, own, evidence.scores)]
+        )
+        return torch.cat([firsts.mT, probabilities], 1)
+
+    def as_routes(self, decided: Sequence[Sequence[float]], fallback: str = BASE) -> list[Route]:
+        """The decisions that ``decided`` made, as a list on the host."""
         abstaining = None if fallback in FALLBACKS else fallback
-        labels = self.labels_of(evidence, held).tolist()
-        own = self.labels_of(evidence).tolist() if held else labels
-        probabilities = self.calibration.probabilities(evidence.logits).tolist()
+        rows = [(int(label), int(own), score, row) for label, own, score, *row in decided]
         return [
             Route(
                 label=label,
@@ -192,9 +201,7 @@ class Router:
                 held=label != alone,
                 router_digest=self.digest,
             )
-            for label, alone, row, score in zip(
-                labels, own, probabilities, evidence.scores.tolist(), strict=True
-            )
+            for label, alone, score, row in rows
         ]
 
     def abstaining(self, route: Route, fallback: str) -> Route:
