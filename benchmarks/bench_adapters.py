@@ -109,7 +109,8 @@ def begin(forward: Forward, batch: int) -> None:
     rows = torch.arange(batch, device=base.device) * max(1, stack.rows // batch) % (stack.rows - 1)
     if stack.rows == 2:  # the one whose base is asked
         rows = torch.full_like(rows, stack.zero)
-    forward.prefill(encoded, base.image_features(encoded), list(range(batch)), rows)
+    logits = forward.prefill(encoded, base.image_features(encoded), range(batch), rows)
+    forward.begin(range(batch), logits.argmax(-1))
 
 
 def step_seconds(forward: Forward, batch: int) -> float:

@@ -12,7 +12,7 @@ import pytest
 import pointsman
 from support.tiny import REPOSITORY
 
-LINES = 28_400
+LINES = 28_450
 """Of Python at most: what a reader has before them; the laboratory has 10,000 more."""
 
 

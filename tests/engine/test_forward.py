@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
@@ -38,12 +39,18 @@ Pair = tuple[Tensor, Tensor]
 """Tokens and logits of a step"""
 
 
-def make_forward(project: Project, compiler: Compiler | None) -> Forward:
+def make_forward(
+    project: Project,
+    compiler: Compiler | None,
+    slots: int = 4,
+    resident: int | None = None,
+    kept: int = 0,
+) -> Forward:
     base = load_base_with_loras(project.base, project.adapters)
     loras = [lora_of(base.model, name) for name in project.labels]
     base = replace(base, model=base.model.unload())
-    stack = LoraStack(base, [lora for lora in loras if isinstance(lora, Lora)])
-    return Forward(base, stack, 4, compiler)
+    stack = LoraStack(base, [x for x in loras if isinstance(x, Lora)], resident=resident)
+    return Forward(base, stack, slots, compiler, kept)
 
 
 def logits_of(
@@ -71,6 +78,28 @@ def test_one_compiled_layer_serves_all_layers_and_batches(
     assert counter.frame_count <= 1 + 3 + 2
     for mine, theirs in zip(compiled, run(None), strict=True):
         assert torch.allclose(mine, theirs, atol=1e-4)
+
+
+def test_sizes_of_another_engine_are_no_sizes_that_change(
+    tiny_project: Project, tmp_path: Path
+) -> None:
+    """Slots and rows stay numbers in the code, though the first engine had others."""
+    prompts = [make_prompt(make_image(tmp_path / "0.png", 0), "Pick 0")] * 2
+    changing: list[tuple[int, ...]] = []
+
+    def backend(graph: Any, inputs: Sequence[Any]) -> Any:
+        examples = [n.meta["example_value"] for n in graph.graph.nodes if n.op == "placeholder"]
+        shapes = [e.shape for e in examples if isinstance(e, Tensor)]
+        changing[-1] += (sum(isinstance(size, torch.SymInt) for s in shapes for size in s),)
+        return graph.forward
+
+    torch._dynamo.reset()
+    for slots, resident, kept in ((5, 2, 2), (3, 3, 1)):
+        changing.append(())
+        compiler = partial(torch.compile, backend=backend, fullgraph=True)
+        read(make_forward(tiny_project, compiler, slots, resident, kept), prompts, (0, 1))
+    first, second = changing
+    assert second == first[-2:], "prompts and steps; the tower is the same"
 
 
 def compiler_of(counter: CompileCounterWithBackend) -> Compiler:

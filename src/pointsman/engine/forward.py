@@ -21,6 +21,7 @@ from torch.nn import functional
 from pointsman.engine.cuda_graphs import Graph, RecurringGraphs
 from pointsman.engine.kv_cache import FINE_GRAIN, GRAIN, CacheView, KVCache, reach_bias
 from pointsman.engine.lora_stack import UNROLLED, LoraStack
+from pointsman.engine.step import Step, likeliest_of
 from pointsman.engine.tower import compile_tower
 from pointsman.models.base import Base, drained
 from pointsman.models.cpu_kernels import threads_for, to_device
@@ -45,47 +46,6 @@ class Routing:
     decide: Decide
     again: bool
     """Whether the layers below are run again because adapters change them"""
-
-
-NOT_FINITE = -1
-"""In place of a token: the logits are not finite"""
-
-
-class HostCopy:
-    """A copy of a tensor on the host: whoever reads it waits for the device."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self._copy = tensor
-        self._is_there: Any = None
-        if tensor.is_cuda:
-            # Pinned, or the copy would wait for what is asked of the device meanwhile.
-            self._copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-            self._copy.copy_(tensor, non_blocking=True)
-            self._is_there = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._is_there.record()
-
-    def read(self) -> list[Any]:
-        if self._is_there is not None:
-            self._is_there.synchronize()
-        values: list[Any] = self._copy.tolist()
-        return values
-
-
-class Step:
-    """What a step or a prefill made; the host waits for the device when it asks for the tokens.
-
-    Args:
-        likeliest: (count,) tokens, by slot or by request.
-        logits: (count, vocabulary); the next step overwrites those of a step.
-    """
-
-    def __init__(self, likeliest: Tensor, logits: Tensor) -> None:
-        self.likeliest, self.logits = likeliest, logits
-        self._tokens = HostCopy(likeliest)
-
-    def tokens(self) -> list[int]:
-        """The likeliest token of each, or ``NOT_FINITE``."""
-        return self._tokens.read()
 
 
 class Forward:
@@ -120,7 +80,7 @@ class Forward:
             # differs is marked: of sizes that never change, compilers make faster code.
             config: Any = torch._dynamo.config
             inductor: Any = import_module("torch._inductor.config")
-            config.recompile_limit = max(config.recompile_limit, 16)
+            config.recompile_limit = max(config.recompile_limit, 64)
             inductor.unroll_reductions_threshold = max(
                 inductor.unroll_reductions_threshold, UNROLLED + 1
             )
@@ -465,12 +425,6 @@ def _mark(states: Tensor, turns: tuple[Tensor, Tensor], view: CacheView) -> None
     ):
         if tensor is not None:
             torch._dynamo.maybe_mark_dynamic(tensor, sizes)
-
-
-def likeliest_of(logits: Tensor) -> Tensor:
-    """The most likely tokens (B,) of logits (B, vocabulary), or ``NOT_FINITE``."""
-    highest, likeliest = logits.max(-1)  # NaN is the largest of all
-    return likeliest.where(highest.isfinite(), NOT_FINITE)
 
 
 def _power_of_two(number: int) -> int:

@@ -66,8 +66,9 @@ class KVCache:
                 table = self._weight.new_zeros(shape)
                 if self.length:
                     table[:, :, : self.length] = getattr(module, name)[:, :, : self.length]
-                # Compiled prompts have fixed shapes, but the slots may grow.
+                # Slots may grow; their number is the engine's, though another engine has another.
                 torch._dynamo.maybe_mark_dynamic(table, 2)
+                torch._dynamo.mark_static(table, 0)
                 tables.append((module, name, table))
         self._mover = None
         for module, name, table in tables:

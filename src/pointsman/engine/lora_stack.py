@@ -106,6 +106,9 @@ class FusedProjections(nn.Module):
         width = rank * (len(self.sizes) * self.in_features + sum(self.sizes))
         self.table = self.weight.new_zeros(rows + 1, width, dtype=self.dtype)
         self.a, self.b = self._cut(self.table, rank)
+        for tensor in (self.table, self.a, *self.b):
+            # Compilers would take sizes that differ between engines for sizes that change.
+            torch._dynamo.mark_static(tensor)
 
     def write(self, row: int, member: int, a: Tensor, b: Tensor) -> None:
         """Sets one adapter's A (r, d_in) and scaled B (d_out, r) of one projection."""

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pointsman.engine.forward import Forward, HostCopy, Routing, Step, likeliest_of
+from pointsman.engine.forward import Forward, Routing
 from pointsman.engine.lora_stack import LoraStack
 from pointsman.engine.plan import Plan
 from pointsman.engine.request import Request
+from pointsman.engine.step import HostCopy, Step, likeliest_of
 from pointsman.models.base import Base
 from pointsman.models.cpu_kernels import to_device
 from pointsman.models.encoding import Encoded

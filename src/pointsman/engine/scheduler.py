@@ -18,7 +18,7 @@ from torch import Tensor
 from pointsman.adapters.load import Adapter
 from pointsman.conversation import routed_part
 from pointsman.engine.answer import FinishReason
-from pointsman.engine.forward import NOT_FINITE, Forward, Step
+from pointsman.engine.forward import Forward
 from pointsman.engine.logprobs import Logprobs
 from pointsman.engine.lora_stack import LoraStack
 from pointsman.engine.plan import Plan
@@ -26,6 +26,7 @@ from pointsman.engine.prefill import Known, Prefill
 from pointsman.engine.prefix_cache import PrefixCache
 from pointsman.engine.request import Request, failing, not_finite
 from pointsman.engine.sampling import Sampler
+from pointsman.engine.step import NOT_FINITE, Step
 from pointsman.errors import ConfigError, SampleError
 from pointsman.models.base import Base, drained
 from pointsman.models.features import Reader
