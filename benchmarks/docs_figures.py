@@ -13,7 +13,7 @@ import json
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
@@ -124,11 +124,18 @@ def readme(document: Document) -> None:
         f"first token after {milliseconds(gpu['in-pass']['ttft_1']['ms'])} ms routed, "
         f"{milliseconds(gpu['base']['ttft_1']['ms'])} ms with",
     )
-    ratios = read("against_vllm_gpu")["plans"]["in-pass"]["ratios"]["ours over vllm"]
+    runs = [
+        read(name)["plans"]["in-pass"]["ratios"]["ours over vllm"]
+        for name in ("against_vllm_gpu", "against_vllm_gpu_fp8")
+    ]
+    first, burst = (
+        " and ".join(f"{ratios[phase]:.2f}" for ratios in runs)
+        for phase in ("first_token_1", "burst")
+    )
     document.sentence(
-        r"it takes [\d.]+ times as long as with vLLM, and 64 requests at once [\d.]+ times",
-        f"it takes {ratios['first_token_1']:.2f} times as long as with vLLM, and 64 requests at "
-        f"once {ratios['burst']:.2f} times",
+        r"it took [\d.]+ and [\d.]+ times as long as with vLLM, and 64 requests at once [\d.]+ and "
+        r"[\d.]+ times",
+        f"it took {first} times as long as with vLLM, and 64 requests at once {burst} times",
     )
 
 
@@ -140,7 +147,8 @@ def benchmarks(document: Document) -> None:
     document.table("inside vLLM |", vllm_claims())
     document.table("the server |", server_claims())
     document.table("more routers and adapters |", other_claims())
-    document.table("one H200, 8B shape |", against_rows("gpu", ("vllm", "ours"), fp8=True))
+    document.table("one H200, 8B shape |", against_rows("gpu", ("vllm", "ours"), two_pass))
+    document.table("one H200, 8B shape, FP8 |", fp8_rows())
     document.table("two cores, pocket |", against_rows("cpu", ("original", "vllm", "ours")))
     routed = read("against_vllm_gpu")["plans"]["in-pass"]["ratios"]["ours, routed over named"]
     document.sentence(
@@ -277,6 +285,13 @@ def gpu_claims() -> Iterator[str]:
                 "bench_engine_gpu",
                 f"engine_gpu_{shape}",
             )
+    found = read("preprocess_gpu")
+    yield claim(
+        "H200, 8B shape: samples/s of `preprocess` over those of the same forwards alone",
+        f"{found['preprocess_over_floor']:.2f}",
+        "bench_preprocess",
+        "preprocess_gpu",
+    )
 
 
 def robustness_claims() -> Iterator[str]:
@@ -515,19 +530,37 @@ AGAINST = {
 """Phases of ``bench_against_vllm.py``, as rows"""
 
 
-def against_rows(device: str, sides: Sequence[str], fp8: bool = False) -> Iterator[str]:
-    """What each side needed, ours over vLLM's, and what ours needs with FP8 weights."""
-    plans = read(f"against_vllm_{device}")["plans"]
-    found = plans["in-pass"]["sides"]
+def against_rows(
+    device: str, sides: Sequence[str], others: Callable[[str], Iterator[str]] = lambda _: iter(())
+) -> Iterator[str]:
+    """What each side needed, ours over vLLM's, and other cells of a phase."""
+    plan = read(f"against_vllm_{device}")["plans"]["in-pass"]
     for phase, name in AGAINST.items():
-        figures = [found[side].get(phase) for side in sides]
-        if figures[-1] is None:
-            continue
-        ratio = plans["in-pass"]["ratios"]["ours over vllm"].get(phase)
-        row = [*map(against_cell, figures), "–" if ratio is None else f"{ratio:.2f}"]
-        if fp8:
-            row.append(against_cell(plans["in-pass, fp8"]["sides"]["ours"].get(phase)))
-        yield cells(name, *row)
+        figures = [plan["sides"][side].get(phase) for side in sides]
+        if figures[-1] is not None:
+            ratio = against_ratio(plan["ratios"]["ours over vllm"], phase)
+            yield cells(name, *map(against_cell, figures), ratio, *others(phase))
+
+
+def two_pass(phase: str) -> Iterator[str]:
+    """What a routed request needs in plan two-pass, and over a named one."""
+    plan = read("against_vllm_gpu")["plans"]["two-pass"]
+    yield against_cell(plan["sides"]["ours"].get(phase))
+    yield against_ratio(plan["ratios"]["ours, routed over named"], phase)
+
+
+def fp8_rows() -> Iterator[str]:
+    """vLLM in bfloat16, ours in bfloat16 and FP8, and ours in FP8 over vLLM."""
+    plans = read("against_vllm_gpu_fp8")["plans"]
+    both, fp8 = plans["in-pass"]["sides"], plans["in-pass, fp8"]
+    for phase, figure in fp8["sides"]["ours"].items():
+        if phase in AGAINST and phase in both["vllm"]:
+            row = [against_cell(f) for f in (both["vllm"][phase], both["ours"][phase], figure)]
+            yield cells(AGAINST[phase], *row, against_ratio(fp8["ratios"]["ours over vllm"], phase))
+
+
+def against_ratio(found: Mapping[str, float], phase: str) -> str:
+    return f"{found[phase]:.2f}" if phase in found else "–"
 
 
 def against_cell(figure: dict[str, Any] | None) -> str:
