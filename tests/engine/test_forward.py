@@ -14,7 +14,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from pointsman.adapters.peft import load_base_with_loras
 from pointsman.adapters.weights import Lora
 from pointsman.conversation import Prompt, make_prompt
-from pointsman.engine.forward import Compiler, Forward, Routing
+from pointsman.engine.forward import Compiler, Forward, Routing, start_compilers
 from pointsman.engine.lora_stack import LoraStack
 from pointsman.models.encoding import TEXT_KEYS, Encoded
 from pointsman.models.features import pool
@@ -100,6 +100,13 @@ def test_sizes_of_another_engine_are_no_sizes_that_change(
         read(make_forward(tiny_project, compiler, slots, resident, kept), prompts, (0, 1))
     first, second = changing
     assert second == first[-2:], "prompts and steps; the tower is the same"
+
+
+def test_this_pytorch_has_what_the_engine_sets_on_cuda() -> None:
+    """None of it is public, so another version may name it otherwise."""
+    start_compilers()
+    assert callable(torch._inductor.async_compile.maybe_warm_pool)
+    assert hasattr(torch._inductor.config.triton, "enable_pdl")
 
 
 def compiler_of(counter: CompileCounterWithBackend) -> Compiler:

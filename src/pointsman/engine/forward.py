@@ -84,8 +84,9 @@ class Forward:
             inductor.unroll_reductions_threshold = max(
                 inductor.unroll_reductions_threshold, UNROLLED + 1
             )
-            # A step has hundreds of small kernels: each begins while the one before it ends.
-            inductor.triton.enable_pdl = True
+            if hasattr(inductor.triton, "enable_pdl"):  # since PyTorch 2.9
+                # A step has hundreds of small kernels: each begins while the one before it ends.
+                inductor.triton.enable_pdl = True
             compile_tower(base.core.visual, compiler)
         self._graphs: dict[tuple[int, ...], Graph[tuple[Tensor, Tensor]]] = {}
         """CUDA graphs of steps by requests and reach"""
@@ -399,7 +400,8 @@ def start_compilers() -> None:
     """Starts the processes that compile kernels, which takes seconds. Without it, they would start
     with the first compilation."""
     compilers: Any = import_module("torch._inductor.async_compile")
-    compilers.maybe_warm_pool()
+    if hasattr(compilers, "maybe_warm_pool"):  # earlier versions start them when imported
+        compilers.maybe_warm_pool()
 
 
 def _through(layer: Any, states: Tensor, turns: tuple[Tensor, Tensor], view: CacheView) -> Tensor:
