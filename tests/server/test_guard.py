@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,7 +31,8 @@ def raw(server: Server, headers: dict[str, str], body: bytes = b"{}") -> int:
     connection.putrequest("POST", "/v1/chat/completions", skip_host="host" in headers)
     for name, value in {"content-length": str(len(body)), **headers}.items():
         connection.putheader(name, value)
-    connection.endheaders(body)
+    with suppress(BrokenPipeError):  # it may answer before it has read all; clients read the answer
+        connection.endheaders(body)
     status = connection.getresponse().status
     connection.close()
     return status

@@ -126,14 +126,15 @@ def serve_canaries(root: Path, *, module: str = "pointsman", **table: Any) -> It
 class Traffic:
     """Random requests of many clients, while adapters and routers come and go."""
 
-    def __init__(self, server: Server, right: Right, seed: int) -> None:
+    def __init__(self, server: Server, right: Right, seed: int, patience: float = 600) -> None:
         self._server, self._right, self._rng = server, right, random.Random(seed)
+        self._patience = patience
         self.tally = Tally()
 
     async def run(self, requests: int, clients: int) -> None:
         left = iter(range(requests))
         async with openai.AsyncOpenAI(
-            base_url=f"{self._server.url}/v1", api_key="use", max_retries=0, timeout=600
+            base_url=f"{self._server.url}/v1", api_key="use", max_retries=0, timeout=self._patience
         ) as client:
             done = asyncio.Event()
             change = asyncio.create_task(self._change(done))
@@ -209,17 +210,23 @@ class Traffic:
         return self._rng.choice(CANARIES)
 
     async def _admin(self, path: str, **body: Any) -> None:
-        status = await asyncio.to_thread(post, self._server, f"/v1/{path}", "admin", body)
+        try:
+            status = await asyncio.to_thread(
+                post, self._server, f"/v1/{path}", "admin", body, self._patience
+            )
+        except TimeoutError:
+            self.tally.wrong.append(f"{path}: no answer in {self._patience} s")
+            return
         self.tally.counts[f"{path}: {status}"] += 1
         if status >= 500:
             self.tally.wrong.append(f"{path}: {status}")
 
 
-def post(server: Server, path: str, key: str, body: Any) -> int:
+def post(server: Server, path: str, key: str, body: Any, patience: float = 600) -> int:
     headers = {"content-type": "application/json", "authorization": f"Bearer {key}"}
     request = urllib.request.Request(server.url + path, json.dumps(body).encode(), headers)
     try:
-        with urllib.request.urlopen(request, timeout=600) as response:
+        with urllib.request.urlopen(request, timeout=patience) as response:
             response.read()
             return int(response.status)
     except urllib.error.HTTPError as error:
