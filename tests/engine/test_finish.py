@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch import Tensor
 
 from pointsman.engine.engine import Engine
+from pointsman.engine.sampling import Sampling
 from pointsman.models.base import Base
 from support.engines import MIXED, batch_of, make_adapters_for, make_engine
 
@@ -39,6 +41,19 @@ def test_lengths_are_each_requests_own(engine: Engine) -> None:
     together = engine.generate_batch(MIXED, max_new_tokens=3)
     for prompt, answer in zip(MIXED, together, strict=True):
         assert answer.prompt_tokens == engine.base.encode([prompt])["input_ids"].shape[1]
+
+
+def test_who_begins_during_a_step_misses_no_token(engine: Engine) -> None:
+    """A step that was asked for before a prompt was read has no token of its answer."""
+    sampling = Sampling(ignore_eos=engine.plan.name != "peft")
+    for tokens in (2, 3):
+        options: Any = {"adapter": "calendar", "max_new_tokens": tokens, "sampling": sampling}
+        alone = [engine.generate_batch([prompt], **options)[0].text for prompt in MIXED]
+        longer = engine.submit(MIXED[0], adapter="base", max_new_tokens=120, sampling=sampling)
+        beside = [engine.submit(prompt, **options).result(60).text for prompt in MIXED]
+        assert beside == alone
+        longer.cancel()
+        longer.result(60)
 
 
 def test_a_token_that_ends_it(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
