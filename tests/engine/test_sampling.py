@@ -62,14 +62,14 @@ def test_a_seed_draws_the_same_whatever_else_is_in_the_batch(engine: Engine, rou
 
 def test_other_seeds_draw_others_and_none_draws_anew(engine: Engine) -> None:
     def draw(seed: int | None) -> str:
-        sampling = Sampling(**HOT, seed=seed)
+        sampling = Sampling(**HOT, seed=seed, ignore_eos=True)  # or some would be empty, and equal
         [answer] = engine.generate_batch(
             [MIXED[0]], adapter=["calendar"], max_new_tokens=16, sampling=sampling
         )
         return answer.text
 
     assert len({draw(seed) for seed in range(5)}) == 5
-    assert len({draw(None) for _ in range(5)}) > 2, "two may be equal: some are empty"
+    assert len({draw(None) for _ in range(5)}) == 5
 
 
 @pytest.mark.parametrize("only", [{"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-45}])
